@@ -1,0 +1,267 @@
+"""Every error of the library, in one tree.
+
+SupervisionError
+ |- ActorDown             the call was in hand, or queued, when its actor ended; carries the reason
+ |- NotRunning            the place has no actor now and will get none by itself
+ |   |- ActorStopped      it was stopped, or ended by its own will
+ |   '- Degraded          it crashed too often; carries the history of crashes
+ |- CallTimeout           no reply in time (a TimeoutError, too)
+ |- MailboxFull           the message was not accepted
+ |- CallCycle             waiting would wait for oneself; carries the chain
+ |- UnknownMessage        the actor declares no handler for this type (a TypeError, too)
+ |- WrongReply            strict replies: a handler returned another type than its call declares (a TypeError, too)
+ |- AlreadyReplied        a second reply to one call
+ |- NotInCall             a deferred reply was asked for where no call is in hand
+ |- IntensityExceeded     a supervisor gave up; carries the history of crashes
+ |- NameTaken             a registered name or a child's name is in use
+ |- NameNotFound          no live actor under this name (a LookupError, too)
+ |- ChildNotFound         the supervisor has no such child (a LookupError, too)
+ |- TooManyChildren       max_children reached
+ '- InvalidSpec           a spec or an argument makes no sense (a ValueError, too)
+"""
+
+from __future__ import annotations
+
+import linecache
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "ActorDown",
+    "ActorStopped",
+    "AlreadyReplied",
+    "CallCycle",
+    "CallTimeout",
+    "ChildNotFound",
+    "CrashReport",
+    "Degraded",
+    "IntensityExceeded",
+    "InvalidSpec",
+    "MailboxFull",
+    "NameNotFound",
+    "NameTaken",
+    "NotInCall",
+    "NotRunning",
+    "StopReason",
+    "SupervisionError",
+    "TooManyChildren",
+    "UnknownMessage",
+    "WrongReply",
+]
+
+
+class CrashReport(msgspec.Struct, frozen=True, eq=False):
+    """One crash: where, what, when. `error` is the exception without its traceback, which would keep the dead
+    actor's frames alive; `frames` (file, line, function), outermost first, stand in for it.
+    """
+
+    path: str
+    incarnation: int
+    at: float
+    """Seconds on trio's clock."""
+    error: BaseException
+    frames: tuple[tuple[str, int, str], ...] = ()
+    message: object = None
+    """The message in hand, if any."""
+
+    @property
+    def error_type(self) -> str:
+        return type(self.error).__qualname__
+
+    @property
+    def text(self) -> str:
+        return describe_error(self.error)
+
+    def __str__(self) -> str:
+        hand = f" while handling {type(self.message).__qualname__}" if self.message is not None else ""
+        where = f" ({self.frames[-1][0]}:{self.frames[-1][1]})" if self.frames else ""
+        return f"{self.path}#{self.incarnation} at {self.at:.3f}{hand}: {self.text}{where}"
+
+    def render(self) -> str:
+        """A traceback as text, source lines included where they can be read."""
+        lines = [str(self)]
+        for file, line, function in self.frames:
+            lines.append(f"  {file}:{line} in {function}")
+            source = linecache.getline(file, line).strip()
+            if source:
+                lines.append(f"    {source}")
+        return "\n".join(lines)
+
+
+class StopReason(msgspec.Struct, frozen=True, eq=False):
+    """Why an incarnation ended.
+
+    normal: by its own will; shutdown: asked to by its supervisor or the system; killed: asked to, and cancelled when
+    its grace was over; cancelled: the world around the system was cancelled; crash: an error, in `crash`.
+    """
+
+    kind: Literal["normal", "shutdown", "killed", "cancelled", "crash"]
+    crash: CrashReport | None = None
+    detail: str = ""
+
+    @property
+    def abnormal(self) -> bool:
+        """What a transient child is restarted for."""
+        return self.kind in {"crash", "killed"}
+
+    @property
+    def error(self) -> BaseException | None:
+        return None if self.crash is None else self.crash.error
+
+    def __str__(self) -> str:
+        text = self.kind if self.crash is None else f"crash: {self.crash.text}"
+        return f"{text} ({self.detail})" if self.detail else text
+
+
+def describe_error(error: BaseException) -> str:
+    """`Type: text`, with the members of a group spelled out."""
+    if isinstance(error, BaseExceptionGroup):
+        members: Sequence[BaseException] = error.exceptions
+        return f"{type(error).__qualname__}: {error.message} [{'; '.join(describe_error(e) for e in members)}]"
+    text = str(error)
+    return f"{type(error).__qualname__}: {text}" if text else type(error).__qualname__
+
+
+def describe_history(history: Sequence[CrashReport]) -> str:
+    return "".join(f"\n  - {crash}" for crash in history)
+
+
+class SupervisionError(Exception):
+    """The root of the tree above."""
+
+
+class ActorDown(SupervisionError):
+    """The call's actor ended before it replied. It may or may not have acted on the message if that was in hand."""
+
+    def __init__(self, target: str, reason: StopReason, *, begun: bool) -> None:
+        state = "while it handled this call" if begun else "before it began this call"
+        super().__init__(f"{target} went down {state}: {reason}")
+        self.target = target
+        self.reason = reason
+        self.begun = begun
+
+
+class NotRunning(SupervisionError):
+    """There is no actor at this place."""
+
+    def __init__(self, target: str, status: str, detail: str = "") -> None:
+        super().__init__(f"{target} is not running: {status}{'; ' + detail if detail else ''}")
+        self.target = target
+        self.status = status
+
+
+class ActorStopped(NotRunning):
+    """The actor has been stopped for good; its place takes no messages until it is started again."""
+
+
+class Degraded(NotRunning):
+    """The child crashed more often than its spec allows and was given up alone; restart_child() revives it."""
+
+    def __init__(self, target: str, history: Sequence[CrashReport]) -> None:
+        super().__init__(target, "degraded", f"it crashed too often:{describe_history(history)}")
+        self.history = tuple(history)
+
+
+class CallTimeout(SupervisionError, TimeoutError):
+    """No reply within the call's timeout. The message was withdrawn if it had not been begun."""
+
+    def __init__(
+        self, target: str, message: object, timeout: float, *, queued: int, begun: bool, doing: str
+    ) -> None:
+        state = "it had been begun" if begun else "it was withdrawn unbegun"
+        super().__init__(
+            f"{type(message).__qualname__} to {target}: no reply within {timeout:g} s; {state}; "
+            f"{queued} queued; the callee {doing}"
+        )
+        self.target = target
+        self.message = message
+        self.timeout = timeout
+        self.queued = queued
+        self.begun = begun
+        self.doing = doing
+
+
+class MailboxFull(SupervisionError):
+    """The mailbox is at its capacity; the message was not accepted (or, for drop_oldest, was dropped)."""
+
+    def __init__(self, target: str, message: object, capacity: float, detail: str = "not accepted") -> None:
+        super().__init__(f"{type(message).__qualname__} to {target}: mailbox full (capacity {capacity:g}), {detail}")
+        self.target = target
+        self.message = message
+        self.capacity = capacity
+
+
+class CallCycle(SupervisionError):
+    """Waiting for this actor would be waiting for oneself. `chain` holds the paths, from the caller to itself."""
+
+    def __init__(self, chain: Sequence[str], message: object) -> None:
+        super().__init__(
+            f"{type(message).__qualname__}: this wait would never end: {' -> '.join(chain)}; "
+            "use a cast, or call from a task of the actor's own"
+        )
+        self.chain = tuple(chain)
+
+
+class UnknownMessage(SupervisionError, TypeError):
+    """The actor declares no handler for this message type; nothing was enqueued."""
+
+    def __init__(self, target: str, message_type: type, known: Sequence[str]) -> None:
+        super().__init__(
+            f"{target} has no handler for {message_type.__qualname__}; declare one with "
+            f"@handles({message_type.__qualname__}). It handles: {', '.join(sorted(known)) or 'nothing'}"
+        )
+        self.target = target
+        self.message_type = message_type
+
+
+class WrongReply(SupervisionError, TypeError):
+    """Strict replies: the handler's value is not of the type that the call declares."""
+
+    def __init__(self, target: str, message: object, expected: object, value: object) -> None:
+        super().__init__(
+            f"{type(message).__qualname__} to {target} must be answered with {expected}, "
+            f"the handler gave {type(value).__qualname__}"
+        )
+
+
+class AlreadyReplied(SupervisionError):
+    """This call has had its reply; the second one changed nothing."""
+
+
+class NotInCall(SupervisionError):
+    """defer_reply() makes sense only in the handler of a Call, once."""
+
+
+class IntensityExceeded(SupervisionError):
+    """More restarts than max_restarts within max_seconds."""
+
+    def __init__(self, path: str, max_restarts: int, max_seconds: float, history: Sequence[CrashReport]) -> None:
+        super().__init__(
+            f"{path}: more than {max_restarts} restarts in {max_seconds:g} s:{describe_history(history)}"
+        )
+        self.path = path
+        self.history = tuple(history)
+
+
+class NameTaken(SupervisionError):
+    """The name belongs to someone else."""
+
+
+class NameNotFound(SupervisionError, LookupError):
+    """No live actor is registered under this name."""
+
+
+class ChildNotFound(SupervisionError, LookupError):
+    """The supervisor has no child of this name."""
+
+
+class TooManyChildren(SupervisionError):
+    """The dynamic supervisor is at its max_children."""
+
+
+class InvalidSpec(SupervisionError, ValueError):
+    """A spec or an argument makes no sense; nothing was started or changed."""

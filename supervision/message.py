@@ -1,0 +1,23 @@
+"""Messages: frozen data that one actor sends to another. A call expects a reply, a cast does not."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Generic, TypeVar
+
+import msgspec
+
+__all__ = ["Call", "Cast"]
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Call(msgspec.Struct, Generic[R_co], frozen=True):
+    """A request; the parameter is the type of its reply: `class GetInfo(Call[ModelInfo], frozen=True): ...`."""
+
+
+class Cast(msgspec.Struct, frozen=True):
+    """A one-way message. With `redeliver = N` in the class body, a cast in hand when its actor crashes is handed
+    to the next incarnation up to N more times, and then reported as undelivered; the default is never.
+    """
+
+    redeliver: ClassVar[int] = 0

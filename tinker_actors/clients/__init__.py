@@ -1,0 +1,7 @@
+"""Clients: handles that programs hold, and the actors behind them."""
+
+from tinker_actors.clients.sampling import SamplingClient
+from tinker_actors.clients.service import ServiceClient
+from tinker_actors.clients.training import TrainingClient
+
+__all__ = ["SamplingClient", "ServiceClient", "TrainingClient"]

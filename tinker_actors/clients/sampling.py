@@ -1,0 +1,282 @@
+"""The SamplingClient: samples from one set of weights. Its hot path runs in the caller's own task."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, final
+
+import msgspec
+import trio
+
+from supervision import Actor, ActorRef, Call, ChildSpec, SupervisorRef, handles
+from tinker_actors.errors import ClosedError, InvalidInput, ModelLost, OutageError, TinkerError
+from tinker_actors.flow.patience import OutOfPatience, brief
+from tinker_actors.flow.pending import PendingEntry
+from tinker_actors.flow.reaction import Reaction, while_submitting
+from tinker_actors.sessions import Session
+from tinker_actors.types import (
+    CreateSamplingSessionRequest,
+    ModelInput,
+    SampleRequest,
+    SampleResponse,
+    SamplingParams,
+)
+from tinker_actors.wire.endpoints.sampling import asample, create_sampling_session
+
+if TYPE_CHECKING:
+    from tinker_actors.polling import Poller
+
+__all__ = ["Sampler", "SamplerInfo", "SamplingActor", "SamplingClient", "start_sampling_client"]
+
+_log = logging.getLogger("tinker_actors.clients")
+
+_SEED_BITS = 31
+
+
+@final
+class Sampler:
+    """A plain object on the sampling client's place: which weights, and the numbers of its requests."""
+
+    def __init__(
+        self,
+        *,
+        seq_id: int | None,
+        model_path: str | None,
+        base_model: str | None,
+        sampling_session_id: str | None,
+        key: str,
+    ) -> None:
+        self.seq_id = seq_id
+        self.model_path = model_path
+        self.base_model = base_model
+        self.sampling_session_id = sampling_session_id
+        self.key = key
+        self._requests = 0
+
+    def next_seq_id(self) -> int:
+        """A number for a new request: 0, 1, 2, ..., an identity and not an order."""
+        self._requests += 1
+        return self._requests - 1
+
+
+class SamplerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Which weights a sampling client samples from."""
+
+    sampling_session_id: str
+    model_path: str | None
+    base_model: str | None
+
+
+class GetSamplerInfo(Call[SamplerInfo], frozen=True):
+    """Ask for the weights."""
+
+
+class SamplingActor(Actor):
+    """The control plane of one sampling client: creates the server's sampling session."""
+
+    def __init__(self, session: Session, sampler: Sampler) -> None:
+        self._session = session
+        self._sampler = sampler
+
+    async def init(self) -> None:
+        """Create the sampling session, if there is none. Raises why the server would not."""
+        session, sampler = self._session, self._sampler
+        if sampler.sampling_session_id is not None:
+            return
+        assert sampler.seq_id is not None
+        request = CreateSamplingSessionRequest(
+            session_id=session.require_active(),
+            sampling_session_seq_id=sampler.seq_id,
+            base_model=sampler.base_model,
+            model_path=sampler.model_path,
+        )
+        with session.pending.track(self.context.name, "create_sampling_session", "sent") as entry:
+            try:
+                sampler.sampling_session_id = (
+                    await session.poller()
+                    .patience()
+                    .persist(
+                        lambda: create_sampling_session(session.api, request, key=sampler.key),
+                        while_submitting,
+                        entry.explain,
+                    )
+                )
+            except OutOfPatience as gone:
+                raise gone.error from None
+
+    @handles(GetSamplerInfo)
+    def get_sampler_info(self, message: GetSamplerInfo) -> SamplerInfo:
+        """The weights."""
+        sampler = self._sampler
+        assert sampler.sampling_session_id is not None
+        return SamplerInfo(
+            sampling_session_id=sampler.sampling_session_id,
+            model_path=sampler.model_path,
+            base_model=sampler.base_model,
+        )
+
+
+@final
+class SamplingClient:
+    """Samples from one set of weights.
+
+    Any number of tasks may sample at once, up to the server's own limit; further ones wait their turn. A
+    sample belongs to its caller: cancelling the caller gives it up.
+    """
+
+    def __init__(
+        self, session: Session, sampler: Sampler, ref: ActorRef[Any], clients: SupervisorRef, name: str
+    ) -> None:
+        self._session = session
+        self._sampler = sampler
+        self._ref = ref
+        self._clients = clients
+        self._name = name
+        self._poller: Poller = session.poller()
+        self._closed = False
+
+    @property
+    def sampling_session_id(self) -> str:
+        """The server's id of these weights."""
+        assert self._sampler.sampling_session_id is not None
+        return self._sampler.sampling_session_id
+
+    @property
+    def model_path(self) -> str | None:
+        """The checkpoint that the weights came from; None for base models and ephemeral weights."""
+        return self._sampler.model_path
+
+    async def sample(
+        self,
+        prompt: ModelInput,
+        num_samples: int = 1,
+        sampling_params: SamplingParams | None = None,
+        *,
+        include_prompt_logprobs: bool = False,
+        topk_prompt_logprobs: int = 0,
+    ) -> SampleResponse:
+        """Sample ``num_samples`` continuations of ``prompt``.
+
+        Without a seed in ``sampling_params`` the client sends one of its own, so that a repeated request gives
+        the same answer. Raises InvalidInput before anything is sent, RequestFailedError when the server says
+        that it failed, OutageError after the outage bound.
+        """
+        if num_samples < 1:
+            raise InvalidInput("num_samples", f"{num_samples} is not positive", "Ask for at least 1")
+        if prompt.length < 1:
+            raise InvalidInput("prompt", "is empty", "Give at least one token")
+        if topk_prompt_logprobs < 0:
+            raise InvalidInput("topk_prompt_logprobs", f"{topk_prompt_logprobs} is negative", "Use 0 for none")
+        if self._closed:
+            raise ClosedError("sample was not sent: this client was closed")
+        params = sampling_params or SamplingParams()
+        session = self._session
+        session.require_active()
+        if params.seed is None:
+            params = msgspec.structs.replace(params, seed=session.random.getrandbits(_SEED_BITS))
+        request = SampleRequest(
+            prompt=prompt,
+            sampling_params=params,
+            num_samples=num_samples,
+            sampling_session_id=self.sampling_session_id,
+            prompt_logprobs=include_prompt_logprobs,
+            topk_prompt_logprobs=topk_prompt_logprobs,
+        )
+        entry = session.pending.open(self._name, "sample", "waiting for a slot")
+        try:
+            async with session.sample_slots.hold():
+                return await self._sample(request, entry)
+        finally:
+            session.pending.close(entry)
+
+    async def compute_logprobs(self, prompt: ModelInput) -> tuple[float | None, ...]:
+        """The log-probability of each prompt token after those before it; None for the first."""
+        response = await self.sample(
+            prompt, 1, SamplingParams(max_tokens=1, temperature=0.0), include_prompt_logprobs=True
+        )
+        assert response.prompt_logprobs is not None
+        return response.prompt_logprobs
+
+    async def get_sampler_info(self) -> SamplerInfo:
+        """Which weights this client samples from."""
+        return await self._ref.call(GetSamplerInfo())
+
+    async def aclose(self) -> None:
+        """Stop this client. Samples under way end with their callers."""
+        if self._closed:
+            await trio.lowlevel.checkpoint()
+            return
+        self._closed = True
+        await self._clients.stop_child(self._name)
+
+    async def _sample(self, request: SampleRequest, entry: PendingEntry) -> SampleResponse:
+        session = self._session
+        while True:
+            seq_id = self._sampler.next_seq_id()
+            entry.name = f"{self._name}/{seq_id}"
+            entry.enter("sent")
+            numbered = msgspec.structs.replace(request, seq_id=seq_id)
+            key = session.new_key()
+            try:
+                session.points.reach("sampling.before_send", entry.name)
+                promise = await self._poller.patience().persist(
+                    lambda numbered=numbered, key=key: asample(session.api, numbered, key=key),
+                    while_submitting,
+                    entry.explain,
+                )
+            except OutOfPatience as gone:
+                raise self._failure(gone, "be sent") from gone.error
+            entry.enter("promised")
+            try:
+                response = await self._poller.result(
+                    promise.request_id, SampleResponse, entry, request_type="Sample", point="sampling.polling"
+                )
+            except OutOfPatience as gone:
+                if gone.reaction is not Reaction.LOST or session.state.value != "active":
+                    raise self._failure(gone, "get its result") from gone.error
+                # the promise expired or the server restarted: the sample is asked for anew
+                _log.warning("%s: %s; sampling again", entry.name, gone.error)
+                session.counters.add("samples_repeated")
+                await trio.sleep(session.random.uniform(0.0, 1.0))
+                continue
+            session.counters.add("samples_done")
+            return _with_ids(response, promise.sample_sequence_ids)
+
+    def _failure(self, gone: OutOfPatience, what: str) -> TinkerError:
+        if gone.reaction is Reaction.REPEAT:
+            return OutageError(
+                f"a sample of {self._name} could not {what}: no usable answer for {gone.lasted:.0f} s, last "
+                f"{brief(gone.error)}. Check the server and the network. Waiting:",
+                operation=self._name,
+                pending=self._session.pending.lines(),
+            )
+        if gone.reaction is Reaction.LOST:
+            return ModelLost(
+                f"a sample of {self._name} could not {what}: the server no longer holds its session or weights "
+                f"({gone.error}). Create a new sampling client from a saved path",
+                operation=self._name,
+            )
+        return gone.error
+
+    def __repr__(self) -> str:
+        return f"<SamplingClient {self._name} {self._sampler.sampling_session_id}>"
+
+
+async def start_sampling_client(session: Session, sampler: Sampler, clients: SupervisorRef) -> SamplingClient:
+    """Start the actor under ``clients`` and return its handle."""
+    number = sampler.seq_id if sampler.seq_id is not None else sampler.sampling_session_id
+    name = f"sampler-{number}"
+    ref = await clients.start_child(ChildSpec(name, lambda: SamplingActor(session, sampler)))
+    assert isinstance(ref, ActorRef)
+    return SamplingClient(session, sampler, ref, clients, name)
+
+
+def _with_ids(response: SampleResponse, ids: tuple[str, ...] | None) -> SampleResponse:
+    # servers older than SDK 0.26 promise no sequence ids
+    if ids is None or len(ids) != len(response.sequences):
+        return response
+    sequences = tuple(
+        msgspec.structs.replace(sequence, sequence_id=id_)
+        for sequence, id_ in zip(response.sequences, ids, strict=True)
+    )
+    return msgspec.structs.replace(response, sequences=sequences)

@@ -1,0 +1,179 @@
+"""The ServiceClient: one session at a server, and the way to its other clients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import trio
+
+from supervision import Actor, ActorRef, Backoff, Call, ChildSpec, SupervisorRef, handles
+from tinker_actors.clients.sampling import Sampler, SamplingClient, start_sampling_client
+from tinker_actors.clients.training import Model, TrainingActor, TrainingClient
+from tinker_actors.errors import InvalidInput, TinkerError
+from tinker_actors.flow.patience import OutOfPatience
+from tinker_actors.flow.reaction import while_polling
+from tinker_actors.ledger import Ledger
+from tinker_actors.sessions import Session, SessionState
+from tinker_actors.types import GetServerCapabilitiesResponse, LoraConfig, TinkerPath
+from tinker_actors.wire.endpoints.service import get_server_capabilities
+
+__all__ = ["ServiceActor", "ServiceClient"]
+
+_SEED_BITS = 31
+# A client that crashes again and again ends degraded by itself: its neighbours and its session live on.
+_CLIENT_RESTARTS = 10
+_CLIENT_WINDOW = 60.0
+
+
+class GetServerCapabilities(Call[GetServerCapabilitiesResponse], frozen=True):
+    """Ask the server what it offers."""
+
+
+class ServiceActor(Actor):
+    """The control plane of one service client."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @handles(GetServerCapabilities)
+    async def get_server_capabilities(self, message: GetServerCapabilities) -> None:
+        """Ask in a task of its own, so that the mailbox stays free."""
+        reply = self.context.defer_reply()
+        session = self._session
+
+        async def ask() -> None:
+            with session.pending.track(session.name, "get_server_capabilities", "sent") as entry:
+                try:
+                    answer = (
+                        await session.poller()
+                        .patience()
+                        .persist(lambda: get_server_capabilities(session.api), while_polling, entry.explain)
+                    )
+                    reply.send(answer)
+                except OutOfPatience as gone:
+                    reply.fail(gone.error)
+                except TinkerError as error:
+                    reply.fail(error)
+
+        self.context.start_task(ask, name="get_server_capabilities")
+
+
+@final
+class ServiceClient:
+    """One session at a server. Get one from ``runtime.create_service_client()``."""
+
+    def __init__(
+        self,
+        session: Session,
+        ref: ActorRef[Any],
+        place: SupervisorRef,
+        clients: SupervisorRef,
+        sessions: SupervisorRef,
+    ) -> None:
+        self._session = session
+        self._ref = ref
+        self._place = place
+        self._clients = clients
+        self._sessions = sessions
+
+    @property
+    def session_id(self) -> str:
+        """The server's id of the session."""
+        return self._session.session_id
+
+    @property
+    def state(self) -> SessionState:
+        """creating, active, finished or lost."""
+        return self._session.state.value
+
+    async def get_server_capabilities(self) -> GetServerCapabilitiesResponse:
+        """What the server offers: base models and their context lengths in tokens."""
+        return await self._ref.call(GetServerCapabilities(), timeout=float("inf"))
+
+    async def create_lora_training_client(
+        self,
+        base_model: str,
+        rank: int = 32,
+        seed: int | None = None,
+        *,
+        train_mlp: bool = True,
+        train_attn: bool = True,
+        train_unembed: bool = True,
+        user_metadata: Mapping[str, str] | None = None,
+    ) -> TrainingClient:
+        """Create a model of ``base_model`` with a LoRA adapter of ``rank``.
+
+        Without a ``seed`` for the adapter's random start the client draws one, so that the model can be made
+        again. Raises InvalidInput for bad values, and the server's refusal (an unknown base model, a rank
+        above its limit) as it came.
+        """
+        if not base_model:
+            raise InvalidInput("base_model", "is empty", "get_server_capabilities() lists the models")
+        session = self._session
+        session.require_active()
+        lora = LoraConfig(
+            rank=rank,
+            seed=session.random.getrandbits(_SEED_BITS) if seed is None else seed,
+            train_mlp=train_mlp,
+            train_attn=train_attn,
+            train_unembed=train_unembed,
+        )
+        seq_id = session.next_model_seq_id()
+        name = f"training-{seq_id}"
+        config = session.config
+        ledger = Ledger(
+            f"{session.name}/{name}",
+            session.pending,
+            session.new_key,
+            max_pending=config.max_pending,
+            max_pending_bytes=config.max_pending_bytes,
+        )
+        model = Model(
+            seq_id=seq_id,
+            base_model=base_model,
+            lora=lora,
+            user_metadata=dict(user_metadata or {}),
+            key=session.new_key(),
+            ledger=ledger,
+        )
+        spec = ChildSpec(
+            name,
+            lambda: TrainingActor(session, model),
+            backoff=Backoff(minimum=0.05, maximum=5.0),
+            max_restarts=_CLIENT_RESTARTS,
+            max_seconds=_CLIENT_WINDOW,
+        )
+        ref = await self._clients.start_child(spec)
+        assert isinstance(ref, ActorRef)
+        session.ledgers[ref.path] = ledger
+        return TrainingClient(session, model, ref, self._clients, name)
+
+    async def create_sampling_client(
+        self, *, model_path: str | None = None, base_model: str | None = None
+    ) -> SamplingClient:
+        """A sampling client of saved sampler weights, or of a base model. Give exactly one."""
+        if (model_path is None) == (base_model is None):
+            raise InvalidInput("model_path, base_model", "need exactly one of them", "Give one")
+        if model_path is not None:
+            TinkerPath.parse(model_path, kind="sampler_weights", field="model_path")
+        session = self._session
+        session.require_active()
+        sampler = Sampler(
+            seq_id=session.next_sampling_session_seq_id(),
+            model_path=model_path,
+            base_model=base_model,
+            sampling_session_id=None,
+            key=session.new_key(),
+        )
+        return await start_sampling_client(session, sampler, self._clients)
+
+    async def aclose(self) -> None:
+        """Close every client of this session and finish it at the server."""
+        if self._session.state.value is SessionState.FINISHED:
+            await trio.lowlevel.checkpoint()
+            return
+        await self._sessions.stop_child(self._place.name)
+
+    def __repr__(self) -> str:
+        return f"<ServiceClient {self._session.name} {self._session.state.value}>"

@@ -1,0 +1,193 @@
+"""The training client's actor: creates its model, runs the send lane, polls for results."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import trio
+
+from supervision import Actor, StopReason, handles
+from tinker_actors.clients.training.failure import poll_failure, split_failure
+from tinker_actors.clients.training.lane import SendLane
+from tinker_actors.clients.training.messages import GetInfo, Wake
+from tinker_actors.clients.training.model import Model
+from tinker_actors.clients.training.operations import REQUEST_TYPES, RESULT_TYPES, combine
+from tinker_actors.errors import ClosedError, RequestFailedError, TinkerError
+from tinker_actors.flow.patience import OutOfPatience
+from tinker_actors.flow.reaction import while_polling, while_submitting
+from tinker_actors.ledger import Operation
+from tinker_actors.sessions import Session
+from tinker_actors.types import CreateModelRequest, CreateModelResponse, GetInfoResponse
+from tinker_actors.wire.endpoints.models import create_model, get_info
+
+__all__ = ["TrainingActor"]
+
+_log = logging.getLogger("tinker_actors.clients")
+
+
+class TrainingActor(Actor):
+    """Works off one model's ledger.
+
+    A new incarnation reads the ledger: what is promised is polled again under its request id, what was sent
+    without a promise is sent again under its seq_id and idempotency key, the rest goes on in order.
+    """
+
+    def __init__(self, session: Session, model: Model) -> None:
+        self._session = session
+        self._model = model
+        self._ledger = model.ledger
+        self._poller = session.poller()
+        self._scopes: set[trio.CancelScope] = set()
+        self._lane = SendLane(session, model.ledger, promised=self._start_poll, stop=self._stop_lane)
+
+    async def init(self) -> None:
+        """Create the model, if no earlier incarnation has. Raises why the server would not."""
+        if self._ledger.model_id is None:
+            await self._create()
+        for operation in self._ledger.unfinished():
+            if operation.sending is not None and operation.sending.complete:
+                self._start_poll(operation)
+        self.context.start_task(self._run_lane, name="lane")
+
+    @handles(Wake)
+    def wake(self, message: Wake) -> None:
+        """Let the lane look at the ledger."""
+        self._lane.wake()
+
+    @handles(GetInfo)
+    async def get_info(self, message: GetInfo) -> None:
+        """Ask the server in a task of its own, so that the mailbox stays free."""
+        reply = self.context.defer_reply()
+
+        async def ask() -> None:
+            try:
+                reply.send(await self._get_info())
+            except TinkerError as error:
+                reply.fail(error)
+
+        self.context.start_task(ask, name="get_info")
+
+    async def terminate(self, reason: StopReason) -> None:
+        """End what is unfinished when this place stops for good."""
+        if not reason.restarting:
+            name = self._ledger.name
+            self._ledger.stop(ClosedError(f"{name} was closed before the operation had its result"))
+
+    async def _create(self) -> None:
+        session, model = self._session, self._model
+        request = CreateModelRequest(
+            session_id=session.require_active(),
+            model_seq_id=model.seq_id,
+            base_model=model.base_model,
+            lora_config=model.lora,
+            user_metadata=model.user_metadata or None,
+        )
+        with session.pending.track(self._ledger.name, "create_model", "sent") as entry:
+            try:
+                promise = await self._poller.patience().persist(
+                    lambda: create_model(session.api, request, key=model.key), while_submitting, entry.explain
+                )
+                entry.enter("promised")
+                created = await self._poller.result(
+                    promise.request_id,
+                    CreateModelResponse,
+                    entry,
+                    request_type="CreateModel",
+                    point="training.creating",
+                )
+                self._ledger.model_id = created.model_id
+                model.info = await self._get_info()
+            except OutOfPatience as gone:
+                raise gone.error from None
+
+    async def _get_info(self) -> GetInfoResponse:
+        model_id = self._ledger.model_id
+        assert model_id is not None
+        with self._session.pending.track(self._ledger.name, "get_info", "sent") as entry:
+            try:
+                return await self._poller.patience().persist(
+                    lambda: get_info(self._session.api, model_id), while_polling, entry.explain
+                )
+            except OutOfPatience as gone:
+                raise gone.error from None
+
+    async def _run_lane(self) -> None:
+        with self._until_stopped():
+            await self._lane.run()
+
+    @contextmanager
+    def _until_stopped(self) -> Generator[None]:
+        with trio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                yield
+            finally:
+                self._scopes.discard(scope)
+
+    def _start_poll(self, operation: Operation) -> None:
+        self.context.start_task(self._poll, operation, name=f"poll {operation.name}")
+
+    async def _poll(self, operation: Operation) -> None:
+        sending = operation.sending
+        assert sending is not None
+        failures: list[RequestFailedError | OutOfPatience] = []
+        with self._until_stopped():
+            missing = [i for i, result in enumerate(sending.results) if result is None]
+            if len(missing) == 1:
+                await self._poll_chunk(operation, missing[0], failures)
+            else:
+                async with trio.open_nursery() as nursery:
+                    for index in missing:
+                        nursery.start_soon(self._poll_chunk, operation, index, failures)
+            if self._ledger.find(operation.op_no) is operation:
+                self._conclude(operation, failures)
+
+    async def _poll_chunk(
+        self, operation: Operation, index: int, failures: list[RequestFailedError | OutOfPatience]
+    ) -> None:
+        sending = operation.sending
+        assert sending is not None
+        request_id = sending.request_ids[index]
+        assert request_id is not None
+        try:
+            result = await self._poller.result(
+                request_id,
+                RESULT_TYPES[operation.kind],
+                operation.entry,
+                request_type=REQUEST_TYPES[operation.kind],
+                point="training.polling",
+            )
+        except (RequestFailedError, OutOfPatience) as failure:
+            failures.append(failure)
+            return
+        self._session.points.reach("training.decoded", operation.name)
+        self._ledger.deliver(operation, index, result)
+
+    def _conclude(self, operation: Operation, failures: list[RequestFailedError | OutOfPatience]) -> None:
+        sending = operation.sending
+        assert sending is not None
+        if not failures:
+            self._session.counters.add("operations_done")
+            self._ledger.finish(operation, combine(operation.kind, sending.results))
+            return
+        first = failures[0]
+        if isinstance(first, OutOfPatience):
+            failure = poll_failure(operation, first, pending=self._session.pending.lines())
+            if failure.stops_lane:
+                self._stop_lane(failure.error)
+                return
+            error = failure.error
+        else:
+            error = first
+        if any(result is not None for result in sending.results):
+            self._stop_lane(split_failure(operation, error).error)
+        else:
+            self._ledger.fail(operation, error)
+
+    def _stop_lane(self, error: TinkerError) -> None:
+        _log.error("the lane of %s stops: %s", self._ledger.name, error)
+        self._ledger.stop(error)
+        for scope in tuple(self._scopes):
+            scope.cancel(reason="the lane has stopped")

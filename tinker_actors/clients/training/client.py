@@ -1,0 +1,251 @@
+"""The TrainingClient: the handle that programs hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, final
+
+import trio
+
+from supervision import ActorRef, MailboxFull, SupervisorRef
+from tinker_actors.clients.sampling import Sampler, SamplingClient, start_sampling_client
+from tinker_actors.clients.training import operations
+from tinker_actors.clients.training.messages import GetInfo, Wake
+from tinker_actors.clients.training.model import Model
+from tinker_actors.errors import ClosedError, InvalidInput
+from tinker_actors.ledger import AcceptedOperation, Chunk, Future, OperationKind
+from tinker_actors.sessions import Session
+from tinker_actors.types import (
+    AdamParams,
+    Datum,
+    ForwardBackwardOutput,
+    GetInfoResponse,
+    LoadWeightsResponse,
+    OptimStepResponse,
+    SaveWeightsForSamplerResponse,
+    SaveWeightsResponse,
+)
+
+if TYPE_CHECKING:
+    from tinker_actors.tokenizers import Tokenizer
+
+__all__ = ["TrainingClient"]
+
+
+@final
+class TrainingClient:
+    """One model in training. Handles are cheap and stay valid whatever restarts behind them.
+
+    Training operations take effect in the order in which they were accepted. Each method returns a Future
+    once the operation is accepted, so steps can be pipelined:
+
+        step = await client.forward_backward(data, "cross_entropy")
+        update = await client.optim_step(AdamParams(learning_rate=1e-3))
+        print((await step).metrics["loss:sum"], (await update).metrics)
+
+    Each ``_async`` twin is a plain function that accepts at the call. An error of either means that nothing was
+    accepted or sent: InvalidInput for a bad value, LaneStopped when an earlier failure stopped this model.
+    """
+
+    def __init__(
+        self, session: Session, model: Model, ref: ActorRef[Any], clients: SupervisorRef, name: str
+    ) -> None:
+        self._session = session
+        self._model = model
+        self._ref = ref
+        self._clients = clients
+        self._name = name
+        self._closed = False
+
+    @property
+    def model_id(self) -> str:
+        """The server's id of the model."""
+        model_id = self._model.ledger.model_id
+        assert model_id is not None
+        return model_id
+
+    @property
+    def accepted(self) -> tuple[AcceptedOperation, ...]:
+        """Every accepted operation, in order, with the digests of its chunks."""
+        return self._model.ledger.accepted
+
+    async def forward(
+        self,
+        data: Sequence[Datum],
+        loss_fn: str = "cross_entropy",
+        loss_fn_config: Mapping[str, float | str] | None = None,
+    ) -> Future[ForwardBackwardOutput]:
+        """Compute losses and log-probabilities without gradients."""
+        chunks = self._forward_chunks(data, loss_fn, loss_fn_config, forward_only=True)
+        return await self._accept(OperationKind.FORWARD, chunks)
+
+    def forward_async(
+        self,
+        data: Sequence[Datum],
+        loss_fn: str = "cross_entropy",
+        loss_fn_config: Mapping[str, float | str] | None = None,
+    ) -> Future[ForwardBackwardOutput]:
+        """``forward``, accepted at the call."""
+        chunks = self._forward_chunks(data, loss_fn, loss_fn_config, forward_only=True)
+        return self._accept_now(OperationKind.FORWARD, chunks)
+
+    async def forward_backward(
+        self,
+        data: Sequence[Datum],
+        loss_fn: str = "cross_entropy",
+        loss_fn_config: Mapping[str, float | str] | None = None,
+    ) -> Future[ForwardBackwardOutput]:
+        """Compute losses and add their gradients to those that the next optim_step applies."""
+        chunks = self._forward_chunks(data, loss_fn, loss_fn_config, forward_only=False)
+        return await self._accept(OperationKind.FORWARD_BACKWARD, chunks)
+
+    def forward_backward_async(
+        self,
+        data: Sequence[Datum],
+        loss_fn: str = "cross_entropy",
+        loss_fn_config: Mapping[str, float | str] | None = None,
+    ) -> Future[ForwardBackwardOutput]:
+        """``forward_backward``, accepted at the call."""
+        chunks = self._forward_chunks(data, loss_fn, loss_fn_config, forward_only=False)
+        return self._accept_now(OperationKind.FORWARD_BACKWARD, chunks)
+
+    async def optim_step(self, adam_params: AdamParams) -> Future[OptimStepResponse]:
+        """Apply the gradients gathered since the last step, and clear them."""
+        return await self._accept(OperationKind.OPTIM_STEP, (operations.optim_chunk(adam_params),))
+
+    def optim_step_async(self, adam_params: AdamParams) -> Future[OptimStepResponse]:
+        """``optim_step``, accepted at the call."""
+        return self._accept_now(OperationKind.OPTIM_STEP, (operations.optim_chunk(adam_params),))
+
+    async def save_state(self, name: str, ttl_seconds: int | None = None) -> Future[SaveWeightsResponse]:
+        """Save weights and optimizer under ``name``; the result's path is for ``load_state``."""
+        return await self._accept(OperationKind.SAVE_STATE, (operations.save_chunk(name, ttl_seconds),))
+
+    def save_state_async(self, name: str, ttl_seconds: int | None = None) -> Future[SaveWeightsResponse]:
+        """``save_state``, accepted at the call."""
+        return self._accept_now(OperationKind.SAVE_STATE, (operations.save_chunk(name, ttl_seconds),))
+
+    async def load_state(self, path: str) -> Future[LoadWeightsResponse]:
+        """Replace the weights by those of a saved state. Pending gradients and the optimizer start anew."""
+        chunk = operations.load_chunk(path, optimizer=False)
+        return await self._accept(OperationKind.LOAD_STATE, (chunk,))
+
+    async def load_state_with_optimizer(self, path: str) -> Future[LoadWeightsResponse]:
+        """Replace weights and optimizer by those of a saved state. Pending gradients are dropped."""
+        chunk = operations.load_chunk(path, optimizer=True)
+        return await self._accept(OperationKind.LOAD_STATE, (chunk,))
+
+    def load_state_async(self, path: str) -> Future[LoadWeightsResponse]:
+        """``load_state``, accepted at the call."""
+        chunk = operations.load_chunk(path, optimizer=False)
+        return self._accept_now(OperationKind.LOAD_STATE, (chunk,))
+
+    def load_state_with_optimizer_async(self, path: str) -> Future[LoadWeightsResponse]:
+        """``load_state_with_optimizer``, accepted at the call."""
+        chunk = operations.load_chunk(path, optimizer=True)
+        return self._accept_now(OperationKind.LOAD_STATE, (chunk,))
+
+    async def save_weights_for_sampler(
+        self, name: str, ttl_seconds: int | None = None
+    ) -> Future[SaveWeightsForSamplerResponse]:
+        """Save the weights for sampling under ``name``; the result's path is for create_sampling_client."""
+        chunk = operations.sampler_chunk(name, None, ttl_seconds)
+        return await self._accept(OperationKind.SAVE_WEIGHTS_FOR_SAMPLER, (chunk,))
+
+    def save_weights_for_sampler_async(
+        self, name: str, ttl_seconds: int | None = None
+    ) -> Future[SaveWeightsForSamplerResponse]:
+        """``save_weights_for_sampler``, accepted at the call."""
+        chunk = operations.sampler_chunk(name, None, ttl_seconds)
+        return self._accept_now(OperationKind.SAVE_WEIGHTS_FOR_SAMPLER, (chunk,))
+
+    async def save_weights_and_get_sampling_client(self, name: str | None = None) -> SamplingClient:
+        """A sampling client of the weights as all operations accepted so far will have made them.
+
+        Without a ``name`` the weights live as long as the session does.
+        """
+        seq_id = None if name is not None else self._session.next_sampling_session_seq_id()
+        chunk = operations.sampler_chunk(name, seq_id, None)
+        future: Future[SaveWeightsForSamplerResponse] = await self._accept(
+            OperationKind.SAVE_WEIGHTS_FOR_SAMPLER, (chunk,)
+        )
+        saved = await future
+        sampler = Sampler(
+            seq_id=self._session.next_sampling_session_seq_id() if saved.sampling_session_id is None else None,
+            model_path=saved.path,
+            base_model=None,
+            sampling_session_id=saved.sampling_session_id,
+            key=self._session.new_key(),
+        )
+        return await start_sampling_client(self._session, sampler, self._clients)
+
+    async def get_info(self) -> GetInfoResponse:
+        """Ask the server for the model's description."""
+        return await self._ref.call(GetInfo(), timeout=float("inf"))
+
+    async def get_tokenizer(self) -> Tokenizer:
+        """The tokenizer of the base model, loaded once and then kept."""
+        from tinker_actors.tokenizers import tokenizer_for
+
+        info = self._model.info or await self.get_info()
+        name = info.model_data.tokenizer_id or info.model_data.model_name
+        if name is None:
+            raise InvalidInput("tokenizer", "the server names none for this model", "Load one from a folder")
+        return await self._session.offload.run(lambda: tokenizer_for(name))
+
+    async def aclose(self) -> None:
+        """Stop this client: unfinished operations end with ClosedError. The model stays at the server."""
+        if self._closed:
+            await trio.lowlevel.checkpoint()
+            return
+        self._closed = True
+        await self._clients.stop_child(self._name)
+
+    def _forward_chunks(
+        self,
+        data: Sequence[Datum],
+        loss_fn: str,
+        loss_fn_config: Mapping[str, float | str] | None,
+        *,
+        forward_only: bool,
+    ) -> tuple[Chunk, ...]:
+        return operations.forward_chunks(
+            data,
+            loss_fn,
+            loss_fn_config,
+            forward_only=forward_only,
+            server=self._session.server_config,
+            info=self._model.info,
+        )
+
+    async def _accept(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Future[Any]:
+        self._require_open(kind)
+        await trio.lowlevel.checkpoint()
+        await self._model.ledger.admission.enter(sum(chunk.size for chunk in chunks))
+        # no checkpoint from here on: either the caller gets its Future, or nothing was accepted
+        return self._accept_admitted(kind, chunks)
+
+    def _accept_now(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Future[Any]:
+        self._require_open(kind)
+        if not self._model.ledger.admission.try_enter(sum(chunk.size for chunk in chunks)):
+            raise InvalidInput(
+                str(kind),
+                f"{self._model.ledger.admission.statistics().count} operations wait already",
+                "Await an earlier future first, or use the method without _async, which waits for room",
+            )
+        return self._accept_admitted(kind, chunks)
+
+    def _accept_admitted(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Future[Any]:
+        operation = self._model.ledger.accept(kind, chunks)
+        try:
+            self._ref.cast_nowait(Wake(operation.op_no))
+        except MailboxFull:
+            pass  # a thousand wake-ups are waiting to be read: one more would tell the lane nothing new
+        return operation.future
+
+    def _require_open(self, kind: OperationKind) -> None:
+        if self._closed:
+            raise ClosedError(f"{kind} was not accepted: this client was closed")
+
+    def __repr__(self) -> str:
+        return f"<TrainingClient {self._model.ledger.name} {self._model.ledger.model_id}>"

@@ -1,0 +1,66 @@
+"""How the results of an operation's chunks become one result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from tinker_actors.types import ForwardBackwardOutput, TensorData
+
+__all__ = ["combine_outputs", "reduce_metrics"]
+
+_Reduction = Callable[[Sequence[float], Sequence[float]], float]
+
+
+def combine_outputs(outputs: Sequence[ForwardBackwardOutput]) -> ForwardBackwardOutput:
+    """One output for all chunks: records in chunk order, metrics reduced by the rule in their names."""
+    records: list[dict[str, TensorData]] = [dict(r) for output in outputs for r in output.loss_fn_outputs]
+    return ForwardBackwardOutput(
+        loss_fn_output_type=outputs[0].loss_fn_output_type,
+        loss_fn_outputs=tuple(records),
+        metrics=reduce_metrics(
+            [output.metrics for output in outputs],
+            [float(len(output.loss_fn_outputs)) for output in outputs],
+        ),
+    )
+
+
+def reduce_metrics(chunks: Sequence[Mapping[str, float]], weights: Sequence[float]) -> dict[str, float]:
+    """Reduce metrics named "name:reduction" over chunks; a chunk weighs its number of records.
+
+    mean, sum, min, max, slack (max minus mean), unique (each chunk's value, later ones under key_1, key_2,
+    ...) and hash2 (sum modulo 2**64) are the official SDK 0.38's. A key that some chunk lacks is dropped, as
+    there; a name without a known reduction is kept as the first chunk's value, where the SDK would raise.
+    """
+    first, *rest = chunks
+    reduced: dict[str, float] = {}
+    for key, value in first.items():
+        if not all(key in metrics for metrics in rest):
+            continue
+        values = [value, *(metrics[key] for metrics in rest)]
+        reduction = key.rpartition(":")[2]
+        if reduction == "unique":
+            reduced[key] = value
+            reduced.update({f"{key}_{i}": v for i, v in enumerate(values[1:], 1)})
+        elif reduction in _REDUCTIONS:
+            reduced[key] = _REDUCTIONS[reduction](values, weights)
+        else:
+            reduced[key] = value
+    return reduced
+
+
+def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
+    total = math.fsum(weights)
+    if total == 0:
+        return math.nan
+    return math.fsum(v * w for v, w in zip(values, weights, strict=True)) / total
+
+
+_REDUCTIONS: dict[str, _Reduction] = {
+    "mean": _mean,
+    "sum": lambda values, weights: math.fsum(values),
+    "min": lambda values, weights: min(values),
+    "max": lambda values, weights: max(values),
+    "slack": lambda values, weights: max(values) - _mean(values, weights),
+    "hash2": lambda values, weights: float(sum(int(v) % 2**64 for v in values) % 2**64),
+}

@@ -1,0 +1,80 @@
+"""What a failed operation tells its caller, and whether those behind it can go on."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tinker_actors.errors import ModelLost, OutageError, TinkerError
+from tinker_actors.flow.patience import OutOfPatience, brief
+from tinker_actors.flow.reaction import Reaction
+from tinker_actors.ledger import Gap, Operation
+
+__all__ = ["Failure", "gap_failure", "poll_failure", "send_failure", "split_failure"]
+
+_RESTORE = "Create a new client and load the last checkpoint"
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """The error of an operation; ``stops_lane`` when those behind it would build on what is not there."""
+
+    error: TinkerError
+    stops_lane: bool
+
+
+def send_failure(operation: Operation, gone: OutOfPatience, *, partly: bool, pending: tuple[str, ...]) -> Failure:
+    """The server did not take ``operation``; ``partly`` when it has promised some of its chunks."""
+    name = f"{operation.kind} {operation.name}"
+    if gone.reaction is Reaction.FAIL:
+        if not partly:
+            return Failure(gone.error, stops_lane=False)
+        error = ModelLost(
+            f"{name}: the server took some of its chunks and refused one ({brief(gone.error)}: {gone.error}); "
+            f"what it took can't be taken back. {_RESTORE}",
+            operation=operation.name,
+        )
+        return Failure(error, stops_lane=True)
+    return Failure(_common(name, operation.name, gone, pending, "be sent"), stops_lane=True)
+
+
+def poll_failure(operation: Operation, gone: OutOfPatience, *, pending: tuple[str, ...]) -> Failure:
+    """There is no result to be had of ``operation``."""
+    name = f"{operation.kind} {operation.name}"
+    if gone.reaction is Reaction.RECHECK:
+        return Failure(gone.error, stops_lane=False)
+    return Failure(_common(name, operation.name, gone, pending, "get its result"), stops_lane=True)
+
+
+def split_failure(operation: Operation, error: TinkerError) -> Failure:
+    """Some chunks of ``operation`` failed and some did not: its gradients are incomplete."""
+    return Failure(
+        ModelLost(
+            f"{operation.kind} {operation.name}: some of its chunks failed ({error}) and some were applied. {_RESTORE}",
+            operation=operation.name,
+        ),
+        stops_lane=True,
+    )
+
+
+def gap_failure(gap: Gap, gone: OutOfPatience, pending: tuple[str, ...]) -> TinkerError:
+    """A refused operation's seq_id could not be filled, so the server will wait for it for ever."""
+    return _common(f"the filler of seq_id {gap.seq_id}", f"seq_id {gap.seq_id}", gone, pending, "be sent")
+
+
+def _common(name: str, operation: str, gone: OutOfPatience, pending: tuple[str, ...], what: str) -> TinkerError:
+    if gone.reaction is Reaction.REPEAT:
+        error = OutageError(
+            f"{name} could not {what}: no usable answer for {gone.lasted:.0f} s, last {brief(gone.error)}. "
+            f"Check the server and the network. {_RESTORE}. Waiting:",
+            operation=operation,
+            pending=pending,
+        )
+    elif gone.reaction is Reaction.LOST:
+        error = ModelLost(
+            f"{name} could not {what}: the server no longer holds its session, model or promise "
+            f"({gone.error}). {_RESTORE}",
+            operation=operation,
+        )
+    else:
+        return gone.error
+    error.__cause__ = gone.error
+    return error

@@ -1,0 +1,147 @@
+"""The send lane: one operation's send turn after another, in order of acceptance."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import final
+
+import trio
+
+from tinker_actors.clients.training import operations
+from tinker_actors.clients.training.failure import gap_failure, send_failure
+from tinker_actors.errors import TinkerError
+from tinker_actors.flow.patience import OutOfPatience
+from tinker_actors.flow.reaction import while_submitting
+from tinker_actors.ledger import Gap, Ledger, Operation, Sending
+from tinker_actors.sessions import Session
+
+__all__ = ["SendLane"]
+
+_log = logging.getLogger("tinker_actors.clients")
+
+
+@final
+class SendLane:
+    """Sends what its ledger has accepted. It lives and dies with one incarnation of the training actor.
+
+    An operation's turn ends when every chunk has its promise; only then does the next one begin, so the server
+    sees them in order. Everything that a next incarnation needs is in the ledger before the first byte leaves.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        ledger: Ledger,
+        *,
+        promised: Callable[[Operation], None],
+        stop: Callable[[TinkerError], None],
+    ) -> None:
+        self._session = session
+        self._ledger = ledger
+        self._promised = promised
+        self._stop = stop
+        self._work = trio.Event()
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        self._work.set()
+
+    async def run(self) -> None:
+        """Send for ever."""
+        ledger = self._ledger
+        while True:
+            self._work = trio.Event()
+            for gap in ledger.gaps():
+                await self._fill(gap)
+            operation = ledger.next_to_send()
+            if operation is None:
+                await self._work.wait()
+                continue
+            ledger.explain()
+            self._session.points.reach("training.before_send", operation.name)
+            await self._send(operation)
+
+    async def _send(self, operation: Operation) -> None:
+        ledger = self._ledger
+        if operation.sending is not None:
+            _log.warning(
+                "%s %s: sending again under seq_id %d", ledger.name, operation.name, operation.sending.first_seq_id
+            )
+        sending = ledger.start_sending(operation)
+        missing = [i for i, request_id in enumerate(sending.request_ids) if request_id is None]
+        failures: list[OutOfPatience] = []
+        if self._session.server_config.parallel_fwdbwd_chunks and len(missing) > 1:
+            # the first chunk last: the server then has the whole operation and can run it at once
+            first, *rest = missing
+            async with trio.open_nursery() as nursery:
+                for index in rest:
+                    nursery.start_soon(self._send_chunk, operation, sending, index, failures)
+            if not failures:
+                await self._send_chunk(operation, sending, first, failures)
+        else:
+            for index in missing:
+                await self._send_chunk(operation, sending, index, failures)
+                if failures:
+                    break
+        if ledger.find(operation.op_no) is not operation:
+            return  # the lane was stopped meanwhile
+        if failures:
+            self._refused(operation, failures[0])
+        else:
+            self._promised(operation)
+
+    async def _send_chunk(
+        self, operation: Operation, sending: Sending, index: int, failures: list[OutOfPatience]
+    ) -> None:
+        session, ledger = self._session, self._ledger
+        seq_id = sending.first_seq_id + index
+        request = operation.chunks[index].request
+
+        def announce(reason: str) -> None:
+            operation.entry.explain(reason)
+            _log.warning("%s %s (seq_id %d): %s", ledger.name, operation.name, seq_id, reason)
+
+        async def attempt() -> str:
+            session.counters.add("sends")
+            promise = await operations.submit(
+                session.api, request, model_id=sending.model_id, seq_id=seq_id, key=sending.keys[index]
+            )
+            return promise.request_id
+
+        try:
+            request_id = await session.poller().patience().persist(attempt, while_submitting, announce)
+        except OutOfPatience as gone:
+            failures.append(gone)
+            return
+        session.points.reach("training.sent", operation.name)
+        if ledger.find(operation.op_no) is operation:
+            ledger.promise(operation, index, request_id)
+
+    def _refused(self, operation: Operation, gone: OutOfPatience) -> None:
+        assert operation.sending is not None
+        failure = send_failure(
+            operation, gone, partly=any(operation.sending.request_ids), pending=self._session.pending.lines()
+        )
+        if failure.stops_lane:
+            self._stop(failure.error)
+        else:
+            self._ledger.refuse(operation, failure.error)
+
+    async def _fill(self, gap: Gap) -> None:
+        session, ledger = self._session, self._ledger
+        model_id = ledger.model_id
+        assert model_id is not None
+        with session.pending.track(f"{ledger.name} seq_id {gap.seq_id}", "filler", "sent") as entry:
+
+            async def attempt() -> None:
+                await operations.submit(
+                    session.api, operations.filler(), model_id=model_id, seq_id=gap.seq_id, key=gap.key
+                )
+
+            try:
+                await session.poller().patience().persist(attempt, while_submitting, entry.explain)
+            except OutOfPatience as gone:
+                self._stop(gap_failure(gap, gone, session.pending.lines()))
+            else:
+                ledger.fill(gap)

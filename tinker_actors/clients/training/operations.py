@@ -1,0 +1,207 @@
+"""What each kind of operation sends, gets and makes of its chunks' results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from tinker_actors.clients.training.combine import combine_outputs
+from tinker_actors.clients.training.data_processor import datum_size, split
+from tinker_actors.codec.digest import operation_digest
+from tinker_actors.errors import InvalidInput
+from tinker_actors.ledger import Chunk, OperationKind
+from tinker_actors.ledger.operation import TrainingRequest
+from tinker_actors.types import (
+    LOSS_FNS,
+    AdamParams,
+    ClientConfig,
+    Datum,
+    ForwardBackwardOutput,
+    ForwardBackwardRequest,
+    GetInfoResponse,
+    LoadWeightsRequest,
+    LoadWeightsResponse,
+    ModelInput,
+    OptimStepRequest,
+    OptimStepResponse,
+    Promise,
+    SaveWeightsForSamplerRequest,
+    SaveWeightsForSamplerResponse,
+    SaveWeightsRequest,
+    SaveWeightsResponse,
+    TinkerPath,
+    checkpoint_name,
+)
+from tinker_actors.wire.api import Api
+from tinker_actors.wire.endpoints.training import forward_backward, optim_step
+from tinker_actors.wire.endpoints.weights import load_weights, save_weights, save_weights_for_sampler
+
+__all__ = [
+    "REQUEST_TYPES",
+    "RESULT_TYPES",
+    "combine",
+    "filler",
+    "forward_chunks",
+    "load_chunk",
+    "optim_chunk",
+    "sampler_chunk",
+    "save_chunk",
+    "submit",
+]
+
+_SMALL = 256  # bytes charged for an operation that carries no data
+
+RESULT_TYPES: Mapping[OperationKind, type[Any]] = {
+    OperationKind.FORWARD: ForwardBackwardOutput,
+    OperationKind.FORWARD_BACKWARD: ForwardBackwardOutput,
+    OperationKind.OPTIM_STEP: OptimStepResponse,
+    OperationKind.SAVE_STATE: SaveWeightsResponse,
+    OperationKind.SAVE_WEIGHTS_FOR_SAMPLER: SaveWeightsForSamplerResponse,
+    OperationKind.LOAD_STATE: LoadWeightsResponse,
+}
+
+# what polls say in X-Tinker-Request-Type
+REQUEST_TYPES: Mapping[OperationKind, str] = {
+    OperationKind.FORWARD: "Forward",
+    OperationKind.FORWARD_BACKWARD: "ForwardBackward",
+    OperationKind.OPTIM_STEP: "OptimStep",
+    OperationKind.SAVE_STATE: "SaveWeights",
+    OperationKind.SAVE_WEIGHTS_FOR_SAMPLER: "SaveWeightsForSampler",
+    OperationKind.LOAD_STATE: "LoadWeights",
+}
+
+
+def forward_chunks(
+    data: Sequence[Datum],
+    loss_fn: str,
+    loss_fn_config: Mapping[str, float | str] | None,
+    *,
+    forward_only: bool,
+    server: ClientConfig,
+    info: GetInfoResponse | None,
+) -> tuple[Chunk, ...]:
+    """The chunks of forward or forward_backward. Raises InvalidInput, naming the datum and the field."""
+    if loss_fn not in LOSS_FNS:
+        raise InvalidInput("loss_fn", f"{loss_fn!r} is not known", f"Use one of {', '.join(LOSS_FNS)}")
+    config = _loss_config(loss_fn_config)
+    vocabulary = info.model_data.vocab_size if info is not None else None
+    for index, datum in enumerate(data):
+        _check_datum(index, datum, vocabulary)
+    pieces = split(data, max_len=server.fwdbwd_max_chunk_len, max_bytes=server.fwdbwd_max_chunk_bytes_count)
+    return tuple(
+        _chunk(
+            ForwardBackwardRequest(
+                model_id="",
+                seq_id=0,
+                data=piece,
+                loss_fn=loss_fn,
+                loss_fn_config=config,
+                forward_only=forward_only,
+            ),
+            sum(map(datum_size, piece)),
+        )
+        for piece in pieces
+    )
+
+
+def optim_chunk(params: AdamParams) -> Chunk:
+    """The one chunk of optim_step."""
+    return _chunk(OptimStepRequest(model_id="", seq_id=0, adam_params=params), _SMALL)
+
+
+def save_chunk(name: str, ttl_seconds: int | None) -> Chunk:
+    """The one chunk of save_state."""
+    request = SaveWeightsRequest(model_id="", seq_id=0, path=checkpoint_name(name), ttl_seconds=_ttl(ttl_seconds))
+    return _chunk(request, _SMALL)
+
+
+def sampler_chunk(name: str | None, sampling_session_seq_id: int | None, ttl_seconds: int | None) -> Chunk:
+    """The one chunk of save_weights_for_sampler: under a name, or for one sampling session."""
+    request = SaveWeightsForSamplerRequest(
+        model_id="",
+        seq_id=0,
+        path=checkpoint_name(name) if name is not None else None,
+        sampling_session_seq_id=sampling_session_seq_id,
+        ttl_seconds=_ttl(ttl_seconds),
+    )
+    return _chunk(request, _SMALL)
+
+
+def load_chunk(path: str, *, optimizer: bool) -> Chunk:
+    """The one chunk of load_state."""
+    TinkerPath.parse(path, kind="weights")
+    return _chunk(LoadWeightsRequest(model_id="", seq_id=0, path=path, optimizer=optimizer), _SMALL)
+
+
+def filler() -> ForwardBackwardRequest:
+    """A request that changes nothing, for a seq_id whose operation was refused."""
+    datum = Datum(ModelInput.from_ints([0]), {"target_tokens": [0], "weights": [0.0]})
+    return ForwardBackwardRequest(model_id="", seq_id=0, data=(datum,), loss_fn="cross_entropy", forward_only=True)
+
+
+async def submit(api: Api, request: TrainingRequest, *, model_id: str, seq_id: int, key: str) -> Promise:
+    """Send one chunk under its seq_id; one attempt."""
+    addressed = msgspec.structs.replace(request, model_id=model_id, seq_id=seq_id)
+    match addressed:
+        case ForwardBackwardRequest():
+            return await forward_backward(api, addressed, key=key)
+        case OptimStepRequest():
+            return await optim_step(api, addressed, key=key)
+        case SaveWeightsRequest():
+            return await save_weights(api, addressed, key=key)
+        case SaveWeightsForSamplerRequest():
+            return await save_weights_for_sampler(api, addressed, key=key)
+        case LoadWeightsRequest():
+            return await load_weights(api, addressed, key=key)
+
+
+def combine(kind: OperationKind, results: Sequence[Any]) -> Any:
+    """The operation's result from those of its chunks."""
+    if kind in (OperationKind.FORWARD, OperationKind.FORWARD_BACKWARD):
+        return combine_outputs(results)
+    return results[0]
+
+
+def _chunk(request: TrainingRequest, size: int) -> Chunk:
+    return Chunk(request, operation_digest(request), size)
+
+
+def _check_datum(index: int, datum: Datum, vocabulary: int | None) -> None:
+    tensors = datum.loss_fn_inputs
+    if "target_tokens" not in tensors:
+        raise InvalidInput(
+            f"data[{index}].loss_fn_inputs", "has no 'target_tokens'", "Give the token due after each position"
+        )
+    if vocabulary is None:
+        return
+    for field, array in (
+        ("model_input", datum.model_input.to_array()),
+        ("loss_fn_inputs['target_tokens']", datum.tensor("target_tokens").to_numpy()),
+    ):
+        if array.size and (int(array.max()) >= vocabulary or int(array.min()) < 0):
+            raise InvalidInput(
+                f"data[{index}].{field}",
+                f"holds a token id outside the model's vocabulary of {vocabulary}",
+                "Encode the text with the client's own get_tokenizer()",
+            )
+
+
+def _loss_config(config: Mapping[str, float | str] | None) -> dict[str, float | str]:
+    checked: dict[str, float | str] = {}
+    for key, value in (config or {}).items():
+        if isinstance(value, str):
+            checked[key] = value
+            continue
+        number = float(value)
+        if number != number:  # noqa: PLR0124  # NaN
+            raise InvalidInput(f"loss_fn_config[{key!r}]", "is not a number", "Give a finite number")
+        checked[key] = number
+    return checked
+
+
+def _ttl(seconds: int | None) -> int | None:
+    if seconds is not None and seconds < 1:
+        raise InvalidInput("ttl_seconds", f"{seconds} is not positive", "Give seconds, or None to keep it")
+    return seconds

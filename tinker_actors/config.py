@@ -1,0 +1,121 @@
+"""Configuration of a client: option > environment > default, checked when it is made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tinker_actors.errors import CredentialError, InvalidInput
+
+__all__ = ["DEFAULT_BASE_URL", "Config", "Secret"]
+
+DEFAULT_BASE_URL = "https://tinker.thinkingmachines.dev/services/tinker-prod"
+
+
+@final
+class Secret:
+    """A credential. Printing, formatting or pickling it never shows it; ``reveal`` gives it to the wire."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The credential itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is not pickled: give the key to the other process through its environment")
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client needs to know to talk to a server.
+
+    ``timeout`` bounds one attempt and ``poll_timeout`` one poll, ``outage_bound`` the time without any usable
+    answer after which everything that waits gets one error, ``start_bound`` the same for the first contact with
+    a server; all in seconds. ``max_pending`` and
+    ``max_pending_bytes`` bound what one model may have accepted and not finished.
+    """
+
+    base_url: str
+    api_key: Secret
+    timeout: float = 60.0
+    poll_timeout: float = 45.0
+    outage_bound: float = 300.0
+    start_bound: float = 20.0
+    heartbeat_interval: float = 10.0
+    max_pending: int = 1024
+    max_pending_bytes: int = 1_000_000_000
+    tags: tuple[str, ...] = ()
+    user_metadata: Mapping[str, str] = {}
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        timeout: float = 60.0,
+        outage_bound: float = 300.0,
+        tags: tuple[str, ...] | None = None,
+        user_metadata: Mapping[str, str] | None = None,
+    ) -> Config:
+        """Options first, then TINKER_BASE_URL, TINKER_API_KEY and TINKER_TAGS, then defaults.
+
+        Raises CredentialError for a missing or malformed key and InvalidInput for anything else.
+        """
+        env = os.environ if environ is None else environ
+        text = tags if tags is not None else tuple(t for t in env.get("TINKER_TAGS", "").split(",") if t)
+        return cls(
+            base_url=_base_url(base_url or env.get("TINKER_BASE_URL") or DEFAULT_BASE_URL),
+            api_key=_api_key(api_key if api_key is not None else env.get("TINKER_API_KEY")),
+            timeout=_positive("timeout", timeout),
+            outage_bound=_positive("outage_bound", outage_bound),
+            tags=text,
+            user_metadata=dict(user_metadata or {}),
+        )
+
+
+def _base_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInput("base_url", f"{text!r} is not an http or https URL", "Give one like https://host/path")
+    if parts.username or parts.password:
+        raise InvalidInput("base_url", "holds a user name or password", "Give the key as api_key")
+    if parts.query or parts.fragment:
+        raise InvalidInput("base_url", "holds a query or fragment", "Give scheme, host and path only")
+    return text.rstrip("/")
+
+
+def _api_key(text: str | None) -> Secret:
+    cure = "Set TINKER_API_KEY or pass api_key=; keys start with 'tml-'"
+    if not text:
+        raise CredentialError("api_key", "is missing", cure)
+    if not text.startswith(("tml-", "eyJ")):
+        raise CredentialError("api_key", "does not start with 'tml-'", cure)
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise CredentialError("api_key", "holds characters that can't stand in a header", cure)
+    return Secret(text)
+
+
+def _positive(field: str, value: float) -> float:
+    if not (value > 0):
+        raise InvalidInput(field, f"{value} is not a positive number of seconds", "Give a number above 0")
+    return value

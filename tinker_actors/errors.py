@@ -1,0 +1,301 @@
+"""Everything that tinker_actors raises on purpose.
+
+    TinkerError
+    |- InvalidInput (ValueError)         a value of the caller's; nothing was accepted or sent
+    |   '- CredentialError               no API key, or one of the wrong form
+    |- DecodeError (ValueError)          bytes that are not what they should be
+    |- APIError                          a request did not get a usable answer
+    |   |- APIConnectionError            no answer: refused, reset, cut off
+    |   |   '- APITimeoutError (TimeoutError)
+    |   |- APIStatusError                an answer with an error status
+    |   |   |- BadRequestError 400, AuthenticationError 401, BillingError 402,
+    |   |   |  PermissionDeniedError 403, NotFoundError 404, ConflictError 409, GoneError 410,
+    |   |   |  UnprocessableEntityError 422, RateLimitError 429, InternalServerError 5xx
+    |   '- APIResponseError              an answer that can't be decoded
+    |- RequestFailedError                the server ran the operation and says it failed
+    |- OperationError                    an accepted operation that will not give its result
+    |   |- OperationCancelled            cancelled by the user before it was sent
+    |   |- ModelLost                     the server has lost the session, the model or a promise
+    |   |- OutageError                   the outage bound passed without a usable answer
+    |   |- UnknownVerdict                it can't be known whether the operation was applied
+    |   '- LaneStopped                   an operation before it stopped the lane
+    |- WaitTimeout (TimeoutError)        the wait ended; the operation goes on
+    '- ClosedError                       the runtime, session or client was closed
+
+Each says what failed, for which operation and request, what was tried, and what the user can do.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "APIConnectionError",
+    "APIError",
+    "APIResponseError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "BadRequestError",
+    "BillingError",
+    "ClosedError",
+    "ConflictError",
+    "CredentialError",
+    "DecodeError",
+    "GoneError",
+    "InternalServerError",
+    "InvalidInput",
+    "LaneStopped",
+    "ModelLost",
+    "NotFoundError",
+    "OperationCancelled",
+    "OperationError",
+    "OutageError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "RequestFailedError",
+    "TinkerError",
+    "UnknownVerdict",
+    "UnprocessableEntityError",
+    "WaitTimeout",
+    "status_error",
+]
+
+
+class TinkerError(Exception):
+    """The root of the tree: catching it catches everything that tinker_actors raises on purpose."""
+
+
+class InvalidInput(TinkerError, ValueError):
+    """A value that can't be used. Nothing was accepted, sent or changed.
+
+    ``field`` names the value, ``problem`` what is wrong with it, ``cure`` what to give instead.
+    """
+
+    def __init__(self, field: str, problem: str, cure: str) -> None:
+        super().__init__(field, problem, cure)
+        self.field = field
+        self.problem = problem
+        self.cure = cure
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.problem}. {self.cure}"
+
+
+class CredentialError(InvalidInput):
+    """There is no API key, or it is not of a form that the service accepts. Never shows the key."""
+
+
+class DecodeError(TinkerError, ValueError):
+    """Bytes that are not a well-formed message, or that exceed a bound. Nothing of them was used."""
+
+
+class APIError(TinkerError):
+    """A request did not get a usable answer. ``request`` is its method and path."""
+
+    request: str | None = None
+
+
+class APIConnectionError(APIError):
+    """No answer arrived. ``sent`` is False when it is certain that the server never saw the request."""
+
+    def __init__(self, message: str, *, request: str | None = None, sent: bool = True) -> None:
+        super().__init__(message)
+        self.request = request
+        self.sent = sent
+
+
+class APITimeoutError(APIConnectionError, TimeoutError):
+    """The answer did not arrive within the time of one attempt."""
+
+
+class APIStatusError(APIError):
+    """An answer with an error status.
+
+    ``status`` is the HTTP status, ``detail`` the server's own words, ``request_id`` its name for the
+    request if it gave one, ``retry_after`` the seconds it asked for (None if it did not).
+    """
+
+    cure = "Look the detail up in the server's log."
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        request: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        expected_seq_id: int | None = None,
+    ) -> None:
+        super().__init__(status, detail)
+        self.status = status
+        self.detail = detail
+        self.request = request
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.expected_seq_id = expected_seq_id
+
+    def __str__(self) -> str:
+        where = f"{self.request}: " if self.request else ""
+        name = f" [request {self.request_id}]" if self.request_id else ""
+        return f"{where}HTTP {self.status}{name}: {self.detail}. {self.cure}"
+
+
+class BadRequestError(APIStatusError):
+    """400: the server refuses the request as it is."""
+
+    cure = "Change the request: repeating it gives the same answer."
+
+
+class AuthenticationError(APIStatusError):
+    """401: the credential is missing, wrong or expired."""
+
+    cure = "Check the API key (TINKER_API_KEY or api_key=)."
+
+
+class BillingError(APIStatusError):
+    """402: the account can't pay for the request."""
+
+    cure = "Settle the account's billing; waiting operations go on afterwards."
+
+
+class PermissionDeniedError(APIStatusError):
+    """403: the credential may not do this."""
+
+    cure = "Use a key whose owner may do this."
+
+
+class NotFoundError(APIStatusError):
+    """404: the server does not know what the request names."""
+
+    cure = "Check the name; on a restarted server sessions and models may be gone."
+
+
+class ConflictError(APIStatusError):
+    """409: the request contradicts what the server holds."""
+
+    cure = "Look at the detail: a repeated name, or an operation out of order."
+
+
+class GoneError(APIStatusError):
+    """410: what the request names existed and is gone (session ended, result expired)."""
+
+    cure = "Create a new session or model and load the last checkpoint."
+
+
+class UnprocessableEntityError(APIStatusError):
+    """422: the body can't be understood, or a value in it is out of range."""
+
+    cure = "Change the request: repeating it gives the same answer."
+
+
+class RateLimitError(APIStatusError):
+    """429: the server asks to wait."""
+
+    cure = "Send less at a time; the client waits and repeats by itself within its outage bound."
+
+
+class InternalServerError(APIStatusError):
+    """5xx: the server or something in front of it failed."""
+
+    cure = "The client repeats by itself within its outage bound; if it lasts, ask the server's operator."
+
+
+_BY_STATUS: dict[int, type[APIStatusError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    402: BillingError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    410: GoneError,
+    422: UnprocessableEntityError,
+    429: RateLimitError,
+}
+
+
+def status_error(
+    status: int,
+    detail: str,
+    *,
+    request: str | None = None,
+    request_id: str | None = None,
+    retry_after: float | None = None,
+    expected_seq_id: int | None = None,
+) -> APIStatusError:
+    """The error of the class that belongs to ``status``."""
+    kind = InternalServerError if status >= 500 else _BY_STATUS.get(status, APIStatusError)
+    return kind(
+        status,
+        detail,
+        request=request,
+        request_id=request_id,
+        retry_after=retry_after,
+        expected_seq_id=expected_seq_id,
+    )
+
+
+class APIResponseError(APIError):
+    """An answer that can't be decoded: the server and this client disagree about the protocol."""
+
+    def __init__(self, message: str, *, request: str | None = None) -> None:
+        super().__init__(message)
+        self.request = request
+
+
+class RequestFailedError(TinkerError):
+    """The server ran the operation and says that it failed.
+
+    ``category`` is "user" (the request's fault), "server" or "unknown"; ``request_id`` names the promise.
+    """
+
+    def __init__(self, message: str, *, category: str, request_id: str, operation: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.category = category
+        self.request_id = request_id
+        self.operation = operation
+
+    def __str__(self) -> str:
+        what = self.operation or "the request"
+        return f"{what} failed at the server ({self.category}, request {self.request_id}): {self.message}"
+
+
+class OperationError(TinkerError):
+    """An accepted operation that will not give its result. ``operation`` describes it."""
+
+    def __init__(self, message: str, *, operation: str | None = None) -> None:
+        super().__init__(message)
+        self.operation = operation
+
+
+class OperationCancelled(OperationError):
+    """Cancelled by the user before it was sent; the server never saw it."""
+
+
+class ModelLost(OperationError):
+    """The server no longer holds what the operation needs: its session, its model or its promise."""
+
+
+class OutageError(OperationError):
+    """No usable answer within the outage bound. ``pending`` lists everything that waits, a line each."""
+
+    def __init__(self, message: str, *, operation: str | None = None, pending: tuple[str, ...] = ()) -> None:
+        text = "\n".join((message, *(f"  {line}" for line in pending)))
+        super().__init__(text, operation=operation)
+        self.pending = pending
+
+
+class UnknownVerdict(OperationError):
+    """It can't be known whether the server applied the operation, and repeating it might apply it twice."""
+
+
+class LaneStopped(OperationError):
+    """An earlier operation of the same model stopped the lane; this one was not applied by this client."""
+
+
+class WaitTimeout(TinkerError, TimeoutError):
+    """The time given to a wait ran out. The operation itself goes on; wait again to get its result."""
+
+
+class ClosedError(TinkerError):
+    """The runtime, session or client that the call needs has been closed."""

@@ -1,0 +1,89 @@
+"""What each error means: one table for submitting, one for polling, and nothing else decides.
+
+Sources: the retry rules of the official SDK 0.38, tightened where they would spin or repeat in vain.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from tinker_actors.errors import (
+    APIConnectionError,
+    APIError,
+    APIResponseError,
+    APIStatusError,
+)
+
+__all__ = ["Reaction", "while_polling", "while_submitting"]
+
+
+class Reaction(Enum):
+    """What the lane does next."""
+
+    REPEAT = auto()
+    """Again, under the same seq_id and idempotency key, after a back-off; counts towards an outage."""
+    WAIT = auto()
+    """Again after the time the server asked for; the server is well, so no outage."""
+    PAUSE = auto()
+    """Billing: again every few seconds for the time the server's configuration allows, then STOP."""
+    RENEW = auto()
+    """Renew the credential once and try again, then STOP."""
+    FAIL = auto()
+    """This operation fails; those behind it go on."""
+    RECHECK = auto()
+    """Again, three times at most (a proxy may have answered), then FAIL."""
+    STOP = auto()
+    """The lane stops with this error: nothing behind it can do better."""
+    LOST = auto()
+    """The server no longer holds the session, the model or the promise."""
+
+
+def while_submitting(error: APIError) -> Reaction:
+    """The reaction to ``error`` when an operation is being sent."""
+    if isinstance(error, APIConnectionError):
+        return Reaction.REPEAT
+    if isinstance(error, APIStatusError):
+        match error.status:
+            case 429:
+                return Reaction.WAIT
+            case 402:
+                return Reaction.PAUSE
+            case 401:
+                return Reaction.RENEW
+            case 400 | 413 | 422:
+                return Reaction.FAIL
+            case 404 | 410:
+                return Reaction.LOST
+            case 408:
+                return Reaction.REPEAT
+            case status if status >= 500:
+                return Reaction.REPEAT
+            case _:
+                return Reaction.STOP
+    # an unreadable promise: the server has the request, and a repeat under the same seq_id finds its promise
+    return Reaction.REPEAT if isinstance(error, APIResponseError) else Reaction.STOP
+
+
+def while_polling(error: APIError) -> Reaction:
+    """The reaction to ``error`` when a promise's result is being asked for."""
+    if isinstance(error, APIConnectionError):
+        return Reaction.REPEAT
+    if isinstance(error, APIStatusError):
+        match error.status:
+            case 429:
+                return Reaction.WAIT
+            case 402:
+                return Reaction.PAUSE
+            case 401:
+                return Reaction.RENEW
+            case 400 | 413 | 422:
+                return Reaction.RECHECK
+            case 404 | 410:
+                return Reaction.LOST
+            case 408:
+                return Reaction.REPEAT
+            case status if status >= 500:
+                return Reaction.REPEAT
+            case _:
+                return Reaction.STOP
+    return Reaction.RECHECK if isinstance(error, APIResponseError) else Reaction.STOP

@@ -1,0 +1,25 @@
+"""What was accepted, where it went, and what became of it: plain objects that outlive every client actor."""
+
+from tinker_actors.ledger.future import Future
+from tinker_actors.ledger.ledger import Gap, Ledger, LedgerStatistics
+from tinker_actors.ledger.operation import (
+    AcceptedOperation,
+    Chunk,
+    Operation,
+    OperationKind,
+    OperationState,
+    Sending,
+)
+
+__all__ = [
+    "AcceptedOperation",
+    "Chunk",
+    "Future",
+    "Gap",
+    "Ledger",
+    "LedgerStatistics",
+    "Operation",
+    "OperationKind",
+    "OperationState",
+    "Sending",
+]

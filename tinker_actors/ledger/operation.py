@@ -1,0 +1,135 @@
+"""One accepted operation: what it is, where it went, what became of it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, TypeAlias, final
+
+import msgspec
+
+from tinker_actors.flow.pending import PendingEntry
+from tinker_actors.ledger.future import Future
+from tinker_actors.types.requests import (
+    ForwardBackwardRequest,
+    LoadWeightsRequest,
+    OptimStepRequest,
+    SaveWeightsForSamplerRequest,
+    SaveWeightsRequest,
+)
+
+__all__ = [
+    "AcceptedOperation",
+    "Chunk",
+    "Operation",
+    "OperationKind",
+    "OperationState",
+    "Sending",
+    "TrainingRequest",
+]
+
+TrainingRequest: TypeAlias = (
+    ForwardBackwardRequest
+    | OptimStepRequest
+    | SaveWeightsRequest
+    | SaveWeightsForSamplerRequest
+    | LoadWeightsRequest
+)
+
+
+class OperationKind(StrEnum):
+    """The operations that carry a seq_id."""
+
+    FORWARD = "forward"
+    FORWARD_BACKWARD = "forward_backward"
+    OPTIM_STEP = "optim_step"
+    SAVE_STATE = "save_state"
+    SAVE_WEIGHTS_FOR_SAMPLER = "save_weights_for_sampler"
+    LOAD_STATE = "load_state"
+
+
+class OperationState(StrEnum):
+    """accepted -> sent -> promised -> done | failed | cancelled | verdict."""
+
+    ACCEPTED = "accepted"
+    SENT = "sent"
+    PROMISED = "promised"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    VERDICT = "verdict"
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """One request of an operation, its boundaries frozen at acceptance.
+
+    ``request`` lacks model_id and seq_id, which depend on where it is sent; ``digest`` names its content and
+    ``size`` estimates its bytes on the wire.
+    """
+
+    request: TrainingRequest
+    digest: str
+    size: int
+
+
+class AcceptedOperation(msgspec.Struct, frozen=True):
+    """The record of one acceptance, kept for as long as the ledger lives."""
+
+    op_no: int
+    kind: OperationKind
+    digests: tuple[str, ...]
+
+
+class Sending(msgspec.Struct):
+    """Where an operation went: one mapping (epoch, model_id, seq_id for each chunk) -> request_id.
+
+    ``keys`` are the idempotency keys, one for each chunk and the same for every re-send. ``results`` holds what
+    each chunk gave, so that a restarted client asks only for what is missing.
+    """
+
+    epoch: int
+    model_id: str
+    first_seq_id: int
+    keys: tuple[str, ...]
+    request_ids: list[str | None]
+    results: list[Any]
+
+    @property
+    def complete(self) -> bool:
+        """True when every chunk has its promise."""
+        return all(request_id is not None for request_id in self.request_ids)
+
+
+@final
+class Operation:
+    """One accepted operation. Its ledger alone changes it."""
+
+    __slots__ = ("chunks", "entry", "future", "kind", "op_no", "sending", "state")
+
+    def __init__(
+        self,
+        op_no: int,
+        kind: OperationKind,
+        chunks: tuple[Chunk, ...],
+        future: Future[Any],
+        entry: PendingEntry,
+    ) -> None:
+        self.op_no = op_no
+        self.kind = kind
+        self.chunks = chunks
+        self.future = future
+        self.entry = entry
+        self.state = OperationState.ACCEPTED
+        self.sending: Sending | None = None
+
+    @property
+    def size(self) -> int:
+        """Estimated bytes of all chunks."""
+        return sum(chunk.size for chunk in self.chunks)
+
+    @property
+    def name(self) -> str:
+        """Such as "#7"."""
+        return f"#{self.op_no}"
+
+    def __repr__(self) -> str:
+        return f"<Operation {self.name} {self.kind} {self.state}>"

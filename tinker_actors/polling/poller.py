@@ -1,0 +1,122 @@
+"""The Poller: one promise, asked for until it has a result."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TypeVar, final
+
+import trio
+
+from tinker_actors.errors import APIResponseError, RequestFailedError
+from tinker_actors.flow.patience import Patience
+from tinker_actors.flow.pending import PendingEntry
+from tinker_actors.flow.reaction import while_polling
+from tinker_actors.metrics import Counters
+from tinker_actors.ports import Points
+from tinker_actors.types import FailedResult, MetadataOnly, QueueState, TryAgain
+from tinker_actors.wire.api import Api
+from tinker_actors.wire.endpoints.futures import retrieve_future
+
+__all__ = ["Poller"]
+
+T = TypeVar("T")
+
+# A server that answers "not yet" at once would be asked in a tight loop without a floor between two polls.
+_FLOOR = 0.1
+
+
+@final
+class Poller:
+    """Asks for results, with the patience that the configuration gives.
+
+    ``poll_timeout`` bounds one poll, which servers hold open for up to 30 s; ``outage_bound`` the time without
+    any usable answer; ``billing_bound`` that of a billing pause. All in seconds.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        rng: random.Random,
+        counters: Counters,
+        points: Points,
+        *,
+        poll_timeout: float,
+        outage_bound: float,
+        billing_bound: float,
+    ) -> None:
+        self._api = api
+        self._random = rng
+        self._counters = counters
+        self._points = points
+        self._poll_timeout = poll_timeout
+        self._outage_bound = outage_bound
+        self._billing_bound = billing_bound
+
+    def patience(self) -> Patience:
+        """Fresh patience for one logical request."""
+        return Patience(self._random, outage_bound=self._outage_bound, billing_bound=self._billing_bound)
+
+    async def result(
+        self,
+        request_id: str,
+        result_type: type[T],
+        entry: PendingEntry,
+        *,
+        request_type: str,
+        point: str,
+        on_queue_state: Callable[[QueueState, str | None], None] | None = None,
+    ) -> T:
+        """The result of the promise ``request_id``.
+
+        Raises RequestFailedError when the server says that the request failed, and OutOfPatience when there
+        is no use in asking further. ``entry`` shows what is being waited for; ``point`` names the fault point
+        that is reached before each poll.
+        """
+        patience = self.patience()
+        iteration = 0
+
+        async def attempt() -> T | TryAgain | FailedResult | MetadataOnly:
+            nonlocal iteration
+            self._points.reach(point, entry.name)
+            self._counters.add("polls")
+            asked = iteration
+            iteration += 1
+            return await retrieve_future(
+                self._api,
+                request_id,
+                result_type,
+                iteration=asked,
+                request_type=request_type,
+                timeout=self._poll_timeout,
+                allow_metadata_only=False,
+            )
+
+        while True:
+            asked_at = trio.current_time()
+            answer = await patience.persist(attempt, while_polling, entry.explain)
+            if isinstance(answer, TryAgain):
+                entry.explain(_queue_text(answer))
+                if on_queue_state is not None:
+                    on_queue_state(answer.queue_state, answer.queue_state_reason)
+                await trio.sleep(max(0.0, asked_at + _FLOOR - trio.current_time()))
+            elif isinstance(answer, FailedResult):
+                raise RequestFailedError(
+                    answer.error,
+                    category=answer.category,
+                    request_id=request_id,
+                    operation=f"{entry.name} {entry.kind}",
+                )
+            elif isinstance(answer, MetadataOnly):
+                raise APIResponseError(
+                    f"the server withheld the result of {request_id} although the whole of it was asked for"
+                )
+            else:
+                return answer
+
+
+def _queue_text(answer: TryAgain) -> str:
+    if answer.queue_state is QueueState.ACTIVE:
+        return "the server works on it"
+    state = "has it queued" if answer.queue_state is QueueState.UNKNOWN else f"is {answer.queue_state}"
+    return f"the server {state}" + (f": {answer.queue_state_reason}" if answer.queue_state_reason else "")

@@ -1,0 +1,21 @@
+"""The seams between the runtime and the world, so that one code runs in production and in simulation.
+
+A port is a protocol; the small adapters that need nothing but trio stand beside theirs. Time is trio's clock
+and randomness an injected ``random.Random``, so neither needs a port.
+"""
+
+from tinker_actors.ports.offload import InlineOffload, Offload, ThreadOffload
+from tinker_actors.ports.points import NoPoints, Points
+from tinker_actors.ports.transport import Purpose, Request, Response, Transport
+
+__all__ = [
+    "InlineOffload",
+    "NoPoints",
+    "Offload",
+    "Points",
+    "Purpose",
+    "Request",
+    "Response",
+    "ThreadOffload",
+    "Transport",
+]

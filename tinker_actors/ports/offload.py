@@ -1,0 +1,48 @@
+"""The Offload port: blocking work away from the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import trio
+
+__all__ = ["InlineOffload", "Offload", "ThreadOffload"]
+
+T = TypeVar("T")
+
+
+class Offload(Protocol):
+    """Runs blocking work. The effect of work that has begun happens even if the waiter is cancelled."""
+
+    async def run(self, work: Callable[[], T], *, cost: float = 0.0) -> T:
+        """Run ``work`` and return what it returns; ``cost`` is its modelled duration in simulated seconds."""
+        ...
+
+
+class ThreadOffload:
+    """Production: a worker thread, at most ``workers`` at a time."""
+
+    def __init__(self, workers: int = 1) -> None:
+        self._limiter = trio.CapacityLimiter(workers)
+
+    async def run(self, work: Callable[[], T], *, cost: float = 0.0) -> T:
+        """Run ``work`` in a thread."""
+        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+
+class InlineOffload:
+    """Simulation: waits ``cost`` virtual seconds, then runs ``work`` on the loop.
+
+    The wait is shielded, as a thread would go on when its waiter is cancelled.
+    """
+
+    def __init__(self, workers: int = 1) -> None:
+        self._limiter = trio.CapacityLimiter(workers)
+
+    async def run(self, work: Callable[[], T], *, cost: float = 0.0) -> T:
+        """Run ``work`` after ``cost`` virtual seconds."""
+        async with self._limiter:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(cost)
+            return work()

@@ -1,0 +1,172 @@
+"""``open_runtime``: everything a program needs, in one supervised tree."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import final
+
+from supervision import (
+    ActorDegraded,
+    ActorRef,
+    ActorSystem,
+    ChildSpec,
+    DynamicSupervisorSpec,
+    Event,
+    SupervisorRef,
+    SupervisorSpec,
+    TreeSnapshot,
+    open_system,
+)
+from tinker_actors.clients.service import ServiceActor, ServiceClient
+from tinker_actors.config import Config
+from tinker_actors.errors import LaneStopped
+from tinker_actors.flow.pending import Pending, PendingTable
+from tinker_actors.ledger import OperationState
+from tinker_actors.metrics import Counters
+from tinker_actors.ports import NoPoints, Offload, Points, ThreadOffload, Transport
+from tinker_actors.sessions import Heartbeat, Session, SessionManager
+from tinker_actors.wire.api import Api
+from tinker_actors.wire.transport import HttpTransport
+
+__all__ = ["Runtime", "open_runtime"]
+
+_OFFLOAD_THREADS = 4
+
+
+@final
+class Runtime:
+    """The way in. Made by ``open_runtime``; everything in it ends with that block."""
+
+    def __init__(
+        self,
+        system: ActorSystem,
+        sessions: SupervisorRef,
+        config: Config,
+        api: Api,
+        *,
+        rng: random.Random,
+        points: Points,
+        offload: Offload,
+    ) -> None:
+        self._system = system
+        self._sessions = sessions
+        self._config = config
+        self._api = api
+        self._random = rng
+        self._points = points
+        self._offload = offload
+        self._pending = PendingTable()
+        self._counters = Counters()
+        self._opened = 0
+        self._by_path: dict[str, Session] = {}
+
+    @property
+    def system(self) -> ActorSystem:
+        """The actor system beneath: its events, its registry, actors of your own."""
+        return self._system
+
+    async def create_service_client(
+        self, *, user_metadata: Mapping[str, str] | None = None, tags: tuple[str, ...] | None = None
+    ) -> ServiceClient:
+        """Open a session at the server.
+
+        Returns once the server has created it. Raises the last APIError when it has not within the
+        configuration's ``start_bound``.
+        """
+        name = f"session-{self._opened}"
+        self._opened += 1
+        session = Session(
+            name,
+            config=self._config,
+            api=self._api,
+            rng=random.Random(self._random.getrandbits(64)),
+            pending=self._pending,
+            counters=self._counters,
+            points=self._points,
+            offload=self._offload,
+            user_metadata=dict(self._config.user_metadata) | dict(user_metadata or {}),
+            tags=self._config.tags if tags is None else tags,
+        )
+        place = await self._sessions.start_child(
+            SupervisorSpec(
+                name,
+                strategy="one_for_one",
+                children=[
+                    ChildSpec("manager", lambda: SessionManager(session)),
+                    ChildSpec("heartbeat", lambda: Heartbeat(session)),
+                    DynamicSupervisorSpec("clients"),
+                ],
+                on_intensity="degrade",
+            )
+        )
+        assert isinstance(place, SupervisorRef)
+        clients = place.child("clients")
+        assert isinstance(clients, SupervisorRef)
+        ref = await clients.start_child(ChildSpec("service", lambda: ServiceActor(session)))
+        assert isinstance(ref, ActorRef)
+        self._by_path[place.path] = session
+        return ServiceClient(session, ref, place, clients, self._sessions)
+
+    def pending(self) -> tuple[Pending, ...]:
+        """Everything that is under way and has not finished, oldest first, each with its state and reason."""
+        return self._pending.snapshot()
+
+    def counters(self) -> dict[str, int]:
+        """How often things happened: sends, polls, operations_done, samples_done, heartbeats, ..."""
+        return self._counters.snapshot()
+
+    def tree(self) -> TreeSnapshot:
+        """The supervision tree now: each actor's state, mailbox, message in hand and restarts."""
+        return self._system.tree()
+
+    def _on_event(self, event: Event) -> None:
+        if not isinstance(event, ActorDegraded):
+            return
+        error = LaneStopped(f"{event.path} crashed too often and was given up. The last crash: {event.reason}")
+        for session in self._by_path.values():
+            ledger = session.ledgers.get(event.path)
+            if ledger is not None:
+                ledger.stop(error, state=OperationState.VERDICT)
+
+
+@asynccontextmanager
+async def open_runtime(
+    *,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    config: Config | None = None,
+    transport: Transport | None = None,
+    seed: int | None = None,
+    points: Points | None = None,
+    offload: Offload | None = None,
+) -> AsyncGenerator[Runtime]:
+    """Open a runtime for the server at ``base_url`` with ``api_key``, or as ``config`` says.
+
+    Without them TINKER_BASE_URL and TINKER_API_KEY count. ``seed`` fixes every random choice of the runtime
+    (seeds of adapters and samples, jitter). Leaving the block stops everything in order: clients first, then
+    sessions, which are finished at the server. Raises CredentialError or InvalidInput for bad settings.
+    """
+    settings = config if config is not None else Config.load(base_url=base_url, api_key=api_key)
+    rng = random.Random(seed)
+    carrier = transport if transport is not None else HttpTransport()
+    try:
+        api = Api(carrier, settings)
+        async with open_system("runtime", random=random.Random(rng.getrandbits(64))) as system:
+            sessions = await system.start_child(DynamicSupervisorSpec("sessions"))
+            assert isinstance(sessions, SupervisorRef)
+            runtime = Runtime(
+                system,
+                sessions,
+                settings,
+                api,
+                rng=rng,
+                points=points if points is not None else NoPoints(),
+                offload=offload if offload is not None else ThreadOffload(_OFFLOAD_THREADS),
+            )
+            with system.events.subscribe(runtime._on_event):  # noqa: SLF001  # one room, two names
+                yield runtime
+    finally:
+        if transport is None:
+            await carrier.aclose()

@@ -1,0 +1,7 @@
+"""Sessions: created, kept alive by heartbeats, finished."""
+
+from tinker_actors.sessions.heartbeat import Heartbeat
+from tinker_actors.sessions.manager import SessionManager
+from tinker_actors.sessions.session import Session, SessionState
+
+__all__ = ["Heartbeat", "Session", "SessionManager", "SessionState"]

@@ -1,0 +1,64 @@
+"""The Heartbeat: an actor of its own, so that nothing else can delay it."""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from supervision import Actor
+from tinker_actors.errors import APIError, APIStatusError
+from tinker_actors.sessions.session import Session, SessionState
+from tinker_actors.wire.endpoints.sessions import session_heartbeat
+
+__all__ = ["Heartbeat"]
+
+_log = logging.getLogger("tinker_actors.sessions")
+
+_WARN_AFTER = 120.0  # seconds without a success; the official SDK's
+_JITTER = 0.1
+
+
+class Heartbeat(Actor):
+    """Beats every ``heartbeat_interval`` seconds, give or take a tenth. An ended session stops it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def init(self) -> None:
+        """Start beating."""
+        self.context.start_task(self._beat, name="beat")
+
+    async def _beat(self) -> None:
+        session = self._session
+        succeeded = trio.current_time()
+        while session.state.value in (SessionState.CREATING, SessionState.ACTIVE):
+            interval = session.config.heartbeat_interval
+            await trio.sleep(interval * self.context.random.uniform(1 - _JITTER, 1 + _JITTER))
+            if not session.created:
+                continue
+            session.points.reach("session.heartbeat", session.name)
+            try:
+                await session_heartbeat(session.api, session.session_id)
+            except APIStatusError as error:
+                if error.status in (404, 410):
+                    _log.error("the server has ended session %s: %s", session.session_id, error.detail)
+                    session.state.value = SessionState.LOST
+                    return
+                self._missed(succeeded, error)
+            except APIError as error:
+                self._missed(succeeded, error)
+            else:
+                succeeded = trio.current_time()
+                session.counters.add("heartbeats")
+
+    def _missed(self, succeeded: float, error: APIError) -> None:
+        self._session.counters.add("heartbeats_missed")
+        silent = trio.current_time() - succeeded
+        if silent > _WARN_AFTER:
+            _log.warning(
+                "no heartbeat of session %s got through for %.0f s; the server may end it: %s",
+                self._session.session_id,
+                silent,
+                error,
+            )

@@ -1,0 +1,92 @@
+"""The SessionManager: creates the session when it starts and finishes it when it stops for good."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from supervision import Actor, Call, StopReason, handles
+from tinker_actors.errors import APIError
+from tinker_actors.flow.patience import OutOfPatience, Patience
+from tinker_actors.flow.reaction import while_submitting
+from tinker_actors.sessions.session import Session, SessionState
+from tinker_actors.types import CreateSessionRequest
+from tinker_actors.wire.endpoints.service import client_config
+from tinker_actors.wire.endpoints.sessions import create_session, finish_session
+
+__all__ = ["GetSessionInfo", "SessionInfo", "SessionManager"]
+
+_log = logging.getLogger("tinker_actors.sessions")
+
+
+class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the manager knows of its session."""
+
+    session_id: str | None
+    state: SessionState
+
+
+class GetSessionInfo(Call[SessionInfo], frozen=True):
+    """Ask the manager for its session."""
+
+
+class SessionManager(Actor):
+    """Creates the session in ``init``; a restarted manager finds it created and goes on.
+
+    ``sdk_version`` is the protocol generation this client speaks, as servers want to know it.
+    """
+
+    sdk_version = "0.38.0"
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def init(self) -> None:
+        """Create the session, within the configured start bound. Raises the last APIError when it passed."""
+        session = self._session
+        if session.created:
+            return
+        patience = Patience(
+            session.random, outage_bound=session.config.start_bound, billing_bound=session.config.start_bound
+        )
+        with session.pending.track(session.name, "create_session", "sent") as entry:
+            try:
+                server_config = await patience.persist(
+                    lambda: client_config(session.api, self.sdk_version), while_submitting, entry.explain
+                )
+                request = CreateSessionRequest(
+                    tags=session.tags, user_metadata=session.user_metadata, sdk_version=self.sdk_version
+                )
+                key = session.new_key()
+                created = await patience.persist(
+                    lambda: create_session(session.api, request, key=key), while_submitting, entry.explain
+                )
+            except OutOfPatience as gone:
+                raise gone.error from None
+        for level, text in (
+            (logging.INFO, created.info_message),
+            (logging.WARNING, created.warning_message),
+            (logging.ERROR, created.error_message),
+        ):
+            if text:
+                _log.log(level, "the server says of session %s: %s", created.session_id, text)
+        session.activate(created.session_id, server_config)
+
+    @handles(GetSessionInfo)
+    async def get_session_info(self, message: GetSessionInfo) -> SessionInfo:
+        """The session's id and state."""
+        session = self._session
+        return SessionInfo(session_id=session.session_id if session.created else None, state=session.state.value)
+
+    async def terminate(self, reason: StopReason) -> None:
+        """Finish the session at the server when this place stops for good, and not when it restarts."""
+        session = self._session
+        if reason.restarting or session.state.value is not SessionState.ACTIVE:
+            return
+        session.state.value = SessionState.FINISHED
+        try:
+            await finish_session(session.api, session.session_id, "success", None)
+        except APIError as error:
+            # the server ends the session by itself when its heartbeats stop
+            _log.warning("session %s could not be finished: %s", session.session_id, error)

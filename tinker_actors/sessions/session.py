@@ -1,0 +1,139 @@
+"""The Session: what one session's actors share and what survives their restarts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import final
+
+from trio_util import AsyncValue
+
+from tinker_actors.config import Config
+from tinker_actors.errors import ClosedError, ModelLost
+from tinker_actors.flow.pending import PendingTable
+from tinker_actors.flow.slots import Slots
+from tinker_actors.ledger import Ledger
+from tinker_actors.metrics import Counters
+from tinker_actors.polling import Poller
+from tinker_actors.ports import Offload, Points
+from tinker_actors.types import ClientConfig
+from tinker_actors.wire.api import Api
+
+__all__ = ["Session", "SessionState"]
+
+
+class SessionState(StrEnum):
+    """creating -> active -> finished | lost."""
+
+    CREATING = "creating"
+    ACTIVE = "active"
+    FINISHED = "finished"
+    LOST = "lost"
+
+
+@final
+class Session:
+    """A plain object on the session's place.
+
+    Numbers given out here (models, sampling sessions) are never given twice, whatever restarts. ``state`` is
+    an AsyncValue: read it or wait for a change.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        config: Config,
+        api: Api,
+        rng: random.Random,
+        pending: PendingTable,
+        counters: Counters,
+        points: Points,
+        offload: Offload,
+        user_metadata: Mapping[str, str],
+        tags: tuple[str, ...],
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.api = api
+        self.random = rng
+        self.pending = pending
+        self.counters = counters
+        self.points = points
+        self.offload = offload
+        self.user_metadata = user_metadata
+        self.tags = tags
+        self.state: AsyncValue[SessionState] = AsyncValue(SessionState.CREATING)
+        self.ledgers: dict[str, Ledger] = {}
+        self._session_id: str | None = None
+        self._server_config: ClientConfig | None = None
+        self._sample_slots: Slots | None = None
+        self._models = 0
+        self._samplers = 0
+
+    @property
+    def session_id(self) -> str:
+        """The server's id; raises while there is none."""
+        if self._session_id is None:
+            raise ClosedError(f"session {self.name} has not been created yet")
+        return self._session_id
+
+    @property
+    def created(self) -> bool:
+        """True once the server has given an id."""
+        return self._session_id is not None
+
+    @property
+    def server_config(self) -> ClientConfig:
+        """What the server asks of its clients; defaults until it has said."""
+        return self._server_config or ClientConfig()
+
+    @property
+    def sample_slots(self) -> Slots:
+        """How many samples may be under way at once."""
+        if self._sample_slots is None:
+            self._sample_slots = Slots(self.server_config.sample_max_concurrent_requests)
+        return self._sample_slots
+
+    def activate(self, session_id: str, server_config: ClientConfig) -> None:
+        """The server has created the session."""
+        self._session_id = session_id
+        self._server_config = server_config
+        self.state.value = SessionState.ACTIVE
+
+    def require_active(self) -> str:
+        """The session id; ClosedError or ModelLost when the session is over."""
+        if self.state.value is SessionState.LOST:
+            raise ModelLost(
+                f"the server has ended session {self._session_id}. Open a new session and load the last checkpoint"
+            )
+        if self.state.value is SessionState.FINISHED:
+            raise ClosedError(f"session {self._session_id} was closed. Open a new one")
+        return self.session_id
+
+    def next_model_seq_id(self) -> int:
+        """A number for a new model: 0, 1, 2, ..., each given once."""
+        self._models += 1
+        return self._models - 1
+
+    def next_sampling_session_seq_id(self) -> int:
+        """A number for a new sampling session: 0, 1, 2, ..., each given once."""
+        self._samplers += 1
+        return self._samplers - 1
+
+    def new_key(self) -> str:
+        """An idempotency key, kept by one logical request for all its tries."""
+        return f"tinker-actors-{self.random.getrandbits(128):032x}"
+
+    def poller(self) -> Poller:
+        """A poller with this session's patience."""
+        return Poller(
+            self.api,
+            self.random,
+            self.counters,
+            self.points,
+            poll_timeout=self.config.poll_timeout,
+            outage_bound=self.config.outage_bound,
+            billing_bound=self.server_config.billing_exception_max_pause_duration_sec,
+        )

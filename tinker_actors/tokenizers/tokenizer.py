@@ -1,0 +1,59 @@
+"""Where a model's tokenizer comes from: the package, a file or folder, or the Hugging Face hub."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import final
+
+import tokenizers
+
+from tinker_actors.errors import InvalidInput
+
+__all__ = ["Tokenizer", "tokenizer_for"]
+
+# The models that the package ships with share one tokenizer of bytes.
+_PACKAGED = "tinker-actors/"
+
+
+@final
+class Tokenizer:
+    """Text to token ids and back."""
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        self._inner = inner
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids there are."""
+        return self._inner.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        """The ids of ``text``."""
+        return list(self._inner.encode(text, add_special_tokens=add_special_tokens).ids)
+
+    def decode(self, tokens: list[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of ``tokens``."""
+        return self._inner.decode(tokens, skip_special_tokens=skip_special_tokens)
+
+    def token_to_id(self, token: str) -> int | None:
+        """The id of one token of the vocabulary, such as "<bos>"; None when there is none."""
+        return self._inner.token_to_id(token)
+
+
+def tokenizer_for(name: str) -> Tokenizer:
+    """The tokenizer of the model ``name``; blocking. Raises InvalidInput when there is none to be had."""
+    if name.startswith(_PACKAGED):
+        data = files("tinker_actors").joinpath("local", "base", "tokenizer.json").read_text("utf-8")
+        return Tokenizer(tokenizers.Tokenizer.from_str(data))
+    path = Path(name)
+    if path.is_dir():
+        path = path / "tokenizer.json"
+    if path.is_file():
+        return Tokenizer(tokenizers.Tokenizer.from_file(str(path)))
+    try:
+        return Tokenizer(tokenizers.Tokenizer.from_pretrained(name))
+    except Exception as error:  # the library raises bare Exception for whatever went wrong
+        raise InvalidInput(
+            "tokenizer", f"there is none for {name!r} ({error})", "Give a folder with a tokenizer.json"
+        ) from error

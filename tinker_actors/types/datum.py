@@ -1,0 +1,83 @@
+"""One training example: an input and the tensors that its loss needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+
+from tinker_actors.errors import InvalidInput
+from tinker_actors.types.model_input import ModelInput
+from tinker_actors.types.tensor import TensorArray, TensorData, TensorDtype
+
+__all__ = ["Datum", "LossInput"]
+
+LossInput: TypeAlias = TensorData | TensorArray | Sequence[float] | Sequence[int]
+
+# The official SDK converts plain lists under these keys and wants a TensorData under any other.
+_DTYPES: dict[str, TensorDtype] = {
+    "target_tokens": "int64",
+    "weights": "float32",
+    "advantages": "float32",
+    "logprobs": "float32",
+    "clip_low_threshold": "float32",
+    "clip_high_threshold": "float32",
+    "sequence_ratio_mask": "float32",
+}
+
+
+class Datum(msgspec.Struct, frozen=True):
+    """One training example.
+
+    ``loss_fn_inputs`` maps names to tensors. Lists and arrays are converted once, here: ``target_tokens`` to
+    int64; ``weights``, ``advantages``, ``logprobs`` and the clip thresholds to float32. ``target_tokens[i]`` is
+    the token to be predicted after input position i, so every per-token tensor has the input's length
+    (or shape [length, K]). Raises InvalidInput, naming the key, when a tensor has another length.
+    """
+
+    model_input: ModelInput
+    loss_fn_inputs: Mapping[str, LossInput]
+
+    def __post_init__(self) -> None:
+        length = self.model_input.length
+        if length == 0:
+            raise InvalidInput("model_input", "is empty", "Give at least one token")
+        tensors: dict[str, TensorData] = {}
+        for key, value in self.loss_fn_inputs.items():
+            tensors[key] = tensor = _tensor(key, value)
+            shape = tensor.to_numpy().shape
+            if key in _DTYPES and (not shape or shape[0] != length):
+                raise InvalidInput(
+                    f"loss_fn_inputs[{key!r}]",
+                    f"has {shape[0] if shape else 'no'} rows for an input of {length} tokens",
+                    "Give one value for each input position; targets are shifted by one beforehand",
+                )
+        msgspec.structs.force_setattr(self, "loss_fn_inputs", tensors)
+
+    def tensor(self, key: str) -> TensorData:
+        """The tensor under ``key``; KeyError when there is none."""
+        value = self.loss_fn_inputs[key]
+        assert isinstance(value, TensorData)
+        return value
+
+    def tensors(self) -> dict[str, TensorData]:
+        """All loss inputs by name."""
+        return {key: self.tensor(key) for key in self.loss_fn_inputs}
+
+
+def _tensor(key: str, value: LossInput) -> TensorData:
+    if isinstance(value, TensorData):
+        return value
+    if not isinstance(value, np.ndarray) and key not in _DTYPES:
+        raise InvalidInput(
+            f"loss_fn_inputs[{key!r}]",
+            "is a list under a name of unknown type",
+            "Wrap it in TensorData(data, dtype)",
+        )
+    try:
+        return TensorData(value, _DTYPES.get(key))
+    except (InvalidInput, ValueError, TypeError) as error:
+        problem = error.problem if isinstance(error, InvalidInput) else "is not a tensor of numbers"
+        raise InvalidInput(f"loss_fn_inputs[{key!r}]", problem, "Give a flat list or array of numbers") from error

@@ -1,0 +1,65 @@
+"""The futures protocol: a call answers with a promise, polling gives its result."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+__all__ = ["FailedResult", "Promise", "QueueState", "RequestErrorCategory", "TryAgain"]
+
+
+class QueueState(StrEnum):
+    """What the server says about the queue that a request waits in."""
+
+    ACTIVE = "active"
+    PAUSED_RATE_LIMIT = "paused_rate_limit"
+    PAUSED_CAPACITY = "paused_capacity"
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def parse(cls, text: str | None) -> QueueState:
+        """The state named ``text``; anything unknown is UNKNOWN, since servers invent states."""
+        try:
+            return cls(text) if text is not None else cls.UNKNOWN
+        except ValueError:
+            return cls.UNKNOWN
+
+
+class RequestErrorCategory(StrEnum):
+    """Whose fault a failed request was."""
+
+    UNKNOWN = "unknown"
+    SERVER = "server"
+    USER = "user"
+
+    @classmethod
+    def parse(cls, text: str | None) -> RequestErrorCategory:
+        """The category named ``text``; anything unknown is UNKNOWN."""
+        try:
+            return cls(text) if text is not None else cls.UNKNOWN
+        except ValueError:
+            return cls.UNKNOWN
+
+
+class Promise(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The server has accepted a request and will have its result under ``request_id``."""
+
+    request_id: str
+    model_id: str | None = None
+    sample_sequence_ids: tuple[str, ...] | None = None
+
+
+class TryAgain(msgspec.Struct, frozen=True, kw_only=True):
+    """The result is not there yet."""
+
+    request_id: str
+    queue_state: QueueState = QueueState.UNKNOWN
+    queue_state_reason: str | None = None
+
+
+class FailedResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The request was run and failed."""
+
+    error: str
+    category: RequestErrorCategory = RequestErrorCategory.UNKNOWN

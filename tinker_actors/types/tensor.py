@@ -1,0 +1,94 @@
+"""Tensors as they travel: flat values, a dtype and a shape, kept as one numpy array."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tinker_actors.errors import InvalidInput
+
+__all__ = ["FloatArray", "IntArray", "TensorArray", "TensorData", "TensorDtype", "TokenArray"]
+
+TensorDtype: TypeAlias = Literal["int64", "float32"]
+IntArray: TypeAlias = NDArray[np.int64]
+FloatArray: TypeAlias = NDArray[np.float32]
+TokenArray: TypeAlias = NDArray[np.int32]
+TensorArray: TypeAlias = NDArray[np.int64] | NDArray[np.float32]
+
+
+class TensorData(msgspec.Struct, frozen=True, eq=False):
+    """A dense tensor of float32 or int64.
+
+    ``data`` is given as a numpy array or a flat list; it is kept as a contiguous, read-only numpy array
+    of ``dtype`` and ``shape``. Integer arrays become int64 and floating ones float32 when no ``dtype`` is
+    named. Raises InvalidInput when values and shape disagree.
+    """
+
+    data: TensorArray | Sequence[float] | Sequence[int]
+    dtype: TensorDtype | None = None
+    shape: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        array = np.asarray(self.data)
+        dtype = self.dtype
+        if dtype is None:
+            dtype = "int64" if array.size and np.issubdtype(array.dtype, np.integer) else "float32"
+        if dtype not in ("int64", "float32"):
+            raise InvalidInput("TensorData.dtype", f"{dtype!r} is not known", "Use 'int64' or 'float32'")
+        if array.dtype.kind not in "iufb":
+            raise InvalidInput(
+                "TensorData.data", "holds values that are not numbers", "Give a flat list of numbers"
+            )
+        if dtype == "int64" and array.dtype.kind == "f" and array.size and not np.all(array == np.floor(array)):
+            raise InvalidInput("TensorData.data", "holds fractions in an int64 tensor", "Use dtype='float32'")
+        kept = np.ascontiguousarray(array, dtype=np.int64 if dtype == "int64" else np.float32)
+        shape = tuple(int(n) for n in self.shape) if self.shape is not None else array.shape
+        if any(n < 0 for n in shape) or int(np.prod(shape, dtype=np.int64)) != kept.size:
+            raise InvalidInput(
+                "TensorData.shape",
+                f"{list(shape)} does not hold the {kept.size} values given",
+                "Give as many values as the product of the shape",
+            )
+        kept = kept.reshape(shape)
+        if kept is self.data:
+            kept = kept.view()
+        kept.flags.writeable = False
+        msgspec.structs.force_setattr(self, "data", kept)
+        msgspec.structs.force_setattr(self, "dtype", dtype)
+        msgspec.structs.force_setattr(self, "shape", shape)
+
+    @classmethod
+    def from_numpy(cls, array: NDArray[np.generic]) -> TensorData:
+        """A tensor over the array's own memory where dtype and layout allow it, else over a copy."""
+        return cls(array)  # pyright: ignore[reportArgumentType]  # any numeric dtype is converted
+
+    def to_numpy(self) -> TensorArray:
+        """The values as a read-only array of ``shape``; no copy."""
+        assert isinstance(self.data, np.ndarray)
+        return self.data
+
+    def tolist(self) -> list[float] | list[int]:
+        """The values as one flat list, row by row."""
+        return self.to_numpy().ravel().tolist()
+
+    def __len__(self) -> int:
+        return int(self.to_numpy().size)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TensorData):
+            return NotImplemented
+        # bytes, not values: NaN equals itself here, as it does on the wire
+        mine, theirs = self.to_numpy(), other.to_numpy()
+        return mine.dtype == theirs.dtype and mine.shape == theirs.shape and mine.tobytes() == theirs.tobytes()
+
+    def __hash__(self) -> int:
+        array = self.to_numpy()
+        return hash((array.dtype.str, array.shape, array.tobytes()))
+
+    def __repr__(self) -> str:
+        array = self.to_numpy()
+        return f"TensorData({array.dtype.name}, shape={list(array.shape)})"

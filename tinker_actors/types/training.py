@@ -1,0 +1,138 @@
+"""Parameters and results of training operations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from tinker_actors.errors import InvalidInput
+from tinker_actors.types.tensor import TensorData
+
+__all__ = [
+    "LOSS_FNS",
+    "AdamParams",
+    "ForwardBackwardOutput",
+    "GetInfoResponse",
+    "LoadWeightsResponse",
+    "LoraConfig",
+    "LossFn",
+    "ModelData",
+    "OptimStepResponse",
+    "SaveWeightsForSamplerResponse",
+    "SaveWeightsResponse",
+]
+
+LossFn: TypeAlias = Literal[
+    "cross_entropy", "importance_sampling", "ppo", "cispo", "dro", "gspo", "stable_reinforce"
+]
+LOSS_FNS: tuple[str, ...] = (
+    "cross_entropy",
+    "importance_sampling",
+    "ppo",
+    "cispo",
+    "dro",
+    "gspo",
+    "stable_reinforce",
+)
+
+
+class LoraConfig(msgspec.Struct, frozen=True):
+    """The shape of a LoRA adapter. ``seed`` fixes its random start; without one the client draws it."""
+
+    rank: int = 32
+    seed: int | None = None
+    train_unembed: bool = True
+    train_mlp: bool = True
+    train_attn: bool = True
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise InvalidInput("rank", f"{self.rank} is not positive", "Use a rank of at least 1, such as 32")
+        if not (self.train_unembed or self.train_mlp or self.train_attn):
+            raise InvalidInput("train_*", "all are False", "Let at least one part of the model be trained")
+
+
+class AdamParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters of one AdamW step; ``weight_decay`` is decoupled, ``grad_clip_norm`` 0 means no clipping."""
+
+    learning_rate: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-12
+    weight_decay: float = 0.0
+    grad_clip_norm: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("learning_rate", 0.0, math.inf),
+            ("beta1", 0.0, 1.0),
+            ("beta2", 0.0, 1.0),
+            ("eps", 0.0, math.inf),
+            ("weight_decay", 0.0, math.inf),
+            ("grad_clip_norm", 0.0, math.inf),
+        ):
+            value: float = getattr(self, name)
+            if not math.isfinite(value):
+                raise InvalidInput(name, f"{value} is not finite", f"Use a number from {low:g}")
+            if value < low or (high == 1.0 and value >= 1.0):
+                raise InvalidInput(name, f"{value} is out of range", f"Use a number in [{low:g}, {high:g})")
+
+
+class ForwardBackwardOutput(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of forward or forward_backward.
+
+    ``loss_fn_outputs`` has one record for each datum, in order, at least with ``logprobs`` (float32, the
+    shape of ``target_tokens``). ``metrics`` has keys "name:reduction"; ``loss:sum`` is the summed loss.
+    """
+
+    loss_fn_output_type: str
+    loss_fn_outputs: tuple[Mapping[str, TensorData], ...]
+    metrics: Mapping[str, float]
+
+
+class OptimStepResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of optim_step; ``metrics`` is None where the server reports none."""
+
+    metrics: Mapping[str, float] | None = None
+
+
+class SaveWeightsResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a training checkpoint was saved: tinker://<run>/weights/<name>."""
+
+    path: str
+
+
+class SaveWeightsForSamplerResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """Where sampler weights went: a path when they were named, a sampling session when ephemeral."""
+
+    path: str | None = None
+    sampling_session_id: str | None = None
+
+
+class LoadWeightsResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of load_state."""
+
+    path: str | None = None
+    model_id: str | None = None
+
+
+class ModelData(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server says of a model's base; the local server adds ``vocab_size``."""
+
+    arch: str | None = None
+    model_name: str | None = None
+    tokenizer_id: str | None = None
+    vocab_size: int | None = None
+
+
+class GetInfoResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server says of one model."""
+
+    model_id: str
+    model_data: ModelData
+    is_lora: bool | None = None
+    lora_rank: int | None = None
+    model_name: str | None = None
