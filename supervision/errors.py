@@ -189,7 +189,9 @@ class MailboxFull(SupervisionError):
     """The mailbox is at its capacity; the message was not accepted (or, for drop_oldest, was dropped)."""
 
     def __init__(self, target: str, message: object, capacity: float, detail: str = "not accepted") -> None:
-        super().__init__(f"{type(message).__qualname__} to {target}: mailbox full (capacity {capacity:g}), {detail}")
+        super().__init__(
+            f"{type(message).__qualname__} to {target}: mailbox full (capacity {capacity:g}), {detail}"
+        )
         self.target = target
         self.message = message
         self.capacity = capacity

@@ -56,11 +56,15 @@ def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
     return math.fsum(v * w for v, w in zip(values, weights, strict=True)) / total
 
 
+def _hash2(values: Sequence[float]) -> float:
+    return float(sum(int(v) % 2**64 for v in values) % 2**64)
+
+
 _REDUCTIONS: dict[str, _Reduction] = {
     "mean": _mean,
-    "sum": lambda values, weights: math.fsum(values),
-    "min": lambda values, weights: min(values),
-    "max": lambda values, weights: max(values),
+    "sum": lambda values, _: math.fsum(values),
+    "min": lambda values, _: min(values),
+    "max": lambda values, _: max(values),
     "slack": lambda values, weights: max(values) - _mean(values, weights),
-    "hash2": lambda values, weights: float(sum(int(v) % 2**64 for v in values) % 2**64),
+    "hash2": lambda values, _: _hash2(values),
 }

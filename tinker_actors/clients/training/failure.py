@@ -48,7 +48,8 @@ def split_failure(operation: Operation, error: TinkerError) -> Failure:
     """Some chunks of ``operation`` failed and some did not: its gradients are incomplete."""
     return Failure(
         ModelLost(
-            f"{operation.kind} {operation.name}: some of its chunks failed ({error}) and some were applied. {_RESTORE}",
+            f"{operation.kind} {operation.name}: some of its chunks failed ({error}) and some were applied. "
+            f"{_RESTORE}",
             operation=operation.name,
         ),
         stops_lane=True,

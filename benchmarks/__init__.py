@@ -1,0 +1,1 @@
+"""Benchmarks of tinker-actors: one module per question, each prints its table (``python -m benchmarks NAME``)."""
