@@ -31,9 +31,7 @@ def run_benchmark(name: str) -> list[Row]:
 def main(argv: list[str] | None = None) -> int:
     names = benchmark_names()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"one or more of: {', '.join(names)} (default: all)"
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {names}; default: all")
     parser.add_argument("--json", action="store_true", help="print, last, one JSON object on one line")
     parser.add_argument("--list", action="store_true", help="print the names and end")
     arguments = parser.parse_args(argv)

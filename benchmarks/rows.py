@@ -18,8 +18,8 @@ __all__ = ["Machine", "Row", "json_line", "machine", "median_of", "render_table"
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One figure.
 
-    ``figure`` is a stable snake_case name; ``value`` is in ``unit``. ``versus`` names what it is compared with (such
-    as "official SDK 0.38.0"), ``ratio`` is value / value of that one, both null where there is no comparison.
+    ``figure`` is a stable snake_case name; ``value`` is in ``unit``. ``versus`` names what it is compared with
+    (such as "official SDK 0.38.0"), ``ratio`` is value / value of that one, both null without a comparison.
     ``note`` says how it was taken, such as the spread of the repeats.
     """
 

@@ -1,0 +1,68 @@
+"""The official SDK as the measured process: ``python -m benchmarks.client_sdk sample|train URL``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import tinker
+
+from benchmarks import workload
+from benchmarks.canned import MODEL, SAMPLED_TOKENS
+from benchmarks.measured import Meter, Usage, report
+
+KEY = "tml-benchmark"
+
+
+async def sample(url: str) -> dict[str, Usage]:
+    """SAMPLES samples at once, after a warm-up."""
+    service = tinker.ServiceClient(base_url=url, api_key=KEY)
+    client = await service.create_sampling_client(base_model=MODEL)
+    parameters = tinker.SamplingParams(max_tokens=SAMPLED_TOKENS)
+
+    async def one(prompt: list[int]) -> None:
+        response = await client.sample(tinker.ModelInput.from_ints(prompt), 1, parameters)
+        assert len(response.sequences[0].tokens) == SAMPLED_TOKENS
+
+    await asyncio.gather(*(one(prompt) for prompt in workload.prompts(workload.WARM_UP_SAMPLES)))
+    prompts = workload.prompts(workload.SAMPLES)
+    meter = Meter()
+    await asyncio.gather(*(one(prompt) for prompt in prompts))
+    return {"sample": meter.stop()}
+
+
+async def train(url: str) -> dict[str, Usage]:
+    """STEPS steps of forward_backward and optim_step, pipelined, after one for warm-up."""
+    service = tinker.ServiceClient(base_url=url, api_key=KEY)
+    client = await service.create_lora_training_client(base_model=MODEL, rank=8)
+    examples = workload.sequences()
+    building = Meter()
+    data = [
+        tinker.Datum(
+            model_input=tinker.ModelInput.from_ints(tokens),
+            loss_fn_inputs={
+                "target_tokens": tinker.TensorData(data=targets, dtype="int64", shape=[len(targets)]),
+                "weights": tinker.TensorData(data=weights, dtype="float32", shape=[len(weights)]),
+            },
+        )
+        for tokens, targets, weights in examples
+    ]
+    built = building.stop()
+
+    async def step() -> None:
+        forward_backward = client.forward_backward(data, "cross_entropy")
+        optim_step = client.optim_step(tinker.AdamParams(learning_rate=1e-4))
+        output = await forward_backward
+        await optim_step
+        assert len(output.loss_fn_outputs) == workload.DATUMS
+        assert len(output.loss_fn_outputs[-1]["logprobs"].data) == workload.TOKENS
+
+    await step()
+    meter = Meter()
+    for _ in range(workload.STEPS):
+        await step()
+    return {"build": built, "train": meter.stop()}
+
+
+if __name__ == "__main__":
+    report(asyncio.run({"sample": sample, "train": train}[sys.argv[1]](sys.argv[2])))

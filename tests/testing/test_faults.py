@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.testing.echo import Echo
+from tests.testing.test_network import BODY, post
+from tinker_actors.errors import APIConnectionError, APITimeoutError, InvalidInput
+from tinker_actors.ports import Request, Transport
+from tinker_actors.testing import faults
+from tinker_actors.testing.faults import (
+    CrashAt,
+    Delay,
+    DropAfter,
+    DropBefore,
+    Duplicate,
+    Fault,
+    FaultPlan,
+    FaultyTransport,
+    InjectedCrash,
+    PlannedPoints,
+    Status,
+    Truncate,
+)
+from tinker_actors.testing.network import open_network
+
+EVERY: tuple[Fault, ...] = (
+    DropBefore(path="/a", nth=3, known=True),
+    DropAfter(path="/a"),
+    Delay(path="/b", seconds=1.5, reply=True),
+    Duplicate(path="", times=2),
+    Status(path="/c", status=429, retry_after=2.0),
+    Truncate(path="/d", keep=7),
+    CrashAt(point="training.sent", nth=2),
+)
+
+
+@asynccontextmanager
+async def faulty(*plan: Fault, carry: bool = True) -> AsyncGenerator[tuple[Echo, FaultyTransport]]:
+    echo = Echo()
+    async with trio.open_nursery() as nursery, open_network(echo, random=random.Random(1)) as network:
+        transport = FaultyTransport(network.transport(), FaultPlan(plan), nursery=nursery if carry else None)
+        yield echo, transport
+
+
+async def send(transport: Transport, request: Request) -> bytes:
+    return await (await transport.send(request)).read(1000)
+
+
+def test_a_plan_prints_as_the_python_that_makes_it_again() -> None:
+    plan = FaultPlan(EVERY)
+    names = {name: getattr(faults, name) for name in faults.__all__}
+    assert eval(repr(plan), names) == plan
+
+
+def test_a_plan_survives_json() -> None:
+    plan = FaultPlan(EVERY)
+    assert msgspec.json.decode(msgspec.json.encode(plan), type=FaultPlan) == plan
+
+
+def test_counts_start_at_one() -> None:
+    with pytest.raises(InvalidInput, match="nth"):
+        DropBefore(path="/a", nth=0)
+    with pytest.raises(InvalidInput, match="times"):
+        Duplicate(path="/a", times=0)
+    with pytest.raises(InvalidInput, match="nth"):
+        CrashAt(point="x", nth=0)
+
+
+async def test_drop_before_hits_the_nth_attempt_on_its_path_only(autojump_clock: MockClock) -> None:
+    async with faulty(DropBefore(path="/echo", nth=2, times=2)) as (echo, transport):
+        assert await send(transport, post("/echo")) == BODY
+        assert await send(transport, post("/other")) == BODY
+        for _ in range(2):
+            with pytest.raises(APIConnectionError) as caught:
+                await send(transport, post("/echo"))
+            assert caught.value.sent  # a client can't tell where a connection broke
+        assert await send(transport, post("/echo")) == BODY
+        assert len(echo.done) == 3
+        assert [(fired.attempt, fired.subject) for fired in transport.fired] == [
+            (2, "POST /echo"),
+            (3, "POST /echo"),
+        ]
+
+
+async def test_drop_before_may_be_known(autojump_clock: MockClock) -> None:
+    async with faulty(DropBefore(path="/echo", known=True)) as (echo, transport):
+        with pytest.raises(APIConnectionError) as caught:
+            await send(transport, post("/echo"))
+        assert not caught.value.sent
+        assert echo.done == []
+
+
+async def test_drop_after_loses_the_reply_of_work_that_was_done(autojump_clock: MockClock) -> None:
+    async with faulty(DropAfter(path="/echo")) as (echo, transport):
+        with pytest.raises(APIConnectionError):
+            await send(transport, post("/echo"))
+        assert echo.done == [BODY]
+
+
+async def test_a_delayed_request_arrives_although_its_client_gave_up(autojump_clock: MockClock) -> None:
+    async with faulty(Delay(path="/echo", seconds=7)) as (echo, transport):
+        with pytest.raises(APITimeoutError):
+            await send(transport, post("/echo", b"first", timeout=5))
+        assert trio.current_time() == pytest.approx(5)
+        assert await send(transport, post("/echo", b"second")) == b"second"
+        assert echo.done == [b"second"]
+        await trio.sleep(5)
+        assert echo.done == [b"second", b"first"]
+
+
+async def test_without_a_nursery_a_delayed_request_dies_with_its_client(autojump_clock: MockClock) -> None:
+    async with faulty(Delay(path="/echo", seconds=7), carry=False) as (echo, transport):
+        with pytest.raises(APITimeoutError):
+            await send(transport, post("/echo", timeout=5))
+        await trio.sleep(5)
+        assert echo.done == []
+
+
+@pytest.mark.parametrize("reply", [False, True])
+@pytest.mark.parametrize("carry", [False, True])
+async def test_a_delay_within_the_timeout_is_only_a_delay(
+    autojump_clock: MockClock, reply: bool, carry: bool
+) -> None:
+    async with faulty(Delay(path="/echo", seconds=3, reply=reply), carry=carry) as (_, transport):
+        assert await send(transport, post("/echo", timeout=5)) == BODY
+        assert trio.current_time() == pytest.approx(3, abs=0.1)
+
+
+async def test_a_delayed_reply_may_come_too_late(autojump_clock: MockClock) -> None:
+    async with faulty(Delay(path="/echo", seconds=7, reply=True)) as (echo, transport):
+        with pytest.raises(APITimeoutError):
+            await send(transport, post("/echo", timeout=5))
+        assert trio.current_time() == pytest.approx(5)
+        assert echo.done == [BODY]
+
+
+async def test_a_cancelled_client_of_a_delayed_request_leaves_nothing_open(autojump_clock: MockClock) -> None:
+    async with faulty(Delay(path="/echo", seconds=3)) as (echo, transport):
+        with trio.move_on_after(1):
+            await send(transport, post("/echo"))
+        await trio.sleep(5)
+        assert echo.done == [BODY]
+
+
+async def test_a_duplicate_reaches_the_server_twice(autojump_clock: MockClock) -> None:
+    async with faulty(Duplicate(path="/echo")) as (echo, transport):
+        assert await send(transport, post("/echo")) == BODY
+        assert echo.done == [BODY, BODY]
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_status_comes_before_or_after_the_server_acted(autojump_clock: MockClock, after: bool) -> None:
+    async with faulty(Status(path="/echo", status=503, retry_after=2.5, after=after)) as (echo, transport):
+        response = await transport.send(post("/echo"))
+        assert response.status == 503
+        assert response.headers["retry-after"] == "2.5"
+        assert b"fault plan" in await response.read(1000)
+        assert echo.done == ([BODY] if after else [])
+
+
+@pytest.mark.parametrize("keep", [0, 2, 3, 5])
+async def test_a_reply_is_truncated_where_the_plan_says(autojump_clock: MockClock, keep: int) -> None:
+    async with faulty(Truncate(path="/echo", keep=keep)) as (_, transport):
+        response = await transport.send(post("/echo"))
+        got = b""
+        with pytest.raises(APIConnectionError, match="within the reply"):
+            async for piece in response.stream():
+                got += piece
+        assert got == BODY[:keep]
+
+
+async def test_of_two_faults_on_one_attempt_the_first_happens_and_both_have_counted(
+    autojump_clock: MockClock,
+) -> None:
+    async with faulty(DropBefore(path="/echo", nth=1), DropAfter(path="", nth=2)) as (echo, transport):
+        with pytest.raises(APIConnectionError):
+            await send(transport, post("/echo"))
+        with pytest.raises(APIConnectionError):
+            await send(transport, post("/echo"))
+        assert echo.done == [BODY]
+        assert [type(fired.fault) for fired in transport.fired] == [DropBefore, DropAfter]
+    async with faulty(DropBefore(path="/echo"), DropAfter(path="/echo", times=2)) as (echo, transport):
+        for _ in range(2):
+            with pytest.raises(APIConnectionError):
+                await send(transport, post("/echo"))
+        assert echo.done == [BODY]
+        assert [type(fired.fault) for fired in transport.fired] == [DropBefore, DropAfter]
+
+
+async def test_points_crash_the_nth_time_and_count_all(autojump_clock: MockClock) -> None:
+    points = PlannedPoints(FaultPlan((CrashAt(point="a", nth=2), CrashAt(point="a", nth=4))))
+    for number in range(1, 6):
+        points.reach("b", "op 0")
+        if number in (2, 4):
+            with pytest.raises(InjectedCrash, match=f"op {number}"):
+                points.reach("a", f"op {number}")
+        else:
+            points.reach("a", f"op {number}")
+    assert points.reached == {"a": 5, "b": 5}
+    assert [fired.subject for fired in points.fired] == ["op 2", "op 4"]
