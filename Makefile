@@ -2,10 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SEED ?= 0
-SECONDS ?= 60
 
-.PHONY: venv demo test lint types layers tests ci mutants conformance bench soak clean
+.PHONY: venv test lint types layers tests ci clean
 
 venv: .venv.stamp
 
@@ -15,9 +13,6 @@ venv: .venv.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch .venv.stamp
-
-demo: venv
-	$(BIN)/tinker-actors demo --seed $(SEED)
 
 lint: venv
 	$(BIN)/ruff check .
@@ -35,16 +30,7 @@ tests: venv
 test: lint types layers tests
 
 ci: test
-	$(BIN)/python -m pytest -m ci
-
-conformance: venv
-	$(BIN)/python -m pytest tests/conformance
-
-mutants: venv
-	$(BIN)/python -m tests.mutants
-
-bench: venv
-	$(BIN)/python -m benchmarks
+	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest
 
 clean:
 	rm -rf .venv .venv.stamp runs

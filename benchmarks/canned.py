@@ -179,9 +179,7 @@ class _Server:
             case b"create_model":
                 return 200, _JSON, b'{"request_id":"m-%d"}' % number
             case b"get_info":
-                info = (
-                    b'{"model_id":"session:train:0","model_data":{"model_name":"%b"},"is_lora":true,"lora_rank":8}'
-                )
+                info = b'{"model_id":"session:train:0","model_data":{"model_name":"%b"},"is_lora":true,"lora_rank":8}'
                 return 200, _JSON, info % MODEL.encode()
             case b"create_session":
                 return 200, _JSON, b'{"type":"create_session","session_id":"session"}'

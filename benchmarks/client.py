@@ -34,9 +34,7 @@ async def _run(runs: int) -> list[Row]:
         for _ in range(runs):
             for kind in ("sample", "train"):
                 for client in ("sdk", "ours"):
-                    usages = await trio.to_thread.run_sync(
-                        measure, f"benchmarks.client_{client}", kind, server.url
-                    )
+                    usages = await trio.to_thread.run_sync(measure, f"benchmarks.client_{client}", kind, server.url)
                     for name, usage in usages.items():
                         found.setdefault((client, name), []).append(usage)
     rows: list[Row] = []

@@ -169,9 +169,7 @@ class Degraded(NotRunning):
 class CallTimeout(SupervisionError, TimeoutError):
     """No reply within the call's timeout. The message was withdrawn if it had not been begun."""
 
-    def __init__(
-        self, target: str, message: object, timeout: float, *, queued: int, begun: bool, doing: str
-    ) -> None:
+    def __init__(self, target: str, message: object, timeout: float, *, queued: int, begun: bool, doing: str) -> None:
         state = "it had been begun" if begun else "it was withdrawn unbegun"
         super().__init__(
             f"{type(message).__qualname__} to {target}: no reply within {timeout:g} s; {state}; "
@@ -189,9 +187,7 @@ class MailboxFull(SupervisionError):
     """The mailbox is at its capacity; the message was not accepted (or, for drop_oldest, was dropped)."""
 
     def __init__(self, target: str, message: object, capacity: float, detail: str = "not accepted") -> None:
-        super().__init__(
-            f"{type(message).__qualname__} to {target}: mailbox full (capacity {capacity:g}), {detail}"
-        )
+        super().__init__(f"{type(message).__qualname__} to {target}: mailbox full (capacity {capacity:g}), {detail}")
         self.target = target
         self.message = message
         self.capacity = capacity

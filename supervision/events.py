@@ -168,7 +168,7 @@ class Events:
         for callback in self._listeners:
             try:
                 callback(event)
-            except Exception as error:  # noqa: BLE001  reported below, and to the other listeners
+            except Exception as error:
                 self.unsubscribe(callback)
                 logging.getLogger("supervision").exception("a listener failed on %s and was removed", event)
                 self.emit(ListenerFailed(event.path, error))

@@ -114,9 +114,7 @@ async def test_several_tasks_get_the_same_result_and_a_timed_out_wait_says_why(a
     ledger = make_ledger()
     operation = accept(ledger)
     operation.entry.explain("behind #0")
-    with pytest.raises(
-        WaitTimeout, match=r"after 5 s: model#1 forward_backward: accepted for 5.0 s \(behind #0\)"
-    ):
+    with pytest.raises(WaitTimeout, match=r"after 5 s: model#1 forward_backward: accepted for 5.0 s \(behind #0\)"):
         await operation.future.result(timeout=5)
 
     results: list[object] = []
@@ -140,9 +138,7 @@ async def test_a_future_resolves_once():
         operation.future.reject(FAILED)
 
 
-@given(
-    st.lists(st.sampled_from(["accept", "send", "promise", "finish", "fail", "cancel", "restart"]), max_size=80)
-)
+@given(st.lists(st.sampled_from(["accept", "send", "promise", "finish", "fail", "cancel", "restart"]), max_size=80))
 def test_whatever_happens_seq_ids_are_dense_and_admission_is_balanced(moves: list[str]):
     async def run() -> None:
         ledger = make_ledger()

@@ -28,11 +28,7 @@ __all__ = [
 ]
 
 TrainingRequest: TypeAlias = (
-    ForwardBackwardRequest
-    | OptimStepRequest
-    | SaveWeightsRequest
-    | SaveWeightsForSamplerRequest
-    | LoadWeightsRequest
+    ForwardBackwardRequest | OptimStepRequest | SaveWeightsRequest | SaveWeightsForSamplerRequest | LoadWeightsRequest
 )
 
 

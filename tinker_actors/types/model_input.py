@@ -21,9 +21,7 @@ class EncodedTextChunk(msgspec.Struct, frozen=True, eq=False, tag="encoded_text"
     def __post_init__(self) -> None:
         array = np.asarray(self.tokens)
         if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-            raise InvalidInput(
-                "tokens", "is not a flat list of integers", "Give the ids that the tokenizer returns"
-            )
+            raise InvalidInput("tokens", "is not a flat list of integers", "Give the ids that the tokenizer returns")
         if array.size and (int(array.min()) < 0 or int(array.max()) > 2**31 - 1):
             raise InvalidInput(
                 "tokens", "holds an id outside 0 ... 2**31 - 1", "Give the ids that the tokenizer returns"

@@ -40,9 +40,7 @@ class TensorData(msgspec.Struct, frozen=True, eq=False):
         if dtype not in ("int64", "float32"):
             raise InvalidInput("TensorData.dtype", f"{dtype!r} is not known", "Use 'int64' or 'float32'")
         if array.dtype.kind not in "iufb":
-            raise InvalidInput(
-                "TensorData.data", "holds values that are not numbers", "Give a flat list of numbers"
-            )
+            raise InvalidInput("TensorData.data", "holds values that are not numbers", "Give a flat list of numbers")
         if dtype == "int64" and array.dtype.kind == "f" and array.size and not np.all(array == np.floor(array)):
             raise InvalidInput("TensorData.data", "holds fractions in an int64 tensor", "Use dtype='float32'")
         kept = np.ascontiguousarray(array, dtype=np.int64 if dtype == "int64" else np.float32)

@@ -25,9 +25,7 @@ __all__ = [
     "SaveWeightsResponse",
 ]
 
-LossFn: TypeAlias = Literal[
-    "cross_entropy", "importance_sampling", "ppo", "cispo", "dro", "gspo", "stable_reinforce"
-]
+LossFn: TypeAlias = Literal["cross_entropy", "importance_sampling", "ppo", "cispo", "dro", "gspo", "stable_reinforce"]
 LOSS_FNS: tuple[str, ...] = (
     "cross_entropy",
     "importance_sampling",

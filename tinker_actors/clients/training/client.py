@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, final
 
 import trio
@@ -47,9 +48,7 @@ class TrainingClient:
     accepted or sent: InvalidInput for a bad value, LaneStopped when an earlier failure stopped this model.
     """
 
-    def __init__(
-        self, session: Session, model: Model, ref: ActorRef[Any], clients: SupervisorRef, name: str
-    ) -> None:
+    def __init__(self, session: Session, model: Model, ref: ActorRef[Any], clients: SupervisorRef, name: str) -> None:
         self._session = session
         self._model = model
         self._ref = ref
@@ -237,10 +236,9 @@ class TrainingClient:
 
     def _accept_admitted(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Future[Any]:
         operation = self._model.ledger.accept(kind, chunks)
-        try:
+        # when full, a thousand wake-ups are waiting to be read: one more would tell the lane nothing new
+        with suppress(MailboxFull):
             self._ref.cast_nowait(Wake(operation.op_no))
-        except MailboxFull:
-            pass  # a thousand wake-ups are waiting to be read: one more would tell the lane nothing new
         return operation.future
 
     def _require_open(self, kind: OperationKind) -> None:
