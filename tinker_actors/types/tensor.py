@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -45,7 +46,7 @@ class TensorData(msgspec.Struct, frozen=True, eq=False):
             raise InvalidInput("TensorData.data", "holds fractions in an int64 tensor", "Use dtype='float32'")
         kept = np.ascontiguousarray(array, dtype=np.int64 if dtype == "int64" else np.float32)
         shape = tuple(int(n) for n in self.shape) if self.shape is not None else array.shape
-        if any(n < 0 for n in shape) or int(np.prod(shape, dtype=np.int64)) != kept.size:
+        if any(n < 0 for n in shape) or math.prod(shape) != kept.size:
             raise InvalidInput(
                 "TensorData.shape",
                 f"{list(shape)} does not hold the {kept.size} values given",

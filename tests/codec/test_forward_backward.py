@@ -1,0 +1,128 @@
+"""ForwardBackwardRequest against the official SDK's own protobuf messages, and against bytes that are no message."""
+
+from contextlib import suppress
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinker_actors.codec.digest import operation_digest
+from tinker_actors.codec.forward_backward import decode_forward_backward_request, encode_forward_backward_request
+from tinker_actors.codec.protobuf import as_int, fields, length_field, varint_field
+from tinker_actors.errors import DecodeError
+from tinker_actors.types import AdamParams, Datum, ForwardBackwardRequest, ModelInput, OptimStepRequest
+
+floats = st.floats(width=32, allow_nan=False)
+
+
+@st.composite
+def datums(draw: st.DrawFn) -> Datum:
+    tokens = draw(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=6))
+    n = len(tokens)
+    inputs: dict[str, object] = {"target_tokens": draw(st.lists(st.integers(-1, 2**40), min_size=n, max_size=n))}
+    if draw(st.booleans()):
+        inputs["weights"] = draw(st.lists(floats, min_size=n, max_size=n))
+    if draw(st.booleans()):
+        inputs["advantages"] = np.zeros((n, 2), np.float32)
+    return Datum(ModelInput.from_ints(tokens), inputs)
+
+
+requests = st.builds(
+    ForwardBackwardRequest,
+    model_id=st.text(max_size=5),
+    seq_id=st.integers(0, 2**31 - 1),
+    data=st.lists(datums(), max_size=3).map(tuple),
+    loss_fn=st.sampled_from(["cross_entropy", "ppo"]),
+    loss_fn_config=st.dictionaries(st.text(max_size=3), st.one_of(st.floats(allow_nan=False), st.text(max_size=3))),
+    forward_only=st.booleans(),
+)
+
+
+def encoded(request: ForwardBackwardRequest) -> bytes:
+    return b"".join(encode_forward_backward_request(request))
+
+
+@given(requests)
+def test_round_trip(request_: ForwardBackwardRequest):
+    assert decode_forward_backward_request(encoded(request_)) == request_
+
+
+@given(requests)
+def test_the_sdk_reads_what_we_write_and_we_read_what_it_writes(request_: ForwardBackwardRequest):
+    schema = pytest.importorskip("tinker.proto.tinker_public_pb2")
+    theirs = schema.ForwardBackwardRequest.FromString(encoded(request_))
+
+    assert (theirs.model_id, theirs.seq_id) == (request_.model_id, request_.seq_id)
+    assert theirs.forward_only == request_.forward_only
+    for mine, other in zip(request_.data, theirs.data, strict=True):
+        assert other.model_input[0].encoded_text.tokens == mine.model_input.to_array().tobytes()
+        for key, tensor in mine.tensors().items():
+            assert other.loss_fn_inputs[key].dense == tensor.to_numpy().tobytes()
+            assert tuple(other.loss_fn_inputs[key].shape) == tensor.to_numpy().shape
+    assert decode_forward_backward_request(theirs.SerializeToString()) == request_
+
+
+@given(requests)
+def test_the_digest_is_of_the_content_and_not_of_the_place(request_: ForwardBackwardRequest):
+    moved = msgspec.structs.replace(request_, model_id="elsewhere", seq_id=99)
+    turned = decode_forward_backward_request(encoded(moved))
+    assert operation_digest(turned) == operation_digest(request_)
+    other = msgspec.structs.replace(request_, forward_only=not request_.forward_only)
+    assert operation_digest(other) != operation_digest(request_)
+
+
+def test_the_digest_of_a_step_counts_its_parameters():
+    def step(seq_id: int, rate: float) -> str:
+        return operation_digest(
+            OptimStepRequest(model_id="m", seq_id=seq_id, adam_params=AdamParams(learning_rate=rate))
+        )
+
+    assert step(1, 0.1) == step(2, 0.1)
+    assert step(1, 0.1) != step(1, 0.2)
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_give_a_request_or_a_typed_error(data: bytes):
+    with suppress(DecodeError):
+        decode_forward_backward_request(data)
+
+
+@given(requests.filter(lambda r: r.data), st.data())
+def test_a_changed_or_cut_message_gives_a_request_or_a_typed_error(
+    request_: ForwardBackwardRequest, data: st.DataObject
+):
+    body = bytearray(encoded(request_))
+    at = data.draw(st.integers(0, len(body) - 1))
+    body[at] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(body)))
+    with suppress(DecodeError):
+        decode_forward_backward_request(bytes(body[:cut]))
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_varints_keep_their_sign(value: int):
+    assert [as_int(v) for _, v in fields(varint_field(3, value))] == [value]
+
+
+def test_a_shape_whose_product_wraps_is_refused():
+    schema = pytest.importorskip("tinker.proto.tinker_public_pb2")
+    request = schema.ForwardBackwardRequest()
+    datum = request.data.add()
+    datum.model_input.add().encoded_text.tokens = np.array([1], np.int32).tobytes()
+    tensor = datum.loss_fn_inputs["target_tokens"]
+    tensor.dense, tensor.dtype = b"\0" * 8, 2
+    tensor.shape.extend([11, 3353953467947191203])  # 1 modulo 2**64
+    with pytest.raises(DecodeError, match="disagree"):
+        decode_forward_backward_request(request.SerializeToString())
+
+
+@given(st.integers(1, 100), st.integers(0, 99))
+def test_a_field_longer_than_its_message_is_refused(length: int, there: int):
+    body = b"".join(length_field(9, b"x" * length))
+    if there >= length:
+        assert [number for number, _ in fields(body)] == [9]
+    else:
+        with pytest.raises(DecodeError, match="longer than its message"):
+            list(fields(body[: len(body) - length + there]))

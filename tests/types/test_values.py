@@ -1,0 +1,100 @@
+"""Values refuse what can't be used, naming the field; credentials never show."""
+
+import copy
+import math
+import pickle
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tinker_actors.config import Config, Secret
+from tinker_actors.errors import CredentialError, InvalidInput
+from tinker_actors.types import (
+    AdamParams,
+    Datum,
+    EncodedTextChunk,
+    LoraConfig,
+    ModelInput,
+    SamplingParams,
+    TensorData,
+    TinkerPath,
+    checkpoint_name,
+)
+
+KEY = "tml-very-secret-key"
+
+
+@pytest.mark.parametrize(
+    ("field", "make"),
+    [
+        ("learning_rate", lambda: AdamParams(learning_rate=math.nan)),
+        ("beta2", lambda: AdamParams(beta2=1.0)),
+        ("rank", lambda: LoraConfig(rank=0)),
+        ("train_*", lambda: LoraConfig(train_mlp=False, train_attn=False, train_unembed=False)),
+        ("max_tokens", lambda: SamplingParams(max_tokens=0)),
+        ("temperature", lambda: SamplingParams(temperature=math.nan)),
+        ("top_p", lambda: SamplingParams(top_p=0.0)),
+        ("top_k", lambda: SamplingParams(top_k=0)),
+        ("stop", lambda: SamplingParams(stop=["a", 1])),
+        ("tokens", lambda: EncodedTextChunk([-1])),
+        ("tokens", lambda: EncodedTextChunk([2**31])),
+        ("tokens", lambda: EncodedTextChunk([0.5])),
+        ("TensorData.shape", lambda: TensorData([1.0, 2.0], shape=[3])),
+        ("TensorData.data", lambda: TensorData(["a"])),
+        ("TensorData.data", lambda: TensorData([0.5], "int64")),
+        ("model_input", lambda: Datum(ModelInput.empty(), {})),
+        ("loss_fn_inputs['target_tokens']", lambda: Datum(ModelInput.from_ints([1, 2]), {"target_tokens": [1]})),
+        ("loss_fn_inputs['other']", lambda: Datum(ModelInput.from_ints([1]), {"other": [1]})),
+        ("path", lambda: TinkerPath.parse("https://x/weights/a")),
+        ("path", lambda: TinkerPath.parse("tinker://run/weights/a/b")),
+        ("path", lambda: TinkerPath.parse("tinker://run/sampler_weights/a", kind="weights")),
+        ("name", lambda: checkpoint_name("../a")),
+        ("base_url", lambda: Config.load(base_url="localhost:80", api_key=KEY)),
+        ("base_url", lambda: Config.load(base_url="http://u:p@h", api_key=KEY)),
+        ("outage_bound", lambda: Config.load(api_key=KEY, outage_bound=math.nan)),
+        ("api_key", lambda: Config.load(environ={})),
+        ("api_key", lambda: Config.load(api_key="sk-other")),
+        ("api_key", lambda: Config.load(api_key="tml-a\nb")),
+    ],
+)
+def test_a_bad_value_names_its_field(field: str, make: Callable[[], object]):
+    with pytest.raises(InvalidInput) as caught:
+        make()
+    assert caught.value.field == field
+    assert caught.value.cure
+
+
+def test_a_credential_never_shows():
+    config = Config.load(api_key=KEY, environ={})
+    for text in (repr(config), str(config.api_key), f"{config.api_key}"):
+        assert KEY not in text
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(config)
+    with pytest.raises(CredentialError) as caught:
+        Config.load(api_key="sk-" + KEY)
+    assert KEY not in str(caught.value)
+
+
+def test_option_before_environment_before_default():
+    environ = {"TINKER_BASE_URL": "http://env/base/", "TINKER_API_KEY": KEY, "TINKER_TAGS": "a,b"}
+    config = Config.load(environ=environ)
+    assert (config.base_url, config.api_key, config.tags) == ("http://env/base", Secret(KEY), ("a", "b"))
+    assert Config.load(base_url="http://option", environ=environ).base_url == "http://option"
+    assert Config.load(environ={"TINKER_API_KEY": KEY, "TINKER_BASE_URL": ""}).base_url.startswith("https://")
+
+
+def test_arrays_are_kept_without_a_copy_and_read_only():
+    tokens = np.arange(4, dtype=np.int32)
+    chunk = EncodedTextChunk(tokens)
+    assert np.shares_memory(chunk.array, tokens)
+    with pytest.raises(ValueError, match="read-only"):
+        chunk.array[0] = 9
+    tokens[0] = 7  # the caller's own array stays writable
+    assert copy.copy(chunk) == chunk
+
+
+def test_a_path_may_hold_colons_in_its_run():
+    path = TinkerPath.parse("tinker://s:train:0/weights/step-1")
+    assert (path.run, path.kind, path.name) == ("s:train:0", "weights", "step-1")
+    assert str(path) == "tinker://s:train:0/weights/step-1"

@@ -1,0 +1,46 @@
+"""Digests of operations: equal on both sides of the wire, whatever the encoding."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TypeAlias
+
+import msgspec
+
+from tinker_actors.codec.forward_backward import encode_forward_backward_request
+from tinker_actors.types import (
+    ForwardBackwardRequest,
+    LoadWeightsRequest,
+    OptimStepRequest,
+    SaveWeightsForSamplerRequest,
+    SaveWeightsRequest,
+)
+
+__all__ = ["operation_digest"]
+
+_Request: TypeAlias = (
+    ForwardBackwardRequest | OptimStepRequest | SaveWeightsRequest | SaveWeightsForSamplerRequest | LoadWeightsRequest
+)
+
+
+def operation_digest(request: _Request) -> str:
+    """SHA-256 in hex of what ``request`` asks for, leaving out model_id and seq_id, which say where.
+
+    Loss inputs and configuration count in the order of their names.
+    """
+    digest = hashlib.sha256(type(request).__name__.encode())
+    if isinstance(request, ForwardBackwardRequest):
+        data = tuple(
+            msgspec.structs.replace(datum, loss_fn_inputs=dict(sorted(datum.tensors().items())))
+            for datum in request.data
+        )
+        config = dict(sorted(request.loss_fn_config.items()))
+        canonical = msgspec.structs.replace(request, model_id="", seq_id=0, data=data, loss_fn_config=config)
+        for piece in encode_forward_backward_request(canonical):
+            digest.update(piece)
+    else:
+        body: dict[str, object] = msgspec.to_builtins(request)
+        content = {key: value for key, value in body.items() if key not in ("model_id", "seq_id")}
+        digest.update(json.dumps(content, sort_keys=True, allow_nan=False).encode())
+    return digest.hexdigest()

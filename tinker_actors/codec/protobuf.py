@@ -1,0 +1,156 @@
+"""The protobuf wire format: varints and fields, read with every length bounded by what is there.
+
+Source: protocolbuffers' public encoding guide. Unknown fields are skipped; groups, long out of use, are refused.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from tinker_actors.errors import DecodeError
+
+__all__ = [
+    "Buffers",
+    "as_bytes",
+    "as_double",
+    "as_int",
+    "as_text",
+    "double_field",
+    "fields",
+    "length_field",
+    "packed_ints",
+    "size_of",
+    "text_field",
+    "varint",
+    "varint_field",
+]
+
+Buffers: TypeAlias = list[bytes | memoryview]
+"""A message as a row of buffers, so that the memory of arrays is never copied into it."""
+
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_SIGN = 1 << 63
+
+
+def varint(value: int) -> bytes:
+    """``value`` as a varint; negative ones in two's complement of 64 bits."""
+    if value < 0:
+        value += 1 << 64
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def varint_field(number: int, value: int) -> bytes:
+    """A field that holds an integer, a boolean or an enum."""
+    return varint(number << 3 | _VARINT) + varint(value)
+
+
+def double_field(number: int, value: float) -> bytes:
+    """A field that holds a double."""
+    return varint(number << 3 | _FIXED64) + struct.pack("<d", value)
+
+
+def length_field(number: int, *content: bytes | memoryview) -> Buffers:
+    """A field that holds bytes or a message, given in pieces."""
+    head = varint(number << 3 | _LENGTH) + varint(sum(len(piece) for piece in content))
+    return [head, *content]
+
+
+def text_field(number: int, text: str) -> bytes:
+    """A field that holds text."""
+    return b"".join(length_field(number, text.encode()))
+
+
+def size_of(buffers: Buffers) -> int:
+    """Bytes in all."""
+    return sum(len(piece) for piece in buffers)
+
+
+def fields(data: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """The fields of a message as (number, value): integers for varints, else a view of the bytes.
+
+    Raises DecodeError for anything that is not a message.
+    """
+    view = memoryview(data)
+    at, end = 0, len(view)
+    while at < end:
+        key, at = _read_varint(view, at)
+        number, kind = key >> 3, key & 7
+        if number == 0:
+            raise DecodeError("protobuf: a field with number 0")
+        if kind == _VARINT:
+            value, at = _read_varint(view, at)
+            yield number, value
+            continue
+        if kind == _LENGTH:
+            length, at = _read_varint(view, at)
+        elif kind in (_FIXED64, _FIXED32):
+            length = 8 if kind == _FIXED64 else 4
+        else:
+            raise DecodeError(f"protobuf: field {number} has the unknown wire type {kind}")
+        if length > end - at:
+            raise DecodeError(f"protobuf: field {number} is longer than its message")
+        yield number, view[at : at + length]
+        at += length
+
+
+def as_int(value: int | memoryview) -> int:
+    """A signed 64-bit integer."""
+    if not isinstance(value, int):
+        raise DecodeError("protobuf: bytes where a number is due")
+    return value - (1 << 64) if value & _SIGN else value
+
+
+def as_bytes(value: int | memoryview) -> memoryview:
+    """Bytes or a message."""
+    if isinstance(value, int):
+        raise DecodeError("protobuf: a number where bytes are due")
+    return value
+
+
+def as_text(value: int | memoryview) -> str:
+    """Text in UTF-8."""
+    try:
+        return str(as_bytes(value), "utf-8")
+    except UnicodeDecodeError as error:
+        raise DecodeError("protobuf: text that is not UTF-8") from error
+
+
+def as_double(value: int | memoryview) -> float:
+    """A double."""
+    content = as_bytes(value)
+    if len(content) != 8:
+        raise DecodeError("protobuf: a double that is not 8 bytes long")
+    number: float = struct.unpack("<d", content)[0]
+    return number
+
+
+def packed_ints(value: int | memoryview) -> list[int]:
+    """A repeated integer field, packed or not."""
+    if isinstance(value, int):
+        return [as_int(value)]
+    out: list[int] = []
+    at = 0
+    while at < len(value):
+        number, at = _read_varint(value, at)
+        out.append(as_int(number))
+    return out
+
+
+def _read_varint(view: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    end = min(len(view), at + 10)
+    while at < end:
+        byte = view[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & 0xFFFF_FFFF_FFFF_FFFF, at
+        shift += 7
+    raise DecodeError("protobuf: a varint without end")
