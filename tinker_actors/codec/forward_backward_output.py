@@ -1,0 +1,163 @@
+"""ForwardBackwardOutput in protobuf, as the official SDK 0.38 reads it (tinker_public)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from tinker_actors.codec.protobuf import (
+    Buffers,
+    as_bytes,
+    as_double,
+    as_int,
+    as_text,
+    double_field,
+    fields,
+    length_field,
+    packed_ints,
+    text_field,
+    varint,
+    varint_field,
+)
+from tinker_actors.errors import DecodeError
+from tinker_actors.types import ForwardBackwardOutput, TensorArray, TensorData
+
+__all__ = ["decode_forward_backward_output", "encode_forward_backward_output"]
+
+_DTYPE_NUMBERS = {"float32": 1, "int64": 2}
+_FLOAT32, _INT64, _INT32, _BFLOAT16 = 1, 2, 3, 4
+_ITEM_SIZES = {_FLOAT32: 4, _INT64: 8, _INT32: 4, _BFLOAT16: 2}
+# A record without fields still counts its datums, so a count alone must not make a list of any length.
+_MOST_DATUMS = 1_000_000
+
+
+def encode_forward_backward_output(output: ForwardBackwardOutput) -> bytes:
+    """``output`` as one message; neighbours of the same names, types and trailing shapes share a record."""
+    out: Buffers = [text_field(1, output.loss_fn_output_type)]
+    group: list[Mapping[str, TensorData]] = []
+    for record in output.loss_fn_outputs:
+        if group and _kind(group[-1]) != _kind(record):
+            out += length_field(2, *_record(output.loss_fn_output_type, group))
+            group = []
+        group.append(record)
+    if group:
+        out += length_field(2, *_record(output.loss_fn_output_type, group))
+    for key, value in output.metrics.items():
+        out += length_field(3, text_field(1, key), double_field(2, value))
+    return b"".join(out)
+
+
+def decode_forward_backward_output(data: bytes | memoryview) -> ForwardBackwardOutput:
+    """The output in ``data``; bfloat16 widens to float32 and int32 to int64. Raises DecodeError."""
+    output_type = ""
+    records: list[dict[str, TensorData]] = []
+    metrics: dict[str, float] = {}
+    for number, value in fields(data):
+        if number == 1:
+            output_type = as_text(value)
+        elif number == 2:
+            records += _read_record(as_bytes(value))
+        elif number == 3:
+            key, metric = "", 0.0
+            for inner, content in fields(as_bytes(value)):
+                if inner == 1:
+                    key = as_text(content)
+                elif inner == 2:
+                    metric = as_double(content)
+            metrics[key] = metric
+    if len(records) > _MOST_DATUMS:
+        raise DecodeError("forward_backward result: too many datums")
+    return ForwardBackwardOutput(loss_fn_output_type=output_type, loss_fn_outputs=tuple(records), metrics=metrics)
+
+
+def _kind(record: Mapping[str, TensorData]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    arrays = {key: tensor.to_numpy() for key, tensor in record.items()}
+    return {key: (array.dtype.name, array.shape[1:]) for key, array in arrays.items()}
+
+
+def _record(output_type: str, group: list[Mapping[str, TensorData]]) -> Buffers:
+    out: Buffers = [text_field(1, output_type)]
+    for key in group[0]:
+        arrays = [record[key].to_numpy() for record in group]
+        ends = np.cumsum([array.nbytes for array in arrays], dtype="<i8")
+        offsets = np.concatenate([np.zeros(1, "<i8"), ends]).astype("<i8")
+        tensor: Buffers = [
+            *length_field(1, b"".join(_bytes(array) for array in arrays)),
+            *length_field(2, offsets.tobytes()),
+            varint_field(3, _DTYPE_NUMBERS[arrays[0].dtype.name]),
+        ]
+        if arrays[0].shape[1:]:
+            tensor += length_field(4, b"".join(varint(n) for n in arrays[0].shape[1:]))
+        out += length_field(2, text_field(1, key), *length_field(2, *tensor))
+    out.append(varint_field(3, len(group)))
+    return out
+
+
+def _bytes(array: TensorArray) -> bytes:
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _read_record(data: memoryview) -> list[dict[str, TensorData]]:
+    columns: dict[str, list[TensorData]] = {}
+    count = 0
+    for number, value in fields(data):
+        if number == 2:
+            key, content = "", memoryview(b"")
+            for inner, piece in fields(as_bytes(value)):
+                if inner == 1:
+                    key = as_text(piece)
+                elif inner == 2:
+                    content = as_bytes(piece)
+            columns[key] = _read_column(content)
+        elif number == 3:
+            count = as_int(value)
+    lengths = {len(column) for column in columns.values()}
+    if count:
+        lengths.add(count)
+    if len(lengths) > 1 or not 0 <= count <= _MOST_DATUMS:
+        raise DecodeError("forward_backward result: fields of different numbers of datums")
+    length = lengths.pop() if lengths else 0
+    return [{key: column[i] for key, column in columns.items()} for i in range(length)]
+
+
+def _read_column(data: memoryview) -> list[TensorData]:
+    values = offsets = memoryview(b"")
+    dtype, trailing = 0, list[int]()
+    for number, value in fields(data):
+        match number:
+            case 1:
+                values = as_bytes(value)
+            case 2:
+                offsets = as_bytes(value)
+            case 3:
+                dtype = as_int(value)
+            case 4:
+                trailing += packed_ints(value)
+            case _:
+                pass
+    if dtype not in _ITEM_SIZES or len(offsets) % 8 or not offsets or any(n < 1 for n in trailing):
+        raise DecodeError("forward_backward result: a tensor of an unknown type or without offsets")
+    bounds: list[int] = np.frombuffer(offsets, "<i8").tolist()
+    row = _ITEM_SIZES[dtype] * math.prod(trailing)
+    tensors: list[TensorData] = []
+    for start, end in itertools.pairwise(bounds):
+        if not 0 <= start <= end <= len(values) or (end - start) % row:
+            raise DecodeError("forward_backward result: offsets that don't fit the values")
+        array = _widen(values[start:end], dtype)
+        tensors.append(TensorData(array.reshape((end - start) // row, *trailing)))
+    return tensors
+
+
+def _widen(data: memoryview, dtype: int) -> TensorArray:
+    match dtype:
+        case 1:
+            return np.frombuffer(data, "<f4").astype(np.float32, copy=False)
+        case 2:
+            return np.frombuffer(data, "<i8").astype(np.int64, copy=False)
+        case 3:
+            return np.frombuffer(data, "<i4").astype(np.int64)
+        case _:  # bfloat16 is the upper half of a float32
+            return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
