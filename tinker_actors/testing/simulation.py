@@ -1,0 +1,171 @@
+"""Whole runs in simulation: runtime, network and local server in one trio program under a virtual clock.
+
+A seed and a fault plan fix everything: scheduling, latency, ids, jitter. No thread, socket, file or wall clock is in
+play, so simulated hours take seconds and a run that failed once fails again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar, final
+
+import msgspec
+import trio
+
+from supervision import Event
+from supervision.testing import run_seeded
+from tinker_actors.clients import TrainingClient
+from tinker_actors.config import Config
+from tinker_actors.ledger import AcceptedOperation
+from tinker_actors.local.applied import AppliedOperation
+from tinker_actors.local.service import LocalService, open_service
+from tinker_actors.local.settings import ServerSettings
+from tinker_actors.ports import InlineOffload
+from tinker_actors.runtime import Runtime, open_runtime
+from tinker_actors.testing.faults import FaultPlan, FaultyTransport, Fired, PlannedPoints
+from tinker_actors.testing.network import Network, open_network
+
+__all__ = ["ModelOutcome", "Outcome", "World", "simulate"]
+
+T = TypeVar("T")
+
+_SETTLED_WITHIN = 3600.0  # virtual seconds: far above every bound of the client
+
+
+class ModelOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one watched client's model: what was accepted, what the server applied, its weights' digest."""
+
+    model_id: str
+    accepted: tuple[AcceptedOperation, ...]
+    applied: tuple[AppliedOperation, ...]
+    digest: str
+
+
+class Outcome(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """One simulated run: what the scenario returned, its models, and what happened on the way.
+
+    ``seconds`` is virtual time.
+    """
+
+    value: T
+    models: tuple[ModelOutcome, ...]
+    events: tuple[Event, ...]
+    fired: tuple[Fired, ...]
+    reached: dict[str, int]
+    counters: dict[str, int]
+    seconds: float
+
+
+@final
+class World:
+    """What a scenario works in."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        service: LocalService,
+        network: Network,
+        transport: FaultyTransport,
+        points: PlannedPoints,
+    ) -> None:
+        self.runtime = runtime
+        self.service = service
+        self.network = network
+        self.transport = transport
+        self.points = points
+        self._watched: list[TrainingClient] = []
+
+    def watch(self, client: TrainingClient) -> TrainingClient:
+        """Report ``client``'s model in the outcome."""
+        self._watched.append(client)
+        return client
+
+    async def settle(self) -> None:
+        """Wait until nothing is under way; AssertionError, with the list, when that is not so within an hour."""
+        with trio.move_on_after(_SETTLED_WITHIN):
+            while self.runtime.pending():  # noqa: ASYNC110  # the table has no event; virtual time costs nothing
+                await trio.sleep(0.1)
+        left = self.runtime.pending()
+        assert not left, "\n".join(("still under way after an hour:", *map(str, left)))
+
+    async def models(self) -> tuple[ModelOutcome, ...]:
+        """The watched models now."""
+        return tuple([await self._model(client) for client in self._watched])
+
+    async def _model(self, client: TrainingClient) -> ModelOutcome:
+        return ModelOutcome(
+            model_id=client.model_id,
+            accepted=client.accepted,
+            applied=self.service.applied(client.model_id),
+            digest=await self.service.digest(client.model_id),
+        )
+
+
+def simulate(
+    scenario: Callable[[World], Awaitable[T]],
+    *,
+    seed: int,
+    plan: FaultPlan | None = None,
+    settings: ServerSettings | None = None,
+    config: Config | None = None,
+) -> Outcome[T]:
+    """Run ``scenario`` to its end, wait until nothing is under way any more, and tell what happened.
+
+    What the scenario raises comes out with a note that says how to run it again. Raises AssertionError when
+    something is still under way an hour after the scenario's end.
+    """
+    faults = plan if plan is not None else FaultPlan()
+    try:
+        return run_seeded(_simulate, scenario, seed, faults, settings, config, seed=seed)
+    except BaseException as error:
+        error.add_note(f"to run it again: seed={seed}, plan={faults!r}")
+        raise
+
+
+async def _simulate(
+    scenario: Callable[[World], Awaitable[T]],
+    seed: int,
+    plan: FaultPlan,
+    settings: ServerSettings | None,
+    config: Config | None,
+) -> Outcome[T]:
+    rng = random.Random(seed)
+    points = PlannedPoints(plan)
+    events: list[Event] = []
+    async with (
+        open_service(
+            settings if settings is not None else ServerSettings(base_model="tiny"),
+            offload=InlineOffload(),
+            random=random.Random(rng.getrandbits(64)),
+        ) as service,
+        open_network(service.app, random=random.Random(rng.getrandbits(64))) as network,
+        trio.open_nursery() as late,
+    ):
+        transport = FaultyTransport(network.transport(), plan, nursery=late)
+        async with open_runtime(
+            config=config
+            if config is not None
+            else Config.load(base_url="http://server", api_key="tml-test", environ={}),
+            transport=transport,
+            seed=rng.getrandbits(32),
+            points=points,
+            offload=InlineOffload(),
+        ) as runtime:
+            with runtime.system.events.subscribe(events.append):
+                world = World(runtime, service, network, transport, points)
+                value = await scenario(world)
+                await world.settle()
+                models = await world.models()
+                counters = runtime.counters()
+        # requests that are still on their way belong to nobody any more
+        late.cancel_scope.cancel(reason="the simulation is over")
+    return Outcome(
+        value=value,
+        models=models,
+        events=tuple(events),
+        fired=(*transport.fired, *points.fired),
+        reached=dict(points.reached),
+        counters=counters,
+        seconds=trio.current_time(),
+    )
