@@ -1,3 +1,221 @@
-"""A supervised actor runtime for fine-tuning language models through the Tinker API."""
+"""A supervised actor runtime for fine-tuning language models through the Tinker API.
+
+Every public name is loaded on first use, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tinker_actors.shadowing import require_own_supervision
+
+if TYPE_CHECKING:
+    from tinker_actors.clients import (
+        SamplingClient,
+        ServiceClient,
+        TrainingClient,
+    )
+    from tinker_actors.config import (
+        Config,
+    )
+    from tinker_actors.errors import (
+        APIConnectionError,
+        APIError,
+        APIResponseError,
+        APIStatusError,
+        APITimeoutError,
+        AuthenticationError,
+        BadRequestError,
+        BillingError,
+        ClosedError,
+        ConflictError,
+        CredentialError,
+        DecodeError,
+        GoneError,
+        InternalServerError,
+        InvalidInput,
+        LaneStopped,
+        ModelLost,
+        NotFoundError,
+        OperationCancelled,
+        OperationError,
+        OutageError,
+        PermissionDeniedError,
+        RateLimitError,
+        RequestFailedError,
+        TinkerError,
+        UnknownVerdict,
+        UnprocessableEntityError,
+        WaitTimeout,
+    )
+    from tinker_actors.flow.pending import (
+        Pending,
+    )
+    from tinker_actors.ledger import (
+        Future,
+    )
+    from tinker_actors.runtime import (
+        Runtime,
+        open_runtime,
+    )
+    from tinker_actors.types import (
+        AdamParams,
+        Datum,
+        EncodedTextChunk,
+        ForwardBackwardOutput,
+        GetInfoResponse,
+        GetServerCapabilitiesResponse,
+        LoadWeightsResponse,
+        LoraConfig,
+        ModelInput,
+        OptimStepResponse,
+        SampledSequence,
+        SampleResponse,
+        SamplingParams,
+        SaveWeightsForSamplerResponse,
+        SaveWeightsResponse,
+        SupportedModel,
+        TensorData,
+        TinkerPath,
+    )
+
+__all__ = [
+    "__version__",
+    "AdamParams",
+    "APIConnectionError",
+    "APIError",
+    "APIResponseError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "BadRequestError",
+    "BillingError",
+    "ClosedError",
+    "Config",
+    "ConflictError",
+    "CredentialError",
+    "Datum",
+    "DecodeError",
+    "EncodedTextChunk",
+    "ForwardBackwardOutput",
+    "Future",
+    "GetInfoResponse",
+    "GetServerCapabilitiesResponse",
+    "GoneError",
+    "InternalServerError",
+    "InvalidInput",
+    "LaneStopped",
+    "LoadWeightsResponse",
+    "LoraConfig",
+    "ModelInput",
+    "ModelLost",
+    "NotFoundError",
+    "open_runtime",
+    "OperationCancelled",
+    "OperationError",
+    "OptimStepResponse",
+    "OutageError",
+    "Pending",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "RequestFailedError",
+    "Runtime",
+    "SampledSequence",
+    "SampleResponse",
+    "SamplingClient",
+    "SamplingParams",
+    "SaveWeightsForSamplerResponse",
+    "SaveWeightsResponse",
+    "ServiceClient",
+    "SupportedModel",
+    "TensorData",
+    "TinkerError",
+    "TinkerPath",
+    "TrainingClient",
+    "UnknownVerdict",
+    "UnprocessableEntityError",
+    "WaitTimeout",
+]
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "tinker_actors.clients": (
+        "SamplingClient",
+        "ServiceClient",
+        "TrainingClient",
+    ),
+    "tinker_actors.config": ("Config",),
+    "tinker_actors.errors": (
+        "APIConnectionError",
+        "APIError",
+        "APIResponseError",
+        "APIStatusError",
+        "APITimeoutError",
+        "AuthenticationError",
+        "BadRequestError",
+        "BillingError",
+        "ClosedError",
+        "ConflictError",
+        "CredentialError",
+        "DecodeError",
+        "GoneError",
+        "InternalServerError",
+        "InvalidInput",
+        "LaneStopped",
+        "ModelLost",
+        "NotFoundError",
+        "OperationCancelled",
+        "OperationError",
+        "OutageError",
+        "PermissionDeniedError",
+        "RateLimitError",
+        "RequestFailedError",
+        "TinkerError",
+        "UnknownVerdict",
+        "UnprocessableEntityError",
+        "WaitTimeout",
+    ),
+    "tinker_actors.flow.pending": ("Pending",),
+    "tinker_actors.ledger": ("Future",),
+    "tinker_actors.runtime": (
+        "open_runtime",
+        "Runtime",
+    ),
+    "tinker_actors.types": (
+        "AdamParams",
+        "Datum",
+        "EncodedTextChunk",
+        "ForwardBackwardOutput",
+        "GetInfoResponse",
+        "GetServerCapabilitiesResponse",
+        "LoadWeightsResponse",
+        "LoraConfig",
+        "ModelInput",
+        "OptimStepResponse",
+        "SampledSequence",
+        "SampleResponse",
+        "SamplingParams",
+        "SaveWeightsForSamplerResponse",
+        "SaveWeightsResponse",
+        "SupportedModel",
+        "TensorData",
+        "TinkerPath",
+    ),
+}
+
+require_own_supervision()
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(home), name)
+            globals()[name] = value  # found at once the next time
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
