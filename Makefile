@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+DEMO_OPTIONS ?=
 
-.PHONY: venv test lint types layers tests ci clean
+.PHONY: venv demo lint types layers tests test conformance ci mutants bench clean
 
 venv: .venv.stamp
 
@@ -13,6 +14,9 @@ venv: .venv.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch .venv.stamp
+
+demo: venv
+	$(BIN)/tinker-actors demo $(DEMO_OPTIONS)
 
 lint: venv
 	$(BIN)/ruff check .
@@ -25,12 +29,21 @@ layers: venv
 	$(BIN)/lint-imports
 
 tests: venv
-	$(BIN)/python -m pytest -m "not ci"
+	$(BIN)/python -m pytest -m "not ci and not conformance"
 
 test: lint types layers tests
 
+conformance: venv
+	$(BIN)/python -m pytest -m conformance
+
 ci: test
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest
+
+mutants: venv
+	$(BIN)/python -m tests.mutants.run
+
+bench: venv
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf .venv .venv.stamp runs

@@ -168,3 +168,28 @@ def test_whatever_happens_seq_ids_are_dense_and_admission_is_balanced(moves: lis
         assert ledger.admission.statistics().size == sum(o.size for o in ledger.unfinished())
 
     trio.run(run)
+
+
+async def test_a_halted_lane_keeps_everything_accepts_nothing_and_goes_on():
+    ledger = make_ledger()
+    operation = accept(ledger)
+    ledger.halt(ModelLost("the key was refused"))
+
+    with pytest.raises(LaneStopped, match="is halted, because the key was refused"):
+        accept(ledger)
+    assert not operation.future.done()
+    assert "halted: the key was refused" in str(operation.entry.snapshot())
+    assert ledger.admission.statistics().count == 1
+    ledger.resume()
+    assert ledger.start_sending(operation).first_seq_id == 1
+    assert accept(ledger).op_no == 2
+
+
+async def test_an_operation_says_behind_which_one_it_waits():
+    ledger = make_ledger()
+    first = accept(ledger)
+    second, third = accept(ledger), accept(ledger)
+
+    assert [o.entry.reason for o in (first, second, third)] == ["", "behind #1", "behind #2"]
+    ledger.start_sending(second)
+    assert second.entry.reason == ""

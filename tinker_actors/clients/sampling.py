@@ -211,6 +211,7 @@ class SamplingClient:
 
     async def _sample(self, request: SampleRequest, entry: PendingEntry) -> SampleResponse:
         session = self._session
+        lost_since: float | None = None
         while True:
             seq_id = self._sampler.next_seq_id()
             entry.name = f"{self._name}/{seq_id}"
@@ -234,7 +235,11 @@ class SamplingClient:
             except OutOfPatience as gone:
                 if gone.reaction is not Reaction.LOST or session.state.value != "active":
                     raise self._failure(gone, "get its result") from gone.error
-                # the promise expired or the server restarted: the sample is asked for anew
+                # the promise expired or the server restarted: the sample is asked for anew, but not for ever
+                now = trio.current_time()
+                lost_since = now if lost_since is None else lost_since
+                if now - lost_since >= session.config.outage_bound:
+                    raise self._failure(gone, "get its result") from gone.error
                 _log.warning("%s: %s; sampling again", entry.name, gone.error)
                 session.counters.add("samples_repeated")
                 await trio.sleep(session.random.uniform(0.0, 1.0))

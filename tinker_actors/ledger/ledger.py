@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, final
 
 import msgspec
+from trio_util import AsyncValue
 
 from tinker_actors.errors import LaneStopped, OperationCancelled, OperationError, TinkerError
 from tinker_actors.flow.admission import Admission
@@ -21,8 +22,6 @@ from tinker_actors.ledger.operation import (
 )
 
 __all__ = ["Gap", "Ledger", "LedgerStatistics"]
-
-_UNSENT = (OperationState.ACCEPTED, OperationState.SENT)
 
 
 class LedgerStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,9 +67,12 @@ class Ledger:
         self._next_op_no = 1
         self._next_seq_id = 1
         self._unfinished: dict[int, Operation] = {}
+        self._unsent: dict[int, Operation] = {}  # those of them that are not wholly promised, in order
         self._accepted: list[AcceptedOperation] = []
         self._gaps: list[Gap] = []
         self._stopped: TinkerError | None = None
+        self.halted: AsyncValue[TinkerError | None] = AsyncValue(None)
+        """Why nothing is sent or asked for now although everything is kept; None while work goes on."""
 
     @property
     def accepted(self) -> tuple[AcceptedOperation, ...]:
@@ -93,15 +95,16 @@ class Ledger:
     def accept(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Operation:
         """Accept an operation that ``admission`` has let in.
 
-        Raises LaneStopped, and gives the admission back, when an earlier failure stopped this lane.
+        Raises LaneStopped, and gives the admission back, when an earlier failure stopped or halted this lane.
         """
         size = sum(chunk.size for chunk in chunks)
-        if self._stopped is not None:
+        if (why := self._stopped or self.halted.value) is not None:
             self.admission.release(size)
+            verb = "has stopped" if self._stopped is not None else "is halted"
             raise LaneStopped(
-                f"{kind} was not accepted: the lane of {self.name} has stopped, because {self._stopped}",
+                f"{kind} was not accepted: the lane of {self.name} {verb}, because {why}",
                 operation=kind,
-            ) from self._stopped
+            ) from why
         op_no = self._next_op_no
         self._next_op_no += 1
         entry = self._pending.open(f"{self.name}#{op_no}", kind, OperationState.ACCEPTED)
@@ -112,16 +115,15 @@ class Ledger:
             Future(lambda: str(entry.snapshot()), lambda: self._cancel(op_no)),
             entry,
         )
-        self._unfinished[op_no] = operation
+        if self._unsent:
+            entry.explain(f"behind {next(reversed(self._unsent.values())).name}")
+        self._unfinished[op_no] = self._unsent[op_no] = operation
         self._accepted.append(AcceptedOperation(op_no, kind, tuple(chunk.digest for chunk in chunks)))
         return operation
 
     def next_to_send(self) -> Operation | None:
         """The first operation that is not wholly promised: the one whose send turn it is."""
-        for operation in self._unfinished.values():
-            if operation.state in _UNSENT:
-                return operation
-        return None
+        return next(iter(self._unsent.values()), None)
 
     def start_sending(self, operation: Operation) -> Sending:
         """Give ``operation`` its seq_ids; a re-send finds the ones that it has."""
@@ -146,6 +148,7 @@ class Ledger:
         assert operation.sending is not None
         operation.sending.request_ids[chunk] = request_id
         if operation.sending.complete:
+            self._unsent.pop(operation.op_no, None)
             self._enter(operation, OperationState.PROMISED)
 
     def deliver(self, operation: Operation, chunk: int, result: object) -> None:
@@ -179,11 +182,26 @@ class Ledger:
         """``gap`` has been filled."""
         self._gaps.remove(gap)
 
+    def halt(self, error: TinkerError) -> None:
+        """Nothing is sent or asked for until ``resume``; what was accepted is kept, its Futures stay open."""
+        if self._stopped is None and self.halted.value is None:
+            self.halted.value = error
+            for operation in self._unfinished.values():
+                operation.entry.explain(f"halted: {error}")
+
+    def resume(self) -> None:
+        """Go on after what halted the lane was mended."""
+        if self.halted.value is not None:
+            self.halted.value = None
+            for operation in self._unfinished.values():
+                operation.entry.explain("")
+
     def stop(self, error: TinkerError, *, state: OperationState = OperationState.FAILED) -> None:
         """The lane stops: everything unfinished ends with ``error`` and nothing more is accepted."""
         if self._stopped is None:
             self._stopped = error
         self._gaps.clear()
+        self.halted.value = None
         for operation in self.unfinished():
             self._end(operation, state)
             operation.future.reject(error)
@@ -196,14 +214,6 @@ class Ledger:
             unfinished=len(self._unfinished),
             epoch=self.epoch,
         )
-
-    def explain(self) -> None:
-        """Say of each operation that is not sent which one it waits behind."""
-        before: Operation | None = None
-        for operation in self._unfinished.values():
-            if before is not None and operation.state is OperationState.ACCEPTED:
-                operation.entry.explain(f"behind {before.name}")
-            before = operation
 
     def _cancel(self, op_no: int) -> bool:
         operation = self._unfinished.get(op_no)
@@ -222,6 +232,7 @@ class Ledger:
 
     def _end(self, operation: Operation, state: OperationState) -> None:
         del self._unfinished[operation.op_no]
+        self._unsent.pop(operation.op_no, None)
         self._enter(operation, state)
         self._pending.close(operation.entry)
         self.admission.release(operation.size)

@@ -14,6 +14,7 @@ from supervision import (
     ChildSpec,
     DynamicSupervisorSpec,
     Event,
+    PlaceClosed,
     SupervisorRef,
     SupervisorSpec,
     TreeSnapshot,
@@ -21,7 +22,7 @@ from supervision import (
 )
 from tinker_actors.clients.service import ServiceActor, ServiceClient
 from tinker_actors.config import Config
-from tinker_actors.errors import LaneStopped
+from tinker_actors.errors import ClosedError, LaneStopped, TinkerError
 from tinker_actors.flow.pending import Pending, PendingTable
 from tinker_actors.ledger import OperationState
 from tinker_actors.metrics import Counters
@@ -122,13 +123,24 @@ class Runtime:
         return self._system.tree()
 
     def _on_event(self, event: Event) -> None:
-        if not isinstance(event, ActorDegraded):
-            return
-        error = LaneStopped(f"{event.path} crashed too often and was given up. The last crash: {event.reason}")
+        """Whatever ends a client's place for good ends what it had accepted: nothing waits for nobody."""
+        match event:
+            case ActorDegraded(path=path, history=history):
+                last = f": {history[-1]}" if history else ""
+                error: TinkerError = LaneStopped(f"{path} crashed too often and was given up. The last crash{last}")
+                self._end_ledger(path, error, OperationState.VERDICT)
+            case PlaceClosed(path=path):
+                error = ClosedError(f"{path} was closed before the operation had its result")
+                self._end_ledger(path, error, OperationState.FAILED)
+                self._by_path.pop(path, None)
+            case _:
+                pass
+
+    def _end_ledger(self, path: str, error: TinkerError, state: OperationState) -> None:
         for session in self._by_path.values():
-            ledger = session.ledgers.get(event.path)
+            ledger = session.ledgers.pop(path, None)
             if ledger is not None:
-                ledger.stop(error, state=OperationState.VERDICT)
+                ledger.stop(error, state=state)
 
 
 @asynccontextmanager
@@ -165,8 +177,9 @@ async def open_runtime(
                 points=points if points is not None else NoPoints(),
                 offload=offload if offload is not None else ThreadOffload(_OFFLOAD_THREADS),
             )
-            with system.events.subscribe(runtime._on_event):  # noqa: SLF001  # one room, two names
-                yield runtime
+            # subscribed for the system's whole life: what its end closes has to be told, too
+            system.events.subscribe(runtime._on_event)  # noqa: SLF001  # one room, two names
+            yield runtime
     finally:
         if transport is None:
             await carrier.aclose()

@@ -8,16 +8,16 @@ from contextlib import contextmanager
 
 import trio
 
-from supervision import Actor, StopReason, handles
+from supervision import Actor, handles
 from tinker_actors.clients.training.failure import poll_failure, split_failure
 from tinker_actors.clients.training.lane import SendLane
 from tinker_actors.clients.training.messages import GetInfo, Wake
 from tinker_actors.clients.training.model import Model
 from tinker_actors.clients.training.operations import REQUEST_TYPES, RESULT_TYPES, combine
-from tinker_actors.errors import ClosedError, RequestFailedError, TinkerError
+from tinker_actors.errors import RequestFailedError, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
-from tinker_actors.flow.reaction import while_polling, while_submitting
-from tinker_actors.ledger import Operation
+from tinker_actors.flow.reaction import Reaction, while_polling, while_submitting
+from tinker_actors.ledger import Operation, Sending
 from tinker_actors.sessions import Session
 from tinker_actors.types import CreateModelRequest, CreateModelResponse, GetInfoResponse
 from tinker_actors.wire.endpoints.models import create_model, get_info
@@ -68,12 +68,6 @@ class TrainingActor(Actor):
                 reply.fail(error)
 
         self.context.start_task(ask, name="get_info")
-
-    async def terminate(self, reason: StopReason) -> None:
-        """End what is unfinished when this place stops for good."""
-        if not reason.restarting:
-            name = self._ledger.name
-            self._ledger.stop(ClosedError(f"{name} was closed before the operation had its result"))
 
     async def _create(self) -> None:
         session, model = self._session, self._model
@@ -132,17 +126,30 @@ class TrainingActor(Actor):
     async def _poll(self, operation: Operation) -> None:
         sending = operation.sending
         assert sending is not None
-        failures: list[RequestFailedError | OutOfPatience] = []
         with self._until_stopped():
-            missing = [i for i, result in enumerate(sending.results) if result is None]
-            if len(missing) == 1:
-                await self._poll_chunk(operation, missing[0], failures)
-            else:
-                async with trio.open_nursery() as nursery:
-                    for index in missing:
-                        nursery.start_soon(self._poll_chunk, operation, index, failures)
-            if self._ledger.find(operation.op_no) is operation:
-                self._conclude(operation, failures)
+            while self._ledger.find(operation.op_no) is operation:
+                failures = await self._poll_missing(operation, sending)
+                renew = next((f for f in failures if isinstance(f, OutOfPatience) and _credential(f)), None)
+                if renew is None:
+                    if self._ledger.find(operation.op_no) is operation:
+                        self._conclude(operation, failures)
+                    return
+                _log.error(
+                    "the results of %s wait until its credential is mended: %s", self._ledger.name, renew.error
+                )
+                self._ledger.halt(renew.error)
+                await self._ledger.halted.wait_value(None)
+
+    async def _poll_missing(self, operation: Operation, sending: Sending) -> list[RequestFailedError | OutOfPatience]:
+        failures: list[RequestFailedError | OutOfPatience] = []
+        missing = [i for i, result in enumerate(sending.results) if result is None]
+        if len(missing) == 1:
+            await self._poll_chunk(operation, missing[0], failures)
+        else:
+            async with trio.open_nursery() as nursery:
+                for index in missing:
+                    nursery.start_soon(self._poll_chunk, operation, index, failures)
+        return failures
 
     async def _poll_chunk(
         self, operation: Operation, index: int, failures: list[RequestFailedError | OutOfPatience]
@@ -191,3 +198,7 @@ class TrainingActor(Actor):
         self._ledger.stop(error)
         for scope in tuple(self._scopes):
             scope.cancel(reason="the lane has stopped")
+
+
+def _credential(failure: OutOfPatience) -> bool:
+    return failure.reaction is Reaction.RENEW

@@ -12,7 +12,7 @@ from tinker_actors.clients.training import operations
 from tinker_actors.clients.training.failure import gap_failure, send_failure
 from tinker_actors.errors import TinkerError
 from tinker_actors.flow.patience import OutOfPatience
-from tinker_actors.flow.reaction import while_submitting
+from tinker_actors.flow.reaction import Reaction, while_submitting
 from tinker_actors.ledger import Gap, Ledger, Operation, Sending
 from tinker_actors.sessions import Session
 
@@ -51,14 +51,15 @@ class SendLane:
         """Send for ever."""
         ledger = self._ledger
         while True:
+            await ledger.halted.wait_value(None)
             self._work = trio.Event()
-            for gap in ledger.gaps():
-                await self._fill(gap)
+            if gaps := ledger.gaps():
+                await self._fill(gaps[0])
+                continue
             operation = ledger.next_to_send()
             if operation is None:
                 await self._work.wait()
                 continue
-            ledger.explain()
             self._session.points.reach("training.before_send", operation.name)
             await self._send(operation)
 
@@ -120,6 +121,9 @@ class SendLane:
 
     def _refused(self, operation: Operation, gone: OutOfPatience) -> None:
         assert operation.sending is not None
+        if gone.reaction is Reaction.RENEW:
+            self._halt(gone)  # its turn comes again when the credential was mended
+            return
         failure = send_failure(
             operation, gone, partly=any(operation.sending.request_ids), pending=self._session.pending.lines()
         )
@@ -142,6 +146,14 @@ class SendLane:
             try:
                 await session.poller().patience().persist(attempt, while_submitting, entry.explain)
             except OutOfPatience as gone:
+                if gone.reaction is Reaction.RENEW:
+                    self._halt(gone)
+                    await ledger.halted.wait_value(None)
+                    return
                 self._stop(gap_failure(gap, gone, session.pending.lines()))
             else:
                 ledger.fill(gap)
+
+    def _halt(self, gone: OutOfPatience) -> None:
+        _log.error("the lane of %s is halted until its credential is mended: %s", self._ledger.name, gone.error)
+        self._ledger.halt(gone.error)
