@@ -1,7 +1,14 @@
 """Values: what travels between a program, this client and a server. No I/O."""
 
 from tinker_actors.types.datum import Datum, LossInput
-from tinker_actors.types.futures import FailedResult, Promise, QueueState, RequestErrorCategory, TryAgain
+from tinker_actors.types.futures import (
+    FailedResult,
+    MetadataOnly,
+    Promise,
+    QueueState,
+    RequestErrorCategory,
+    TryAgain,
+)
 from tinker_actors.types.model_input import EncodedTextChunk, ModelInput
 from tinker_actors.types.paths import CheckpointKind, TinkerPath, checkpoint_name
 from tinker_actors.types.requests import (
@@ -27,11 +34,18 @@ from tinker_actors.types.sampling import (
     StopReason,
     TopkLogprobs,
 )
-from tinker_actors.types.service import ClientConfig, GetServerCapabilitiesResponse, SupportedModel
+from tinker_actors.types.service import (
+    ClientConfig,
+    CreateSamplingSessionResponse,
+    CreateSessionResponse,
+    GetServerCapabilitiesResponse,
+    SupportedModel,
+)
 from tinker_actors.types.tensor import FloatArray, IntArray, TensorArray, TensorData, TensorDtype, TokenArray
 from tinker_actors.types.training import (
     LOSS_FNS,
     AdamParams,
+    CreateModelResponse,
     ForwardBackwardOutput,
     GetInfoResponse,
     LoadWeightsResponse,
@@ -41,6 +55,7 @@ from tinker_actors.types.training import (
     OptimStepResponse,
     SaveWeightsForSamplerResponse,
     SaveWeightsResponse,
+    WeightsInfoResponse,
 )
 
 __all__ = [
@@ -49,8 +64,11 @@ __all__ = [
     "CheckpointKind",
     "ClientConfig",
     "CreateModelRequest",
+    "CreateModelResponse",
     "CreateSamplingSessionRequest",
+    "CreateSamplingSessionResponse",
     "CreateSessionRequest",
+    "CreateSessionResponse",
     "Datum",
     "EncodedTextChunk",
     "FailedResult",
@@ -67,6 +85,7 @@ __all__ = [
     "LOSS_FNS",
     "LossFn",
     "LossInput",
+    "MetadataOnly",
     "ModelData",
     "ModelIdRequest",
     "ModelInput",
@@ -95,4 +114,5 @@ __all__ = [
     "TokenArray",
     "TopkLogprobs",
     "TryAgain",
+    "WeightsInfoResponse",
 ]

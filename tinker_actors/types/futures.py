@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-__all__ = ["FailedResult", "Promise", "QueueState", "RequestErrorCategory", "TryAgain"]
+__all__ = ["FailedResult", "MetadataOnly", "Promise", "QueueState", "RequestErrorCategory", "TryAgain"]
 
 
 class QueueState(StrEnum):
@@ -63,3 +63,9 @@ class FailedResult(msgspec.Struct, frozen=True, kw_only=True):
 
     error: str
     category: RequestErrorCategory = RequestErrorCategory.UNKNOWN
+
+
+class MetadataOnly(msgspec.Struct, frozen=True, kw_only=True):
+    """The result is there, but was withheld because of its size: ``response_payload_size`` bytes."""
+
+    response_payload_size: int

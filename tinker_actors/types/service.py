@@ -4,7 +4,28 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["ClientConfig", "GetServerCapabilitiesResponse", "SupportedModel"]
+__all__ = [
+    "ClientConfig",
+    "CreateSamplingSessionResponse",
+    "CreateSessionResponse",
+    "GetServerCapabilitiesResponse",
+    "SupportedModel",
+]
+
+
+class CreateSessionResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A session was created; each message is meant for the user's log, at its level."""
+
+    session_id: str
+    info_message: str | None = None
+    warning_message: str | None = None
+    error_message: str | None = None
+
+
+class CreateSamplingSessionResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A sampling session was created: the server's id of one set of weights to sample from."""
+
+    sampling_session_id: str
 
 
 class SupportedModel(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,9 @@ FloatArray: TypeAlias = NDArray[np.float32]
 TokenArray: TypeAlias = NDArray[np.int32]
 TensorArray: TypeAlias = NDArray[np.int64] | NDArray[np.float32]
 
+_INT64_END = 2.0**63
+_LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+
 
 class TensorData(msgspec.Struct, frozen=True, eq=False):
     """A dense tensor of float32 or int64.
@@ -44,7 +47,7 @@ class TensorData(msgspec.Struct, frozen=True, eq=False):
             raise InvalidInput("TensorData.data", "holds values that are not numbers", "Give a flat list of numbers")
         if dtype == "int64" and array.dtype.kind == "f" and array.size and not np.all(array == np.floor(array)):
             raise InvalidInput("TensorData.data", "holds fractions in an int64 tensor", "Use dtype='float32'")
-        kept = np.ascontiguousarray(array, dtype=np.int64 if dtype == "int64" else np.float32)
+        kept = _converted(array, dtype)
         shape = tuple(int(n) for n in self.shape) if self.shape is not None else array.shape
         if any(n < 0 for n in shape) or math.prod(shape) != kept.size:
             raise InvalidInput(
@@ -91,3 +94,16 @@ class TensorData(msgspec.Struct, frozen=True, eq=False):
     def __repr__(self) -> str:
         array = self.to_numpy()
         return f"TensorData({array.dtype.name}, shape={list(array.shape)})"
+
+
+def _converted(array: NDArray[np.generic], dtype: TensorDtype) -> TensorArray:
+    """``array`` as ``dtype``; what would change a value without a word is refused."""
+    if dtype == "int64":
+        if array.dtype.kind in "uf" and array.size and not (array.min() >= -_INT64_END and array.max() < _INT64_END):
+            raise InvalidInput("TensorData.data", "holds values beyond int64", "Use numbers below 2**63")
+        return np.ascontiguousarray(array, dtype=np.int64)
+    if array.dtype.kind == "f" and array.dtype.itemsize > 4:
+        largest = np.abs(array).max(initial=0.0, where=np.isfinite(array))
+        if largest > _LARGEST_FLOAT32:
+            raise InvalidInput("TensorData.data", "holds values beyond float32", "Use numbers below 3.4e38")
+    return np.ascontiguousarray(array, dtype=np.float32)

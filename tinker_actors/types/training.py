@@ -14,6 +14,7 @@ from tinker_actors.types.tensor import TensorData
 __all__ = [
     "LOSS_FNS",
     "AdamParams",
+    "CreateModelResponse",
     "ForwardBackwardOutput",
     "GetInfoResponse",
     "LoadWeightsResponse",
@@ -23,6 +24,7 @@ __all__ = [
     "OptimStepResponse",
     "SaveWeightsForSamplerResponse",
     "SaveWeightsResponse",
+    "WeightsInfoResponse",
 ]
 
 LossFn: TypeAlias = Literal["cross_entropy", "importance_sampling", "ppo", "cispo", "dro", "gspo", "stable_reinforce"]
@@ -77,6 +79,12 @@ class AdamParams(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidInput(name, f"{value} is not finite", f"Use a number from {low:g}")
             if value < low or (high == 1.0 and value >= 1.0):
                 raise InvalidInput(name, f"{value} is out of range", f"Use a number in [{low:g}, {high:g})")
+
+
+class CreateModelResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A model was created."""
+
+    model_id: str
 
 
 class ForwardBackwardOutput(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,3 +142,14 @@ class GetInfoResponse(msgspec.Struct, frozen=True, kw_only=True):
     is_lora: bool | None = None
     lora_rank: int | None = None
     model_name: str | None = None
+
+
+class WeightsInfoResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server says of a saved checkpoint: how the model that it came from was made."""
+
+    base_model: str
+    is_lora: bool
+    lora_rank: int | None = None
+    train_unembed: bool | None = None
+    train_mlp: bool | None = None
+    train_attn: bool | None = None
