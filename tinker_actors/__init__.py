@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tinker_actors.shadowing import require_own_supervision
+from tinker_actors.version import __version__
 
 if TYPE_CHECKING:
     from tinker_actors.clients import (
@@ -137,8 +138,6 @@ __all__ = [
     "UnprocessableEntityError",
     "WaitTimeout",
 ]
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "tinker_actors.clients": (

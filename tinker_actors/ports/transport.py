@@ -28,6 +28,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float = 60.0
     purpose: Purpose = "rest"
 
+    def __repr__(self) -> str:
+        # a header holds the credential
+        return f"Request({self.method} {self.url}, {self.purpose})"
+
 
 class Response(Protocol):
     """A response whose head has arrived. Read its body, or close it; either frees the connection."""

@@ -1,1 +1,1 @@
-
+"""One typed function for each endpoint of the Tinker API."""

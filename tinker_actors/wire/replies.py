@@ -1,0 +1,108 @@
+"""What a reply with an error status says: the server's words, its name for the request, when to try again."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, cast
+
+import msgspec
+
+__all__ = ["expected_seq_id", "reply_detail", "request_id_of", "retry_after"]
+
+_LONGEST_DETAIL = 600
+_REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-tinker-request-id")
+# such as "Sequence conflict: expected 5, got 3"
+_EXPECTED = re.compile(r"expected\b[^0-9]{0,40}?(\d{1,18})\b", re.IGNORECASE)
+
+
+def reply_detail(status: int, body: bytes) -> str:
+    """The server's own words in ``body``, shortened; the status's usual name when there are none.
+
+    FastAPI's ``{"detail": ...}`` is understood in its three forms, and so are ``error`` and ``message``; any other
+    body is quoted.
+    """
+    content = _parsed(body)
+    text = _words(content) if content is not None else body.decode("utf-8", "replace")
+    text = " ".join(text.split())
+    if not text:
+        text = next((known.phrase for known in HTTPStatus if known == status), "no reason given")
+    return text if len(text) <= _LONGEST_DETAIL else f"{text[:_LONGEST_DETAIL]}..."
+
+
+def expected_seq_id(status: int, body: bytes, detail: str) -> int | None:
+    """The seq_id that the server waits for, where a 409 names it, as a key or within its words."""
+    if status != 409:
+        return None
+    content = _entries(_parsed(body))
+    for level in (content, _entries(content.get("detail"))):
+        for value in (level.get("expected_seq_id"), level.get("expected")):
+            if isinstance(value, int) and not isinstance(value, bool):
+                return value
+    found = _EXPECTED.search(detail)
+    return int(found[1]) if found else None
+
+
+def request_id_of(headers: Mapping[str, str]) -> str | None:
+    """The server's own name for the request."""
+    return next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), None)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds that the server asks to wait; None when it does not, or not understandably.
+
+    ``retry-after-ms`` counts before ``retry-after``. A date is compared with the reply's own Date, so that neither
+    clock has to be right.
+    """
+    milliseconds = _seconds(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    text = headers.get("retry-after")
+    seconds = _seconds(text)
+    if seconds is not None or text is None:
+        return seconds
+    from email.utils import parsedate_to_datetime
+
+    try:
+        wait = parsedate_to_datetime(text) - parsedate_to_datetime(headers.get("date", ""))
+    except (ValueError, TypeError):  # no date, or one with and one without a zone
+        return None
+    return max(0.0, wait.total_seconds())
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        value = float(text) if text is not None else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _entries(content: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", content) if isinstance(content, dict) else {}
+
+
+def _words(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, dict):
+        entries = cast("dict[str, Any]", content)
+        for key in ("detail", "error", "message"):
+            if entries.get(key):
+                return _words(entries[key])
+        # one of FastAPI's list of what is wrong with a body
+        if "msg" in entries:
+            place = ".".join(str(step) for step in cast("list[Any]", entries.get("loc") or []))
+            return f"{place}: {entries['msg']}" if place else str(entries["msg"])
+    if isinstance(content, list) and content:
+        return "; ".join(_words(item) for item in cast("list[Any]", content))
+    return msgspec.json.encode(content).decode("utf-8", "replace")
