@@ -1,1 +1,1 @@
-
+"""The command line: ``tinker-actors demo`` and ``tinker-actors serve``."""

@@ -1,0 +1,90 @@
+"""The command line: what is right is read, what is wrong is named in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tinker_actors import __version__
+from tinker_actors.cli.arguments import DEFAULT_STEPS, DemoOptions, ServeOptions, parse
+
+
+def test_the_demo_needs_no_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TINKER_API_KEY", raising=False)
+    assert parse(["demo"]) == DemoOptions(seed=0, steps=DEFAULT_STEPS)
+
+
+def test_every_option_of_the_demo_is_read() -> None:
+    line = "demo --seed 7 --steps 3 --no-faults --run-dir r --base-url http://h:1/x --api-key tml-k --json"
+    options = parse(line.split())
+    assert isinstance(options, DemoOptions)
+    assert options.api_key is not None
+    assert options.api_key.reveal() == "tml-k"
+    assert (options.seed, options.steps, options.faults, options.run_dir, options.base_url, options.json) == (
+        7,
+        3,
+        False,
+        Path("r"),
+        "http://h:1/x",
+        True,
+    )
+    assert "tml-k" not in repr(options)
+
+
+def test_every_option_of_the_server_is_read() -> None:
+    line = "serve --host 0.0.0.0 --port 0 --directory d --base-model a --base-model b --max-rank 8 --api-key tml-k"
+    options = parse(line.split())
+    assert isinstance(options, ServeOptions)
+    assert (options.host, options.port, options.directory, options.max_rank) == ("0.0.0.0", 0, Path("d"), 8)
+    assert options.base_models == ("a", "b")
+    assert [key.reveal() for key in options.api_keys] == ["tml-k"]
+    assert "tml-k" not in repr(options)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", "tinker-actors: the following arguments are required: COMMAND"),
+        ("dance", "invalid choice: 'dance'"),
+        ("demo --stepps 3", "unrecognized arguments: --stepps 3"),
+        ("demo --steps 0", "argument --steps: '0' is not a whole number from 1 to"),
+        ("demo --steps many", "argument --steps: 'many' is not a whole number"),
+        ("demo --seed -1", "argument --seed: '-1' is not a whole number from 0 to"),
+        ("demo --seed 99999999999", "argument --seed: '99999999999' is not a whole number"),
+        ("demo --api-key secret", "api_key: does not start with 'tml-'"),
+        ("demo --base-url ftp://x --api-key tml-x", "base_url: 'ftp://x' is not an http or https URL"),
+        ("demo --base-url http://x", "api_key: is missing"),
+        ("serve --port 70000", "argument --port: '70000' is not a whole number from 0 to 65535"),
+        ("serve --max-rank 0", "argument --max-rank: '0' is not a whole number"),
+    ],
+)
+def test_a_wrong_line_is_named_in_one_line(
+    line: str, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TINKER_API_KEY", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        parse(line.split())
+    assert ended.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert words in captured.err
+    assert captured.err.count("\n") == 1
+    assert "--help)" in captured.err
+    assert "secret" not in captured.err
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--version", f"tinker-actors {__version__}"),
+        ("--help", "COMMAND"),
+        ("demo --help", "--run-dir"),
+        ("serve --help", "--base-model"),
+    ],
+)
+def test_what_asks_for_words_gets_them(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(line.split())
+    assert ended.value.code == 0
+    assert words in capsys.readouterr().out

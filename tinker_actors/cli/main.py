@@ -1,0 +1,30 @@
+"""The way in from the shell."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from tinker_actors.cli.arguments import DemoOptions, parse
+from tinker_actors.errors import InvalidInput
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 well, 1 a failure, 2 a wrong command line, 128 + n a signal."""
+    options = parse(arguments)
+    name = "demo" if isinstance(options, DemoOptions) else "serve"
+    try:
+        if isinstance(options, DemoOptions):
+            from tinker_actors.cli.demo import run_demo
+
+            return run_demo(options)
+        from tinker_actors.cli.serve import run_serve
+
+        return run_serve(options)
+    except InvalidInput as error:
+        print(f"tinker-actors {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:  # before or after the time in which the command looks after it
+        return 130

@@ -1,0 +1,107 @@
+"""Tells on the terminal what the runtime lives through: faults, crashes, restarts, repeated sends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Final, final
+
+from supervision import (
+    ActorCrashed,
+    ActorDegraded,
+    ActorEnded,
+    ActorRestarted,
+    ActorRestarting,
+    ActorSystem,
+    Event,
+    SupervisorGaveUp,
+)
+from tinker_actors.cli.chart import Mark
+from tinker_actors.cli.display import Display
+from tinker_actors.cli.faults import describe, short
+from tinker_actors.testing.faults import Fired
+
+__all__ = ["Narrator"]
+
+_CLIENTS: Final = "tinker_actors.clients"
+
+
+@final
+class Narrator:
+    """Turns events, fired faults and the clients' warnings into lines on ``display``.
+
+    ``fired`` gives the faults so far, ``step`` the number of steps done.
+    """
+
+    def __init__(self, display: Display, fired: Callable[[], Sequence[Fired]], step: Callable[[], int]) -> None:
+        self._display = display
+        self._fired = fired
+        self._step = step
+        self._told = 0
+        self._marks: list[Mark] = []
+        self.restarts = 0
+        self.stopping = False
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """Each fault and the step in which it fell, for the loss curve."""
+        return tuple(self._marks)
+
+    @contextmanager
+    def listening(self, system: ActorSystem) -> Generator[None]:
+        """Tell what happens in ``system`` for the length of the block."""
+        logger = logging.getLogger(_CLIENTS)
+        handler = _Listener(self._warned)
+        logger.addHandler(handler)
+        subscription = system.events.subscribe(self._happened)
+        try:
+            yield
+        finally:
+            subscription.cancel()
+            logger.removeHandler(handler)
+
+    def tell_faults(self) -> None:
+        """Tell of the faults that have fired since the last time."""
+        fired = self._fired()
+        for fault in fired[self._told :]:
+            self._display.line("fault", describe(fault))
+            self._marks.append(Mark(self._step() + 1, type(fault.fault).__name__))
+        self._told = len(fired)
+
+    def _happened(self, event: Event) -> None:
+        self.tell_faults()
+        name = short(event.path)
+        match event:
+            case ActorCrashed():
+                self._display.line("crash", f"{name}: {event.crash.text}")
+            case ActorRestarting():
+                self._display.line("restart", f"{name} starts again in {event.delay:.2f} s")
+            case ActorRestarted():
+                self.restarts += 1
+                self._display.line(
+                    "restart", f"{name} runs again (start {event.incarnation}) and goes on from its ledger"
+                )
+            case ActorDegraded():
+                self._display.line("given up", f"{event.path} after {len(event.history)} crashes")
+            case SupervisorGaveUp():
+                self._display.line("given up", f"{event.path}: too many crashes below it")
+            case ActorEnded() if self.stopping:
+                self._display.line("stopped", event.path)
+            case _:
+                pass
+
+    def _warned(self, record: logging.LogRecord) -> None:
+        self.tell_faults()
+        text = record.getMessage()
+        label = "re-send" if "seq_id" in text else "note"
+        self._display.line(label, text)
+
+
+class _Listener(logging.Handler):
+    def __init__(self, tell: Callable[[logging.LogRecord], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(record)

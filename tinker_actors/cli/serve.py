@@ -1,0 +1,55 @@
+"""``tinker-actors serve``: the local server, until it is told to end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+import msgspec
+import trio
+
+from tinker_actors.cli.arguments import ServeOptions
+from tinker_actors.local import ServerSettings
+
+__all__ = ["run_serve", "settings"]
+
+
+def run_serve(options: ServeOptions) -> int:
+    """Serve until SIGINT or SIGTERM; the exit code. Raises InvalidInput for settings that can't be served."""
+    from tinker_actors.local.server import serve
+
+    chosen = settings(options)
+    if options.stop_with_stdin:
+        threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
+    try:
+        trio.run(serve, chosen, options.host, options.port)
+    except OSError as error:
+        print(
+            f"tinker-actors serve: can't listen at {options.host}:{options.port} ({error}). Give another --port, "
+            "or 0 for any free one",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def settings(options: ServeOptions) -> ServerSettings:
+    """The server's settings; what was not asked for keeps its default."""
+    chosen = ServerSettings(directory=options.directory)
+    if options.base_models:
+        first, *rest = options.base_models
+        chosen = msgspec.structs.replace(chosen, base_model=first, base_models=tuple(rest))
+    if options.max_rank is not None:
+        chosen = msgspec.structs.replace(chosen, max_rank=options.max_rank)
+    if options.api_keys:
+        chosen = msgspec.structs.replace(chosen, api_keys=tuple(key.reveal() for key in options.api_keys))
+    return chosen
+
+
+def _end_with_stdin() -> None:
+    # the program that started the server holds the other end, and its death closes it, too
+    while sys.stdin.buffer.read(4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
