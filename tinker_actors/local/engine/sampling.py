@@ -1,0 +1,255 @@
+"""Sampling with a key-value cache.
+
+A sequence's tokens and log-probabilities depend on its prompt, parameters and seed alone: never on who shares the
+slots (see transformer), nor on how many sequences there are.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinker_actors.errors import InvalidInput
+from tinker_actors.local.engine.config import ModelConfig
+from tinker_actors.local.engine.transformer import Cache, Tape, Weights, bucket, decode, forward
+from tinker_actors.types.requests import SampleRequest
+from tinker_actors.types.sampling import SampledSequence, SampleResponse, SamplingParams, StopReason, TopkLogprobs
+from tinker_actors.types.tensor import FloatArray
+
+__all__ = ["BYTE_OFFSET", "check_sample", "sample_all", "seed_of"]
+
+SLOTS: Final = 16
+"""Sequences that are sampled side by side. It bounds memory and changes no result."""
+BYTE_OFFSET: Final = 3
+"""The packaged tokenizer's ids are bytes from here on; those below are special tokens without text."""
+
+
+def check_sample(config: ModelConfig, request: SampleRequest) -> None:
+    """Raise InvalidInput for anything in ``request`` that can't be done."""
+    prompt = request.prompt.to_array()
+    vocabulary = config.vocab_size
+    if prompt.size == 0:
+        raise InvalidInput(
+            "prompt", "is empty", f"Give at least one token, such as {config.bos_id}, the first of a text"
+        )
+    if int(prompt.max()) >= vocabulary:
+        bad = int(prompt[prompt >= vocabulary][0])
+        raise InvalidInput("prompt", f"token {bad} is outside the vocabulary of {vocabulary}", "Check the tokenizer")
+    if prompt.size >= config.max_context:
+        raise InvalidInput(
+            "prompt",
+            f"has {prompt.size} tokens, which leaves no room in the context of {config.max_context}",
+            f"Give at most {config.max_context - 1}",
+        )
+    if request.num_samples < 1:
+        raise InvalidInput("num_samples", f"{request.num_samples} is not positive", "Ask for at least 1")
+    for name in ("topk_prompt_logprobs", "topk_sample_logprobs"):
+        k: int = getattr(request, name)
+        if not 0 <= k <= vocabulary:
+            raise InvalidInput(name, f"{k} is out of range", f"Use a number from 0 to {vocabulary}, the vocabulary")
+    stop = request.sampling_params.stop
+    for item in (stop,) if isinstance(stop, str) else stop or ():
+        if item == "":
+            raise InvalidInput("stop", "holds an empty string", "Leave it out")
+        if isinstance(item, int) and not 0 <= item < vocabulary:
+            raise InvalidInput(
+                "stop", f"token {item} is outside the vocabulary of {vocabulary}", "Check the tokenizer"
+            )
+
+
+def seed_of(request: SampleRequest, seed: int | None) -> int:
+    """The request's own seed, else the caller's ``seed``, else one drawn from its place in its sampling session."""
+    if request.sampling_params.seed is not None:
+        return request.sampling_params.seed
+    if seed is not None:
+        return seed
+    if request.sampling_session_id is None or request.seq_id is None:
+        raise InvalidInput(
+            "seed", "is missing, and there is no sampling session and seq_id to draw it from", "Give one"
+        )
+    place = f"{request.sampling_session_id}\n{request.seq_id}"
+    return int.from_bytes(sha256(place.encode()).digest()[:8], "little")
+
+
+@dataclass(slots=True)
+class _Stops:
+    tokens: frozenset[int]
+    texts: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, params: SamplingParams, eos_id: int) -> _Stops:
+        if params.stop is None:
+            return cls(frozenset((eos_id,)), ())
+        items = (params.stop,) if isinstance(params.stop, str) else params.stop
+        return cls(
+            frozenset(item for item in items if isinstance(item, int)),
+            tuple(item.encode("utf-8", "surrogatepass") for item in items if isinstance(item, str)),
+        )
+
+
+@dataclass(slots=True)
+class _Prompt:
+    """One request: its prompt has been run once for all of its samples."""
+
+    request: SampleRequest
+    length: int
+    limit: int
+    stops: _Stops
+    tape: Tape
+    prompt_logprobs: tuple[float | None, ...] | None
+    topk_prompt_logprobs: TopkLogprobs | None
+
+
+@dataclass(slots=True)
+class _Run:
+    """One sequence being sampled."""
+
+    prompt: _Prompt
+    rng: random.Random
+    tokens: list[int] = field(default_factory=list[int])
+    logprobs: list[float] = field(default_factory=list[float])
+    topk: list[tuple[tuple[int, float], ...]] = field(default_factory=list[tuple[tuple[int, float], ...]])
+    text: bytearray = field(default_factory=bytearray)
+    stop_reason: StopReason | None = None
+
+    def take(self, logprobs: FloatArray) -> None:
+        """Draw the next token from ``logprobs`` [vocabulary], and see whether it is the last."""
+        request = self.prompt.request
+        token = choose(logprobs, request.sampling_params, self.rng)
+        self.tokens.append(token)
+        self.logprobs.append(float(logprobs[token]))
+        if request.topk_sample_logprobs:
+            self.topk.append(_best(logprobs, request.topk_sample_logprobs))
+        if token < BYTE_OFFSET:
+            self.text.clear()  # a stop string does not reach across a special token
+        else:
+            self.text.append((token - BYTE_OFFSET) & 0xFF)
+        stops = self.prompt.stops
+        if token in stops.tokens or any(self.text.endswith(text) for text in stops.texts):
+            self.stop_reason = "stop"
+        elif len(self.tokens) >= self.prompt.limit:
+            self.stop_reason = "length"
+
+    def result(self) -> SampledSequence:
+        return SampledSequence(
+            stop_reason=self.stop_reason or "length",
+            tokens=np.array(self.tokens, np.int32),
+            logprobs=np.array(self.logprobs, np.float32),
+            topk_logprobs=tuple(self.topk) if self.topk else None,
+        )
+
+
+def choose(logprobs: FloatArray, params: SamplingParams, rng: random.Random) -> int:
+    """One token by temperature, then top_k, then top_p. Temperature 0 takes the likeliest, the lowest id of equals.
+
+    top_p keeps the likeliest tokens up to and including the one with which their sum reaches it.
+    """
+    if params.temperature == 0.0:
+        return int(logprobs.argmax())
+    scores = logprobs.astype(np.float64)
+    scores /= params.temperature
+    probabilities: NDArray[np.float64] = np.exp(scores - scores.max())
+    order = None
+    if params.top_k != -1 or params.top_p < 1.0:
+        order = np.argsort(-scores, kind="stable")
+        if params.top_k != -1:
+            order = order[: params.top_k]
+        probabilities = probabilities[order]
+    cumulative = np.cumsum(probabilities)
+    if params.top_p < 1.0:
+        kept = int(np.searchsorted(cumulative, params.top_p * cumulative[-1])) + 1
+        cumulative = cumulative[:kept]
+    at = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+    at = min(at, cumulative.size - 1)
+    return at if order is None else int(order[at])
+
+
+def _best(logprobs: FloatArray, k: int) -> tuple[tuple[int, float], ...]:
+    order = np.argsort(-logprobs, kind="stable")[:k]
+    return tuple((int(token), float(logprobs[token])) for token in order)
+
+
+def _log_softmax(hidden: FloatArray, head: FloatArray) -> FloatArray:
+    logits = np.matmul(hidden, head.T)
+    logits -= logits.max(axis=-1, keepdims=True)
+    logits -= np.log(np.add.reduce(np.exp(logits), axis=-1, keepdims=True))
+    return logits
+
+
+def _read_prompt(config: ModelConfig, weights: Weights, request: SampleRequest) -> _Prompt:
+    prompt = request.prompt.to_array()
+    length = prompt.size
+    tokens = np.zeros((1, bucket(length)), np.int64)
+    tokens[0, :length] = prompt
+    tape = forward(weights, tokens)
+    prompt_logprobs = topk = None
+    if request.prompt_logprobs or request.topk_prompt_logprobs:
+        logprobs = _log_softmax(tape.hidden, weights.head)[0]
+        if request.prompt_logprobs:
+            prompt_logprobs = (None, *(float(logprobs[at, prompt[at + 1]]) for at in range(length - 1)))
+        if request.topk_prompt_logprobs:
+            topk = (None, *(_best(logprobs[at], request.topk_prompt_logprobs) for at in range(length - 1)))
+    limit = config.max_context - length
+    if request.sampling_params.max_tokens is not None:
+        limit = min(limit, request.sampling_params.max_tokens)
+    stops = _Stops.of(request.sampling_params, config.eos_id)
+    return _Prompt(request, length, limit, stops, tape, prompt_logprobs, topk)
+
+
+def sample_all(
+    config: ModelConfig, weights: Weights, requests: Sequence[SampleRequest], seeds: Sequence[int]
+) -> list[SampleResponse]:
+    """The responses to ``requests``, which are computed side by side.
+
+    Stops: null stops at the end-of-text token; anything given replaces it, and an empty list never stops. The
+    stopping token is part of the result. ``max_tokens`` is also bounded by the context. Log-probabilities are those
+    of the model itself, before temperature, top_k and top_p.
+    """
+    waiting: deque[tuple[int, int]] = deque(
+        (index, number) for index, request in enumerate(requests) for number in range(request.num_samples)
+    )
+    prompts: dict[int, _Prompt] = {}
+    runs: list[list[_Run]] = [[] for _ in requests]
+    slots: list[_Run] = []
+    width = min(SLOTS, len(waiting))
+    cache = Cache(weights, width)
+    hidden = np.empty((width, 1, config.d_model), weights.embed.dtype)
+    while waiting or slots:
+        while waiting and len(slots) < width:
+            index, number = waiting.popleft()
+            if index not in prompts:
+                prompts[index] = _read_prompt(config, weights, requests[index])
+            prompt = prompts[index]
+            run = _Run(prompt, random.Random(f"{seeds[index]}:{number}"))
+            runs[index].append(run)
+            cache.fill(len(slots), prompt.tape, prompt.length)
+            hidden[len(slots), 0] = prompt.tape.hidden[0, prompt.length - 1]
+            slots.append(run)
+        logprobs = _log_softmax(hidden[: len(slots)], weights.head)
+        for slot, run in enumerate(slots):
+            run.take(logprobs[slot, 0])
+        for slot in reversed(range(len(slots))):
+            if slots[slot].stop_reason is not None:
+                last = slots.pop()
+                if slot < len(slots):
+                    slots[slot] = last
+                    cache.move(len(slots), slot)
+        if slots:
+            tokens = np.array([run.tokens[-1] for run in slots], np.int64)
+            positions = np.array([run.prompt.length + len(run.tokens) - 1 for run in slots], np.int64)
+            hidden[: len(slots)] = decode(weights, cache, tokens, positions)
+    return [
+        SampleResponse(
+            sequences=tuple(run.result() for run in runs[index]),
+            prompt_logprobs=prompts[index].prompt_logprobs,
+            topk_prompt_logprobs=prompts[index].topk_prompt_logprobs,
+        )
+        for index in range(len(requests))
+    ]

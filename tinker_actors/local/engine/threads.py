@@ -1,0 +1,59 @@
+"""One BLAS thread while the engine computes: results change with the number of threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import final
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+__all__ = ["BLAS_THREADS", "fixed_blas_threads"]
+
+BLAS_THREADS = 1
+
+
+@final
+class _Guard:
+    """Counts who computes; the number of threads is a setting of the whole process."""
+
+    def __init__(self) -> None:
+        np.ones((1, 1)) @ np.ones((1, 1))  # so that BLAS is there to be found
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._controller = ThreadpoolController().select(user_api="blas")
+        self._before: list[int] = []
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._holders == 0:
+                self._before = [library.num_threads for library in self._controller.lib_controllers]
+                for library in self._controller.lib_controllers:
+                    library.set_num_threads(BLAS_THREADS)
+            self._holders += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0:
+                for library, count in zip(self._controller.lib_controllers, self._before, strict=True):
+                    library.set_num_threads(count)
+
+
+@cache  # one for the process, as the setting that it guards is
+def _guard() -> _Guard:
+    return _Guard()
+
+
+@contextmanager
+def fixed_blas_threads() -> Iterator[None]:
+    """Hold BLAS at BLAS_THREADS; from several threads at a time, the last to leave restores what was set."""
+    guard = _guard()
+    guard.enter()
+    try:
+        yield
+    finally:
+        guard.leave()
