@@ -1,0 +1,153 @@
+"""A connection that speaks HTTP/1.1 through h11: one request and its reply at a time, many after another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum, auto
+from typing import Literal, TypeAlias, final
+
+import h11
+
+from tinker_actors.wire.link import Buffer, Link, LinkBroken
+
+__all__ = ["BodyEnd", "Connection", "Malformed", "NeedData", "idle_seconds"]
+
+_LARGEST_HEAD = 64 << 10
+_READ = 64 << 10
+_LARGE_READ = 256 << 10
+
+
+class Malformed(Exception):
+    """What arrived is not HTTP/1.1."""
+
+
+class _Mark(Enum):
+    END = auto()
+    NEED_DATA = auto()
+
+
+BodyEnd: TypeAlias = Literal[_Mark.END]
+NeedData: TypeAlias = Literal[_Mark.NEED_DATA]
+
+
+class _Size:
+    """Stands for a body that is sent past h11, which only counts it."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+
+@final
+class Connection:
+    """One link and the state of HTTP on it.
+
+    ``keep_until`` is the time (trio's clock) until which it may wait for its next request.
+    """
+
+    END: BodyEnd = _Mark.END
+    NEED_DATA: NeedData = _Mark.NEED_DATA
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LARGEST_HEAD)
+        self._ended = False
+        self._damaged = False
+        self._read = _READ
+        self.requests = 0
+        self.keep_until = 0.0
+
+    @property
+    def wrote(self) -> bool:
+        """False when it is certain that nothing of the last request has left."""
+        return self._link.wrote
+
+    @property
+    def stale(self) -> bool:
+        """True when the server has closed it meanwhile, or said something unasked."""
+        return self._link.stale
+
+    async def send(self, head: h11.Request, body: Sequence[Buffer], size: int) -> None:
+        """Send a request whose body has ``size`` bytes. Raises LinkBroken."""
+        self.requests += 1
+        buffers: list[Buffer] = [self._http.send(head) or b""]
+        if size:
+            self._http.send_with_data_passthrough(h11.Data(data=_Size(size)))  # pyright: ignore[reportArgumentType]
+            buffers.extend(body)
+        self._http.send(h11.EndOfMessage())
+        try:
+            await self._link.send(buffers)
+        except BaseException:
+            self._damaged = True
+            raise
+
+    async def receive_head(self) -> tuple[int, dict[str, str]]:
+        """The final status and the headers, in lower case. Raises LinkBroken and Malformed."""
+        while True:
+            event = self._next_event()
+            if isinstance(event, h11.Response):
+                return event.status_code, _headers(event)
+            if event is h11.NEED_DATA:
+                await self.fill()
+            elif not isinstance(event, h11.InformationalResponse):
+                raise Malformed(f"{type(event).__name__} before the head of the reply")
+
+    def take(self) -> bytes | BodyEnd | NeedData:
+        """A piece of the body that has arrived already, its end, or that more must be read."""
+        event = self._next_event()
+        if isinstance(event, h11.Data):
+            self._read = _LARGE_READ if len(event.data) >= _READ else _READ
+            return bytes(event.data)
+        if isinstance(event, h11.EndOfMessage):
+            return Connection.END
+        if event is h11.NEED_DATA:
+            return Connection.NEED_DATA
+        raise Malformed(f"{type(event).__name__} within the body of the reply")
+
+    async def fill(self) -> None:
+        """Read from the link. Raises LinkBroken."""
+        data = await self._link.receive(self._read)
+        self._ended = not data
+        self._http.receive_data(data)
+
+    def recycle(self) -> bool:
+        """Get ready for the next request; False when this connection can't have one."""
+        http = self._http
+        if self._damaged or self._ended or http.trailing_data[0]:
+            return False
+        if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
+            return False
+        http.start_next_cycle()
+        self._read = _READ
+        return True
+
+    def close(self) -> None:
+        """Close at once."""
+        self._link.close()
+
+    def _next_event(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
+        try:
+            return self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            if self._ended:
+                raise LinkBroken("closed by the server before the end of its reply") from error
+            raise Malformed(str(error)) from error
+
+
+def idle_seconds(headers: Mapping[str, str], usual: float) -> float:
+    """How long the server keeps a connection, less a second for the way; ``usual`` where it does not say."""
+    for part in headers.get("keep-alive", "").split(","):
+        name, _, value = part.strip().partition("=")
+        if name.lower() == "timeout" and value.isdigit():
+            return max(0.0, float(value) - 1.0)
+    return usual
+
+
+def _headers(event: h11.Response) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for raw_name, raw_value in event.headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        out[name] = f"{out[name]}, {value}" if name in out else value
+    return out
