@@ -209,7 +209,7 @@ class Engine:
 
     def _optim_step(self, model: _Model, operation: OptimStep) -> OptimStepResponse:
         gradient = model.gradient if model.gradient is not None else np.zeros_like(model.flat)
-        norm = adamw(model.flat, model.first, model.second, model.step + 1, gradient, operation.adam_params)
+        norm = adamw(model.flat, (model.first, model.second), model.step + 1, gradient, operation.adam_params)
         model.step += 1
         model.gradient = model.merged = None
         return OptimStepResponse(metrics={"grad_norm:mean": norm, "step:max": float(model.step)})
@@ -253,8 +253,8 @@ def _join(layout: Layout, flat: FloatArray, arrays: Mapping[str, FloatArray]) ->
 
 def _check_arrays(layout: Layout, arrays: Mapping[str, FloatArray], field: str) -> None:
     names = {segment.name for segment in layout.segments}
-    if arrays.keys() != names:
-        odd = sorted(arrays.keys() ^ names)[0]
+    if odd_names := set(arrays) ^ names:
+        odd = min(odd_names)
         raise InvalidInput(field, f"{odd} is missing or not of this adapter", "Use a checkpoint of this model")
     for segment in layout.segments:
         shape, wanted = arrays[segment.name].shape, (segment.rows, segment.columns)

@@ -29,7 +29,7 @@ def check_loss(loss_fn: str, config: Mapping[str, float | str]) -> None:
     if loss_fn not in LOSS_INPUTS:
         raise InvalidInput("loss_fn", f"{loss_fn!r} is not offered here", f"Use one of {', '.join(LOSS_INPUTS)}")
     if config:
-        raise InvalidInput("loss_fn_config", f"{loss_fn} has no setting {sorted(config)[0]!r}", "Leave it out")
+        raise InvalidInput("loss_fn_config", f"{loss_fn} has no setting {min(config)!r}", "Leave it out")
 
 
 def check_loss_inputs(datum: Datum, loss_fn: str, vocab_size: int, where: str) -> None:

@@ -189,13 +189,16 @@ def _read_prompt(config: ModelConfig, weights: Weights, request: SampleRequest) 
     tokens = np.zeros((1, bucket(length)), np.int64)
     tokens[0, :length] = prompt
     tape = forward(weights, tokens)
-    prompt_logprobs = topk = None
+    prompt_logprobs: tuple[float | None, ...] | None = None
+    topk: TopkLogprobs | None = None
     if request.prompt_logprobs or request.topk_prompt_logprobs:
         logprobs = _log_softmax(tape.hidden, weights.head)[0]
         if request.prompt_logprobs:
-            prompt_logprobs = (None, *(float(logprobs[at, prompt[at + 1]]) for at in range(length - 1)))
+            of_prompt = logprobs[np.arange(length - 1), prompt[1:]].tolist()
+            prompt_logprobs = (None, *of_prompt)
         if request.topk_prompt_logprobs:
-            topk = (None, *(_best(logprobs[at], request.topk_prompt_logprobs) for at in range(length - 1)))
+            best = [_best(row, request.topk_prompt_logprobs) for row in logprobs[: length - 1]]
+            topk = (None, *best)
     limit = config.max_context - length
     if request.sampling_params.max_tokens is not None:
         limit = min(limit, request.sampling_params.max_tokens)

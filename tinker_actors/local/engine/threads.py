@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
-from typing import final
+from typing import Final, Protocol, cast, final
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
+import threadpoolctl
 
 __all__ = ["BLAS_THREADS", "fixed_blas_threads"]
 
-BLAS_THREADS = 1
+BLAS_THREADS: Final = 1
+
+
+class _Library(Protocol):
+    """What is used of a threadpoolctl.LibController, which has no types."""
+
+    user_api: str
+
+    def get_num_threads(self) -> int: ...
+    def set_num_threads(self, num_threads: int) -> None: ...
 
 
 @final
@@ -21,17 +30,18 @@ class _Guard:
     """Counts who computes; the number of threads is a setting of the whole process."""
 
     def __init__(self) -> None:
-        np.ones((1, 1)) @ np.ones((1, 1))  # so that BLAS is there to be found
+        np.matmul(np.ones((1, 1)), np.ones((1, 1)))  # so that BLAS is there to be found
+        found = cast("list[_Library]", threadpoolctl.ThreadpoolController().lib_controllers)
+        self._libraries = [library for library in found if library.user_api == "blas"]
         self._lock = threading.Lock()
         self._holders = 0
-        self._controller = ThreadpoolController().select(user_api="blas")
         self._before: list[int] = []
 
     def enter(self) -> None:
         with self._lock:
             if self._holders == 0:
-                self._before = [library.num_threads for library in self._controller.lib_controllers]
-                for library in self._controller.lib_controllers:
+                self._before = [library.get_num_threads() for library in self._libraries]
+                for library in self._libraries:
                     library.set_num_threads(BLAS_THREADS)
             self._holders += 1
 
@@ -39,7 +49,7 @@ class _Guard:
         with self._lock:
             self._holders -= 1
             if self._holders == 0:
-                for library, count in zip(self._controller.lib_controllers, self._before, strict=True):
+                for library, count in zip(self._libraries, self._before, strict=True):
                     library.set_num_threads(count)
 
 
@@ -49,7 +59,7 @@ def _guard() -> _Guard:
 
 
 @contextmanager
-def fixed_blas_threads() -> Iterator[None]:
+def fixed_blas_threads() -> Generator[None]:
     """Hold BLAS at BLAS_THREADS; from several threads at a time, the last to leave restores what was set."""
     guard = _guard()
     guard.enter()

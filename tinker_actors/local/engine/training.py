@@ -46,7 +46,9 @@ def forward_backward(
             most = max(_TOKENS_AT_A_TIME // length, 1)
             group = [index for index in order[at : at + most] if lengths[index] == length]
             part = None if gradients is None else gradients[at : at + len(group)]
-            results = _group(weights, adapter, [window[index] for index in group], length, loss_fn, part)
+            results = _group(
+                weights, adapter, [window[index] for index in group], length, loss_fn=loss_fn, gradients=part
+            )
             for row, (index, result) in enumerate(zip(group, results, strict=True)):
                 found[index], place[index] = result, at + row
             at += len(group)
@@ -72,6 +74,7 @@ def _group(
     adapter: Adapter,
     data: Sequence[Datum],
     length: int,
+    *,
     loss_fn: str,
     gradients: FloatArray | None,
 ) -> list[tuple[FloatArray, float]]:
@@ -107,12 +110,13 @@ def _group(
 
 
 def adamw(
-    flat: FloatArray, first: FloatArray, second: FloatArray, step: int, gradient: FloatArray, params: AdamParams
+    flat: FloatArray, moments: tuple[FloatArray, FloatArray], step: int, gradient: FloatArray, params: AdamParams
 ) -> float:
     """AdamW (Loshchilov & Hutter 2019) in place; ``step`` counts from 1. Returns the gradient's norm before clipping.
 
     ``weight_decay`` is decoupled and scaled by the learning rate, as in torch.optim.AdamW.
     """
+    first, second = moments
     norm = math.sqrt(float(np.add.reduce(np.square(gradient, dtype=np.float64))))
     if params.grad_clip_norm > 0.0 and norm > params.grad_clip_norm:
         gradient = gradient * (params.grad_clip_norm / norm)
