@@ -60,7 +60,7 @@ def loss_chart(title: str, losses: Sequence[float], marks: Sequence[Mark] = ()) 
         "loss, nats per answer token</text>"
     )
     for number, mark in enumerate(marks, 1):
-        at = x(mark.step)
+        at = x(max(1, min(mark.step, len(losses))))
         low = _TOP + 4 + 15 * number
         parts.append(
             f'<line x1="{at:.1f}" y1="{low:.1f}" x2="{at:.1f}" y2="{y(0):.1f}" '

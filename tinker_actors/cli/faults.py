@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tinker_actors.testing.faults import CrashAt, DropAfter, DropBefore, FaultPlan, Fired
 
-__all__ = ["describe", "fault_plan", "first_third", "short"]
+__all__ = ["describe", "fault_plan", "first_third", "label", "short"]
 
 
 def first_third(steps: int) -> int:
@@ -42,6 +42,21 @@ def describe(fired: Fired) -> str:
             return f"the connection is cut after the server acted on {fired.subject}: its reply is lost"
         case other:
             return f"{type(other).__name__} of {fired.subject}"
+
+
+def label(fired: Fired) -> str:
+    """What a fault did, in two or three words."""
+    match fired.fault:
+        case CrashAt(point="training.before_send"):
+            return "crash before sending"
+        case CrashAt(point="training.polling"):
+            return "crash while polling"
+        case DropBefore():
+            return "request lost"
+        case DropAfter():
+            return "reply lost"
+        case other:
+            return type(other).__name__
 
 
 def short(name: str) -> str:

@@ -19,7 +19,7 @@ from supervision import (
 )
 from tinker_actors.cli.chart import Mark
 from tinker_actors.cli.display import Display
-from tinker_actors.cli.faults import describe, short
+from tinker_actors.cli.faults import describe, label, short
 from tinker_actors.testing.faults import Fired
 
 __all__ = ["Narrator"]
@@ -66,7 +66,7 @@ class Narrator:
         fired = self._fired()
         for fault in fired[self._told :]:
             self._display.line("fault", describe(fault))
-            self._marks.append(Mark(self._step() + 1, type(fault.fault).__name__))
+            self._marks.append(Mark(self._step() + 1, label(fault)))
         self._told = len(fired)
 
     def _happened(self, event: Event) -> None:
