@@ -1,0 +1,114 @@
+"""The server's actors: one for each model, one that samples, one that ends silent sessions.
+
+What they work off lies on their places (WorkQueue) and outlives them. An item found in hand by a new incarnation
+is what its predecessor crashed in: it fails, once, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import final
+
+from supervision import Actor
+from tinker_actors.local.effects import Effects
+from tinker_actors.local.futures import FutureTable, Result
+from tinker_actors.local.model import Model, Operation
+from tinker_actors.local.sampler import Sample
+from tinker_actors.local.session import Session, SessionTable
+from tinker_actors.local.work_queue import WorkQueue
+from tinker_actors.ports import Offload
+from tinker_actors.types import FailedResult, ModelIdRequest, RequestErrorCategory
+
+__all__ = ["Janitor", "ModelActor", "SamplingActor"]
+
+
+@final
+class ModelActor(Actor):
+    """Works off one model's operations, in order."""
+
+    def __init__(self, model: Model, effects: Effects, futures: FutureTable, offload: Offload) -> None:
+        self._model = model
+        self._effects = effects
+        self._futures = futures
+        self._offload = offload
+
+    async def init(self) -> None:
+        """Go on where a predecessor crashed, if one did."""
+        model = self._model
+        crashed = model.queue.in_hand
+        if crashed is not None:
+            model.crashed_in(crashed)
+            self._conclude(crashed, FailedResult(error=f"{crashed}: the server crashed in it", category=_SERVER))
+        self.context.start_task(self._run, name="run")
+
+    async def _run(self) -> None:
+        model = self._model
+        while not model.over:
+            operation = await model.queue.take()
+            result = await self._offload.run(
+                partial(self._effects.apply, model, operation), cost=self._effects.cost(model, operation)
+            )
+            self._conclude(operation, result)
+        self.context.stop()
+
+    def _conclude(self, operation: Operation, result: Result) -> None:
+        model = self._model
+        self._futures.finish(operation.future, result)
+        model.queue.put_away()
+        if operation.seq_id == 0:
+            if isinstance(result, FailedResult):
+                model.close(f"it could not be created: {result.error}", abandon=True)
+                model.over = True
+            model.created.set()
+        elif isinstance(operation.request, ModelIdRequest):
+            model.over = True
+
+
+@final
+class SamplingActor(Actor):
+    """Works off samples of all sessions, first come first served."""
+
+    def __init__(self, queue: WorkQueue[Sample], effects: Effects, futures: FutureTable, offload: Offload) -> None:
+        self._queue = queue
+        self._effects = effects
+        self._futures = futures
+        self._offload = offload
+
+    async def init(self) -> None:
+        """Go on behind what a predecessor crashed in, if one did."""
+        crashed = self._queue.in_hand
+        if crashed is not None:
+            failure = FailedResult(error="sample: the server crashed in it", category=_SERVER)
+            self._futures.finish(crashed.future, failure)
+            self._queue.put_away()
+        self.context.start_task(self._run, name="run")
+
+    async def _run(self) -> None:
+        while True:
+            sample = await self._queue.take()
+            result = await self._offload.run(
+                partial(self._effects.sample, sample), cost=self._effects.sample_cost(sample)
+            )
+            self._futures.finish(sample.future, result)
+            self._queue.put_away()
+
+
+@final
+class Janitor(Actor):
+    """Ends sessions that have been silent for too long."""
+
+    def __init__(self, sessions: SessionTable, end: Callable[[Session], None]) -> None:
+        self._sessions = sessions
+        self._end = end
+
+    async def init(self) -> None:
+        """Start watching."""
+        self.context.start_task(self._run, name="run")
+
+    async def _run(self) -> None:
+        while True:
+            self._end(await self._sessions.next_silent())
+
+
+_SERVER = RequestErrorCategory.SERVER

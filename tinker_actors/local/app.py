@@ -1,0 +1,124 @@
+"""The ASGI application: keys, bodies, errors; and below it the table of endpoints.
+
+Every error is JSON, {"detail": ...}, with its Content-Length: clients take an empty 400 for a proxy's.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tinker_actors.codec.compression import decompress
+from tinker_actors.codec.forward_backward import decode_forward_backward_request
+from tinker_actors.codec.json import decode_json, encode_json
+from tinker_actors.errors import DecodeError, InvalidInput
+from tinker_actors.local.endpoints.futures import JSON
+from tinker_actors.local.endpoints.incoming import Incoming, Raw
+from tinker_actors.local.endpoints.table import ENDPOINTS, Endpoint
+from tinker_actors.local.refusals import Refusal, unauthorized
+from tinker_actors.local.service import LocalService
+from tinker_actors.local.settings import ServerSettings
+from tinker_actors.types import ForwardBackwardRequest
+
+__all__ = ["make_app"]
+
+_ROOT = "/api/v1"
+_PROTOBUF_TYPES = frozenset({"application/x-protobuf", "application/protobuf"})
+
+
+def make_app(service: LocalService) -> Starlette:
+    """The application in front of ``service``."""
+    routes = [
+        Route(_ROOT + endpoint.path, _handler(service, endpoint), methods=[endpoint.method]) for endpoint in ENDPOINTS
+    ]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _http_exception})
+
+
+def _handler(service: LocalService, endpoint: Endpoint[Any]) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        try:
+            if not endpoint.open:
+                _check_key(service.settings, request)
+            body = await _body(service.settings, endpoint.body, request)
+            answer = await endpoint.call(
+                service,
+                Incoming(
+                    body=body,
+                    path=request.path_params,
+                    query=dict(request.query_params),
+                    accept=request.headers.get("accept", ""),
+                ),
+            )
+        except Refusal as refusal:
+            return _error(refusal.status, refusal.detail, refusal.headers)
+        except DecodeError as error:
+            return _error(422, str(error))
+        except InvalidInput as error:
+            return _error(400, str(error))
+        except ClientDisconnect:
+            return _error(400, "the connection ended within the body")
+        if isinstance(answer, Raw):
+            return Response(answer.content, media_type=answer.media_type)
+        return Response(encode_json(answer), media_type=JSON)
+
+    return handle
+
+
+def _error(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
+    return Response(encode_json({"detail": detail}), status, headers, JSON)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = f"{request.method} {request.url.path}: {error.detail}"
+    return _error(error.status_code, detail, dict(error.headers or {}))
+
+
+def _check_key(settings: ServerSettings, request: Request) -> None:
+    key = request.headers.get("x-api-key")
+    if key is None:
+        scheme, _, value = request.headers.get("authorization", "").partition(" ")
+        key = value.strip() if scheme.lower() == "bearer" else None
+    if not key:
+        raise unauthorized("there is no API key. Send one as X-API-Key")
+    if settings.api_keys is None:
+        if not key.startswith("tml-"):
+            raise unauthorized("the API key is malformed. This server takes any that starts with 'tml-'")
+        return
+    given = key.encode()
+    # every key is compared, so that the time tells nothing
+    if not any([hmac.compare_digest(given, known.encode()) for known in settings.api_keys]):  # noqa: C419
+        raise unauthorized("the API key is not known to this server")
+
+
+async def _body(settings: ServerSettings, type_: type[Any], request: Request) -> Any:
+    if type_ is type(None):
+        return None
+    data = await _read(settings.max_body_bytes, request)
+    encoding = request.headers.get("content-encoding")
+    if encoding is not None:
+        data = decompress(data, encoding, limit=settings.max_body_bytes)
+    media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if type_ is ForwardBackwardRequest:
+        if media_type not in _PROTOBUF_TYPES:
+            raise Refusal(415, f"the body is {media_type[:80]!r}. Send forward_backward as application/x-protobuf")
+        return decode_forward_backward_request(data)
+    return decode_json(data, type_)
+
+
+async def _read(limit: int, request: Request) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > limit:
+            raise Refusal(413, f"the body is longer than {limit} bytes. Send less at a time")
+        pieces.append(piece)
+    return b"".join(pieces)

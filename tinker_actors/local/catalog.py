@@ -1,0 +1,118 @@
+"""The catalogue: every run and checkpoint this server knows, from this process and from earlier ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import final
+
+from tinker_actors.local.clock import Now
+from tinker_actors.local.storage import CheckpointRecord, RunRecord, SessionRecord, Storage
+from tinker_actors.types import CheckpointKind, TinkerPath
+
+__all__ = ["Catalog", "NameInUse"]
+
+
+class NameInUse(Exception):
+    """There is a checkpoint of this path, and it was not to be overwritten."""
+
+
+@final
+class Catalog:
+    """An index in memory over a Storage. Methods that say so block; the others may be called on the event loop.
+
+    The blocking ones change the index within the same work that changes the storage, so that both agree even
+    when nobody waits for the work any more.
+    """
+
+    def __init__(self, storage: Storage, now: Now) -> None:
+        self._storage = storage
+        self._now = now
+        self._sessions = {record.session_id: record for record in storage.sessions()}
+        self._runs = {record.run_id: record for record in storage.runs()}
+        self._checkpoints = {record.path: record for record in storage.checkpoints()}
+
+    def add_session(self, record: SessionRecord) -> None:
+        """Keep a new session; blocks."""
+        self._storage.add_session(record)
+        self._sessions[record.session_id] = record
+
+    def add_run(self, record: RunRecord) -> None:
+        """Keep a new run; blocks."""
+        self._storage.add_run(record)
+        self._runs[record.run_id] = record
+
+    def save(
+        self,
+        run: RunRecord,
+        kind: CheckpointKind,
+        name: str,
+        data: bytes,
+        *,
+        overwrite: bool,
+        ttl_seconds: int | None,
+        user_metadata: Mapping[str, str],
+    ) -> CheckpointRecord:
+        """Keep ``data``; blocks. Raises NameInUse and OSError, and then nothing has changed."""
+        path = str(TinkerPath(run.run_id, kind, name))
+        if self.find(path) is not None and not overwrite:
+            raise NameInUse(path)
+        created_at = self._now()
+        record = CheckpointRecord(
+            path=path,
+            run_id=run.run_id,
+            kind=kind,
+            name=name,
+            base_model=run.base_model,
+            lora=run.lora,
+            size_bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            created_at=created_at,
+            expires_at=created_at + timedelta(seconds=ttl_seconds) if ttl_seconds is not None else None,
+            user_metadata=dict(user_metadata),
+        )
+        self._storage.put(record, data)
+        self._checkpoints[path] = record
+        return record
+
+    def read(self, record: CheckpointRecord) -> bytes:
+        """Its safetensors bytes; blocks. Raises DamagedCheckpoint."""
+        return self._storage.read(record)
+
+    def remove(self, path: str) -> None:
+        """Delete a checkpoint; blocks."""
+        self._storage.remove(path)
+        self._checkpoints.pop(path, None)
+
+    def close(self) -> None:
+        """Close the storage; blocks."""
+        self._storage.close()
+
+    def session(self, session_id: str) -> SessionRecord | None:
+        """What is kept of a session."""
+        return self._sessions.get(session_id)
+
+    def run(self, run_id: str) -> RunRecord | None:
+        """What is kept of a run."""
+        return self._runs.get(run_id)
+
+    def find(self, path: str) -> CheckpointRecord | None:
+        """The checkpoint of this path, unless its time is over."""
+        record = self._checkpoints.get(path)
+        return record if record is not None and self._alive(record) else None
+
+    def runs(self) -> tuple[RunRecord, ...]:
+        """Every run, oldest first."""
+        return tuple(self._runs.values())
+
+    def checkpoints(self, run_id: str | None = None) -> tuple[CheckpointRecord, ...]:
+        """Every checkpoint (of one run), oldest first, without those whose time is over."""
+        return tuple(
+            record
+            for record in tuple(self._checkpoints.values())
+            if (run_id is None or record.run_id == run_id) and self._alive(record)
+        )
+
+    def _alive(self, record: CheckpointRecord) -> bool:
+        return record.expires_at is None or record.expires_at > self._now()

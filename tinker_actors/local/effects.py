@@ -1,0 +1,268 @@
+"""What accepted operations do: the engine's work, checkpoints and the log. Everything here blocks.
+
+Each method is one piece of offloaded work: it changes everything that belongs to its operation, so that engine,
+catalogue and log agree even when nobody waits for it any more.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import msgspec
+
+from tinker_actors.errors import DecodeError, InvalidInput
+from tinker_actors.local.applied import AppliedLog, AppliedOperation
+from tinker_actors.local.catalog import Catalog, NameInUse
+from tinker_actors.local.engine import (
+    CreateModel,
+    Engine,
+    ForwardBackward,
+    LoadState,
+    OptimStep,
+    SaveSampler,
+    SaveState,
+    Snapshot,
+    UnloadModel,
+    cost,
+    snapshot_from_safetensors,
+    snapshot_to_safetensors,
+)
+from tinker_actors.local.engine import Operation as EngineOperation
+from tinker_actors.local.futures import Result
+from tinker_actors.local.model import Model, ModelRequest, Operation
+from tinker_actors.local.sampler import Sample, Sampler, SamplerTable
+from tinker_actors.local.storage import CheckpointRecord, DamagedCheckpoint
+from tinker_actors.types import (
+    AdamParams,
+    CheckpointKind,
+    CreateModelRequest,
+    CreateModelResponse,
+    FailedResult,
+    ForwardBackwardRequest,
+    LoadWeightsRequest,
+    LoadWeightsResponse,
+    ModelIdRequest,
+    OptimStepRequest,
+    OptimStepResponse,
+    RequestErrorCategory,
+    SampleResponse,
+    SaveWeightsForSamplerRequest,
+    SaveWeightsForSamplerResponse,
+    SaveWeightsRequest,
+    SaveWeightsResponse,
+)
+
+__all__ = ["Effects", "UnloadModelResponse"]
+
+
+class UnloadModelResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of unload_model."""
+
+    model_id: str
+
+
+class _Failed(Exception):
+    """The operation can't be done; nothing was changed."""
+
+    def __init__(self, text: str, category: RequestErrorCategory = RequestErrorCategory.USER) -> None:
+        super().__init__(text, category)
+        self.text = text
+        self.category = category
+
+
+_FILE_COST = 0.01  # modelled seconds of what is mostly writing or reading a file
+
+
+@final
+class Effects:
+    """The engine with its catalogue and log."""
+
+    def __init__(self, engine: Engine, catalog: Catalog, log: AppliedLog, samplers: SamplerTable) -> None:
+        self._engine = engine
+        self._catalog = catalog
+        self._log = log
+        self._samplers = samplers
+
+    def apply(self, model: Model, operation: Operation) -> Result:
+        """Do it and log it; the value is its result, a FailedResult when it can't be done.
+
+        An exception other than that is a bug: then the model's state is unknown unless the operation only reads it.
+        """
+        if model.corrupted is not None:
+            return FailedResult(error=f"{operation}: {model.corrupted}", category=RequestErrorCategory.SERVER)
+        try:
+            result = self._apply(model, operation)
+        except InvalidInput as error:
+            return FailedResult(error=f"{operation}: {error}", category=RequestErrorCategory.USER)
+        except _Failed as failed:
+            return FailedResult(error=f"{operation}: {failed.text}", category=failed.category)
+        if operation.seq_id:
+            self._log.append(
+                AppliedOperation(
+                    model_id=model.model_id,
+                    seq_id=operation.seq_id,
+                    kind=operation.kind,
+                    digest=operation.digest,
+                    request_id=operation.future.request_id,
+                )
+            )
+        return result
+
+    def sample(self, sample: Sample) -> Result:
+        """Sample; the value is the result, a FailedResult when it can't be done."""
+        sampler = sample.sampler
+        try:
+            if sampler.snapshot is None and sampler.model_path is not None:
+                sampler.snapshot = self._read(sampler.model_path)
+            result = self._engine.sample(sampler.base_model, sampler.snapshot, sample.request)
+        except InvalidInput as error:
+            return FailedResult(error=f"sample: {error}", category=RequestErrorCategory.USER)
+        except _Failed as failed:
+            return FailedResult(error=f"sample: {failed.text}", category=failed.category)
+        assert isinstance(result, SampleResponse)
+        return result
+
+    def digest(self, model: Model) -> str | None:
+        """The digest of the model's weights now, or of its last ones; None when it never had any."""
+        return self._engine.digest(model.model_id) if model.in_engine else model.final_digest
+
+    def cost(self, model: Model, operation: Operation) -> float:
+        """Modelled seconds of ``apply``."""
+        engine_operation = self._engine_operation(model, operation.request)
+        return cost(engine_operation) if engine_operation is not None else _FILE_COST
+
+    def sample_cost(self, sample: Sample) -> float:
+        """Modelled seconds of ``sample``."""
+        return cost(sample.request)
+
+    def check(self, model: Model, request: ModelRequest) -> None:
+        """Raise InvalidInput for what the model could not do, whatever comes before it."""
+        engine_operation = self._engine_operation(model, request)
+        if engine_operation is not None:
+            self._engine.check(engine_operation)
+
+    def _engine_operation(self, model: Model, request: ModelRequest) -> EngineOperation | None:
+        match request:
+            case ForwardBackwardRequest():
+                return forward_backward_operation(request)
+            case OptimStepRequest():
+                return optim_step_operation(request)
+            case CreateModelRequest():
+                return CreateModel(model_id=model.model_id, base_model=model.run.base_model, lora=model.run.lora)
+            case _:
+                return None
+
+    def _apply(self, model: Model, operation: Operation) -> Result:
+        engine, model_id = self._engine, model.model_id
+        match operation.request:
+            case CreateModelRequest():
+                engine.apply(CreateModel(model_id=model_id, base_model=model.run.base_model, lora=model.run.lora))
+                model.in_engine = True
+                self._catalog.add_run(model.run)
+                return CreateModelResponse(model_id=model_id)
+            case LoadWeightsRequest() as request:
+                return self._load(model, request, create=operation.seq_id == 0)
+            case ForwardBackwardRequest() as request:
+                return engine.apply(forward_backward_operation(request))
+            case OptimStepRequest() as request:
+                answer = engine.apply(optim_step_operation(request))
+                return _without_nan(answer)
+            case SaveWeightsRequest() as request:
+                name = request.path if request.path is not None else f"seq-{operation.seq_id}"
+                snapshot = engine.apply(SaveState(model_id=model_id))
+                return SaveWeightsResponse(path=self._save(model, "weights", name, snapshot, request).path)
+            case SaveWeightsForSamplerRequest() as request:
+                return self._save_for_sampler(model, request)
+            case ModelIdRequest():
+                model.final_digest = engine.digest(model_id)
+                engine.apply(UnloadModel(model_id=model_id))
+                model.in_engine = False
+                return UnloadModelResponse(model_id=model_id)
+
+    def _save_for_sampler(self, model: Model, request: SaveWeightsForSamplerRequest) -> Result:
+        if request.sampling_session_seq_id is None:
+            assert request.path is not None
+            snapshot = self._engine.apply(SaveSampler(model_id=model.model_id))
+            record = self._save(model, "sampler_weights", request.path, snapshot, request)
+            return SaveWeightsForSamplerResponse(path=record.path)
+        sampler = Sampler(
+            f"{model.run.session_id}:sample:{request.sampling_session_seq_id}",
+            model.run.session_id,
+            model.run.base_model,
+            snapshot=self._engine.apply(SaveSampler(model_id=model.model_id)),
+        )
+        if not self._samplers.add(sampler):
+            raise _Failed(f"sampling_session_seq_id {request.sampling_session_seq_id} is in use in this session")
+        return SaveWeightsForSamplerResponse(sampling_session_id=sampler.sampling_session_id)
+
+    def _save(
+        self,
+        model: Model,
+        kind: CheckpointKind,
+        name: str,
+        snapshot: Snapshot,
+        request: SaveWeightsRequest | SaveWeightsForSamplerRequest,
+    ) -> CheckpointRecord:
+        try:
+            return self._catalog.save(
+                model.run,
+                kind,
+                name,
+                snapshot_to_safetensors(snapshot),
+                overwrite=isinstance(request, SaveWeightsRequest) and request.overwrite,
+                ttl_seconds=request.ttl_seconds,
+                user_metadata=request.user_metadata or {},
+            )
+        except NameInUse as error:
+            raise _Failed(f"path: {error} exists. Use another name, or overwrite=True for save_weights") from error
+        except OSError as error:
+            raise _Failed(f"the checkpoint could not be written: {error}", RequestErrorCategory.SERVER) from error
+
+    def _load(self, model: Model, request: LoadWeightsRequest, *, create: bool) -> Result:
+        snapshot = self._read(request.path)
+        if create:
+            self._engine.apply(
+                CreateModel(model_id=model.model_id, base_model=model.run.base_model, lora=model.run.lora)
+            )
+        try:
+            self._engine.apply(LoadState(model_id=model.model_id, snapshot=snapshot, optimizer=request.optimizer))
+        except InvalidInput:
+            if create:
+                self._engine.apply(UnloadModel(model_id=model.model_id))
+            raise
+        if create:
+            model.in_engine = True
+            self._catalog.add_run(model.run)
+        return LoadWeightsResponse(path=request.path, model_id=model.model_id)
+
+    def _read(self, path: str) -> Snapshot:
+        record = self._catalog.find(path)
+        if record is None:
+            raise _Failed(f"path: there is no checkpoint {path}")
+        try:
+            return snapshot_from_safetensors(self._catalog.read(record))
+        except (DamagedCheckpoint, DecodeError) as error:
+            raise _Failed(str(error), RequestErrorCategory.SERVER) from error
+
+
+def forward_backward_operation(request: ForwardBackwardRequest) -> ForwardBackward:
+    """The engine's operation for ``request``."""
+    return ForwardBackward(
+        model_id=request.model_id,
+        data=request.data,
+        loss_fn=request.loss_fn,
+        loss_fn_config=request.loss_fn_config,
+        forward_only=request.forward_only,
+    )
+
+
+def optim_step_operation(request: OptimStepRequest) -> OptimStep:
+    """The engine's operation for ``request``."""
+    return OptimStep(model_id=request.model_id, adam_params=request.adam_params or AdamParams())
+
+
+def _without_nan(answer: OptimStepResponse) -> OptimStepResponse:
+    # results of optim_step travel as JSON, which has no NaN
+    metrics = answer.metrics or {}
+    return OptimStepResponse(metrics={key: value for key, value in metrics.items() if math.isfinite(value)})

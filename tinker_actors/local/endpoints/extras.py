@@ -1,0 +1,73 @@
+"""What only this server tells: what it applied, what the weights are, what waits."""
+
+from __future__ import annotations
+
+import msgspec
+import trio
+
+from tinker_actors.local.applied import AppliedOperation
+from tinker_actors.local.endpoints.incoming import Incoming
+from tinker_actors.local.service import LocalService
+
+__all__ = ["applied", "digest", "queue"]
+
+
+class AppliedList(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /local/applied/{model_id}."""
+
+    applied: tuple[AppliedOperation, ...]
+
+
+class Digest(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /local/digest/{model_id}: SHA-256 in hex over the adapter's weights and the optimizer's state."""
+
+    digest: str
+
+
+class ModelQueue(msgspec.Struct, frozen=True, kw_only=True):
+    """One model's queue. ``early`` are the seq_ids that arrived and wait for ``next_seq_id``, which did not."""
+
+    model_id: str
+    in_hand: str | None
+    queued: int
+    next_seq_id: int
+    early: tuple[int, ...]
+    closed: str | None
+    corrupted: str | None
+
+
+class Queue(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /local/queue."""
+
+    models: tuple[ModelQueue, ...]
+    samples_queued: int
+
+
+async def applied(service: LocalService, call: Incoming[None]) -> AppliedList:
+    """What this process applied to a model, in order."""
+    await trio.lowlevel.checkpoint()
+    model = service.find_model(call.path["model_id"])
+    return AppliedList(applied=service.applied(model.model_id))
+
+
+async def digest(service: LocalService, call: Incoming[None]) -> Digest:
+    """A model's weights, in one number."""
+    return Digest(digest=await service.digest(call.path["model_id"]))
+
+
+async def queue(service: LocalService, _call: Incoming[None]) -> Queue:
+    """What waits, and for what."""
+    await trio.lowlevel.checkpoint()
+    models = tuple(
+        ModelQueue(
+            model_id=model.model_id,
+            in_hand=str(model.queue.in_hand) if model.queue.in_hand is not None else None,
+            queued=len(model.queue),
+            next_seq_id=model.next_seq_id,
+            early=model.early,
+            closed=model.closed,
+            corrupted=model.corrupted,
+        )
+        for model in service.models.values()
+    )
+    return Queue(models=models, samples_queued=len(service.samples))

@@ -1,0 +1,91 @@
+"""What the server is and offers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import trio
+
+from tinker_actors.local.endpoints.incoming import Incoming
+from tinker_actors.local.service import LocalService
+from tinker_actors.types import ClientConfig, GetServerCapabilitiesResponse, SupportedModel
+
+__all__ = ["capabilities", "client_config", "dynamic_config", "healthz", "telemetry"]
+
+
+class ClientConfigRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """POST /client/config and /client/dynamic_config."""
+
+    sdk_version: str | None = None
+
+
+class DynamicConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What clients may be told anew while they run."""
+
+    refresh_interval_sec: int = 300
+    sample_cancel_enabled: bool = False
+    sample_cancel_max_batch_size: int = 64
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """GET /healthz."""
+
+    status: str = "ok"
+
+
+class TelemetryBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """POST /telemetry: accepted whatever it holds, and not kept."""
+
+    events: tuple[Any, ...] = ()
+
+
+class TelemetryAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """POST /telemetry."""
+
+    status: str = "accepted"
+
+
+async def healthz(_service: LocalService, _call: Incoming[None]) -> Health:
+    """The server is there."""
+    await trio.lowlevel.checkpoint()
+    return Health()
+
+
+async def client_config(service: LocalService, _call: Incoming[ClientConfigRequest]) -> ClientConfig:
+    """How clients are asked to behave."""
+    await trio.lowlevel.checkpoint()
+    settings = service.settings
+    return ClientConfig(
+        parallel_fwdbwd_chunks=settings.parallel_fwdbwd_chunks,
+        proto_compress_fwdbwd=settings.proto_compress_fwdbwd,
+        fwdbwd_max_chunk_len=settings.fwdbwd_max_chunk_len,
+        fwdbwd_max_chunk_bytes_count=settings.fwdbwd_max_chunk_bytes_count,
+        sample_max_concurrent_requests=settings.sample_max_concurrent_requests,
+        use_pyqwest_transport=False,
+    )
+
+
+async def dynamic_config(_service: LocalService, _call: Incoming[ClientConfigRequest]) -> DynamicConfig:
+    """What may change while clients run: nothing here does."""
+    await trio.lowlevel.checkpoint()
+    return DynamicConfig()
+
+
+async def capabilities(service: LocalService, _call: Incoming[None]) -> GetServerCapabilitiesResponse:
+    """The base models."""
+    await trio.lowlevel.checkpoint()
+    return GetServerCapabilitiesResponse(
+        supported_models=tuple(
+            SupportedModel(
+                model_name=name, max_context_length=base.config.max_context, trainable=True, sampleable=True
+            )
+            for name, base in service.bases.items()
+        )
+    )
+
+
+async def telemetry(_service: LocalService, _call: Incoming[TelemetryBatch]) -> TelemetryAnswer:
+    """Accept a batch."""
+    await trio.lowlevel.checkpoint()
+    return TelemetryAnswer()

@@ -1,0 +1,53 @@
+"""Sessions: created, kept alive, finished."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+import trio
+
+from tinker_actors.local.endpoints.incoming import Incoming
+from tinker_actors.local.service import LocalService
+from tinker_actors.local.session import Session
+from tinker_actors.local.storage import SessionRecord
+from tinker_actors.types import CreateSessionRequest, CreateSessionResponse, FinishSessionRequest, SessionIdRequest
+
+__all__ = ["create_session", "finish_session", "session_heartbeat"]
+
+
+class HeartbeatAnswer(msgspec.Struct, frozen=True, tag_field="type", tag="session_heartbeat"):
+    """POST /session_heartbeat."""
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """POST /sessions/{id}/finish: clients do not read it."""
+
+
+async def create_session(service: LocalService, call: Incoming[CreateSessionRequest]) -> CreateSessionResponse:
+    """A new session."""
+    record = SessionRecord(
+        session_id=f"sess-{service.random.getrandbits(64):016x}",
+        created_at=service.now(),
+        tags=call.body.tags,
+        user_metadata=call.body.user_metadata,
+    )
+    await service.offload.run(partial(service.catalog.add_session, record))
+    service.sessions.add(Session(record))
+    return CreateSessionResponse(session_id=record.session_id)
+
+
+async def session_heartbeat(service: LocalService, call: Incoming[SessionIdRequest]) -> HeartbeatAnswer:
+    """A sign of life. 410 when the session is over, 404 when it never was."""
+    await trio.lowlevel.checkpoint()
+    service.sessions.get(call.body.session_id)
+    return HeartbeatAnswer()
+
+
+async def finish_session(service: LocalService, call: Incoming[FinishSessionRequest]) -> Finished:
+    """End a session: what it had accepted is done, and nothing new is taken. The first reason counts."""
+    await trio.lowlevel.checkpoint()
+    session = service.sessions.find(call.path["session_id"])
+    kind = call.body.reason.get("type", "success")
+    service.end_session(session, f"was finished by its client ({kind[:40]})", abandon=False)
+    return Finished()

@@ -1,0 +1,73 @@
+"""Every endpoint: method, path below the server's root, what its body decodes to, and what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from tinker_actors.local.endpoints import extras, futures, listings, models, sampling, service, sessions, training
+from tinker_actors.local.endpoints.incoming import Incoming
+from tinker_actors.local.service import LocalService
+from tinker_actors.types import (
+    CreateModelRequest,
+    CreateSamplingSessionRequest,
+    CreateSessionRequest,
+    FinishSessionRequest,
+    ForwardBackwardRequest,
+    LoadWeightsRequest,
+    ModelIdRequest,
+    OptimStepRequest,
+    RetrieveFutureRequest,
+    SampleRequest,
+    SaveWeightsForSamplerRequest,
+    SaveWeightsRequest,
+    SessionIdRequest,
+    TinkerPathRequest,
+)
+
+__all__ = ["ENDPOINTS", "Endpoint"]
+
+T = TypeVar("T")
+
+
+class Endpoint(msgspec.Struct, Generic[T], frozen=True):
+    """One endpoint. ``open`` ones need no key."""
+
+    method: str
+    path: str
+    body: type[T]
+    call: Callable[[LocalService, Incoming[T]], Awaitable[object]]
+    open: bool = False
+
+
+_NONE = type(None)
+
+ENDPOINTS: tuple[Endpoint[Any], ...] = (
+    Endpoint("GET", "/healthz", _NONE, service.healthz, open=True),
+    Endpoint("POST", "/client/config", service.ClientConfigRequest, service.client_config),
+    Endpoint("POST", "/client/dynamic_config", service.ClientConfigRequest, service.dynamic_config),
+    Endpoint("GET", "/get_server_capabilities", _NONE, service.capabilities),
+    Endpoint("POST", "/telemetry", service.TelemetryBatch, service.telemetry),
+    Endpoint("POST", "/create_session", CreateSessionRequest, sessions.create_session),
+    Endpoint("POST", "/session_heartbeat", SessionIdRequest, sessions.session_heartbeat),
+    Endpoint("POST", "/sessions/{session_id}/finish", FinishSessionRequest, sessions.finish_session),
+    Endpoint("POST", "/create_model", CreateModelRequest, models.create_model),
+    Endpoint("POST", "/get_info", ModelIdRequest, models.get_info),
+    Endpoint("POST", "/unload_model", ModelIdRequest, models.unload_model),
+    Endpoint("POST", "/forward_backward", ForwardBackwardRequest, training.forward_backward),
+    Endpoint("POST", "/optim_step", OptimStepRequest, training.optim_step),
+    Endpoint("POST", "/save_weights", SaveWeightsRequest, training.save_weights),
+    Endpoint("POST", "/save_weights_for_sampler", SaveWeightsForSamplerRequest, training.save_weights_for_sampler),
+    Endpoint("POST", "/load_weights", LoadWeightsRequest, training.load_weights),
+    Endpoint("POST", "/weights_info", TinkerPathRequest, listings.weights_info),
+    Endpoint("GET", "/training_runs/{run_id}/checkpoints", _NONE, listings.list_checkpoints),
+    Endpoint("POST", "/create_sampling_session", CreateSamplingSessionRequest, sampling.create_sampling_session),
+    Endpoint("POST", "/asample", SampleRequest, sampling.asample),
+    Endpoint("GET", "/samplers/{sampling_session_id}", _NONE, sampling.get_sampler),
+    Endpoint("POST", "/retrieve_future", RetrieveFutureRequest, futures.retrieve_future),
+    Endpoint("GET", "/local/applied/{model_id}", _NONE, extras.applied),
+    Endpoint("GET", "/local/digest/{model_id}", _NONE, extras.digest),
+    Endpoint("GET", "/local/queue", _NONE, extras.queue),
+)

@@ -1,0 +1,97 @@
+"""Training operations: checked, numbered and promised here, done by the model's actor."""
+
+from __future__ import annotations
+
+from tinker_actors.codec.digest import operation_digest
+from tinker_actors.local.endpoints.incoming import Incoming
+from tinker_actors.local.endpoints.models import create_by_load
+from tinker_actors.local.refusals import invalid
+from tinker_actors.local.service import LocalService
+from tinker_actors.types import (
+    ForwardBackwardRequest,
+    LoadWeightsRequest,
+    OptimStepRequest,
+    Promise,
+    SaveWeightsForSamplerRequest,
+    SaveWeightsRequest,
+    TinkerPath,
+    checkpoint_name,
+)
+
+__all__ = ["forward_backward", "load_weights", "optim_step", "save_weights", "save_weights_for_sampler"]
+
+
+async def forward_backward(service: LocalService, call: Incoming[ForwardBackwardRequest]) -> Promise:
+    """Losses, and unless forward_only gradients."""
+    if not call.body.data:
+        raise invalid("data", "is empty", "Give at least one datum")
+    return await _submit(service, call.body.model_id, call.body.seq_id, call.body)
+
+
+async def optim_step(service: LocalService, call: Incoming[OptimStepRequest]) -> Promise:
+    """One AdamW step."""
+    if call.body.adam_params is None:
+        raise invalid("adam_params", "is missing", "Give adam_params: only AdamW is offered")
+    return await _submit(service, call.body.model_id, call.body.seq_id, call.body)
+
+
+async def save_weights(service: LocalService, call: Incoming[SaveWeightsRequest]) -> Promise:
+    """A training checkpoint."""
+    if call.body.path is not None:
+        checkpoint_name(call.body.path, field="path")
+    _check_ttl(call.body.ttl_seconds)
+    return await _submit(service, call.body.model_id, call.body.seq_id, call.body)
+
+
+async def save_weights_for_sampler(service: LocalService, call: Incoming[SaveWeightsForSamplerRequest]) -> Promise:
+    """Weights to sample from: under a name, or for one sampling session."""
+    request = call.body
+    if (request.path is None) == (request.sampling_session_seq_id is None):
+        raise invalid("path", "and sampling_session_seq_id are both given or both missing", "Give exactly one")
+    if request.path is not None:
+        checkpoint_name(request.path, field="path")
+    if request.sampling_session_seq_id is not None and request.sampling_session_seq_id < 0:
+        raise invalid("sampling_session_seq_id", "is negative", "Number a session's samplers 0, 1, 2, ...")
+    if request.kind != "snapshot":
+        raise invalid("kind", f"{request.kind!r} is not offered", "Use 'snapshot'")
+    _check_ttl(request.ttl_seconds)
+    return await _submit(service, request.model_id, request.seq_id, request)
+
+
+async def load_weights(service: LocalService, call: Incoming[LoadWeightsRequest]) -> Promise:
+    """Weights of a checkpoint: into a model, or as a new model."""
+    request = call.body
+    if request.model_id is None:
+        return await create_by_load(service, request)
+    TinkerPath.parse(request.path, kind="weights")
+    return await _submit(service, request.model_id, request.seq_id, request)
+
+
+async def _submit(
+    service: LocalService,
+    model_id: str,
+    seq_id: int | None,
+    request: ForwardBackwardRequest
+    | OptimStepRequest
+    | SaveWeightsRequest
+    | SaveWeightsForSamplerRequest
+    | LoadWeightsRequest,
+) -> Promise:
+    if seq_id is None:
+        raise invalid("seq_id", "is missing", "Number a model's requests 1, 2, 3, ...")
+    model = service.find_model(model_id)
+    session = service.sessions.find(model.run.session_id)
+    session.touch()
+    await model.created.wait()
+    digest = operation_digest(request)
+    future = model.promised(seq_id, request, digest)
+    if future is None:
+        model.require_open()
+        service.check(model, request)
+        future = model.submit(seq_id, request, digest)
+    return Promise(request_id=future.request_id, model_id=model_id)
+
+
+def _check_ttl(seconds: int | None) -> None:
+    if seconds is not None and seconds < 1:
+        raise invalid("ttl_seconds", f"{seconds} is not positive", "Give seconds, or null to keep it")

@@ -1,0 +1,98 @@
+"""Samplers: one set of weights to sample from, and the requests that were made of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from tinker_actors.local.futures import ServerFuture
+from tinker_actors.local.refusals import invalid
+from tinker_actors.types import Promise, SampleRequest
+
+if TYPE_CHECKING:
+    from tinker_actors.local.engine import Snapshot
+
+__all__ = ["Sample", "Sampler", "SamplerTable"]
+
+
+@final
+class Sampler:
+    """One sampling session.
+
+    ``model_path`` is the checkpoint that its weights are from and ``snapshot`` the weights themselves: those of an
+    ephemeral save from the start, those of a checkpoint once they were read, None for the base model's own.
+    """
+
+    def __init__(
+        self,
+        sampling_session_id: str,
+        session_id: str,
+        base_model: str,
+        *,
+        model_path: str | None = None,
+        snapshot: Snapshot | None = None,
+    ) -> None:
+        self.sampling_session_id = sampling_session_id
+        self.session_id = session_id
+        self.base_model = base_model
+        self.model_path = model_path
+        self.snapshot = snapshot
+        self.ephemeral = snapshot is not None
+        self._promises: dict[int, tuple[str, Promise]] = {}
+
+    def promised(self, seq_id: int, digest: str) -> Promise | None:
+        """The promise under this seq_id, if there is one. Refuses (400) another payload under it."""
+        if seq_id < 0:
+            raise invalid("seq_id", f"{seq_id} is negative", "Number a sampler's requests 0, 1, 2, ...")
+        known = self._promises.get(seq_id)
+        if known is None:
+            return None
+        if known[0] != digest:
+            raise invalid(
+                "seq_id",
+                f"{seq_id} of {self.sampling_session_id} carries another payload than when it first came",
+                "Repeat a request unchanged, or give a new one the next seq_id",
+            )
+        return known[1]
+
+    def promise(self, seq_id: int, digest: str, future: ServerFuture, num_samples: int) -> Promise:
+        """Remember a new promise, and name its sequences."""
+        ids = tuple(f"{self.sampling_session_id}:{seq_id}:{index}" for index in range(num_samples))
+        promise = Promise(request_id=future.request_id, sample_sequence_ids=ids)
+        self._promises[seq_id] = (digest, promise)
+        return promise
+
+
+@final
+class Sample:
+    """One accepted sample request; its seed is set."""
+
+    __slots__ = ("future", "request", "sampler")
+
+    def __init__(self, sampler: Sampler, request: SampleRequest, future: ServerFuture) -> None:
+        self.sampler = sampler
+        self.request = request
+        self.future = future
+
+
+@final
+class SamplerTable:
+    """Every sampler of this process, by id."""
+
+    def __init__(self) -> None:
+        self._samplers: dict[str, Sampler] = {}
+
+    def add(self, sampler: Sampler) -> bool:
+        """Add it; False when there is one of this id. Safe from any thread."""
+        return self._samplers.setdefault(sampler.sampling_session_id, sampler) is sampler
+
+    def find(self, sampling_session_id: str) -> Sampler | None:
+        """The sampler of this id."""
+        return self._samplers.get(sampling_session_id)
+
+    def of_session(self, session_id: str) -> tuple[Sampler, ...]:
+        """Those of one session."""
+        return tuple(sampler for sampler in tuple(self._samplers.values()) if sampler.session_id == session_id)
+
+    def forget(self, sampler: Sampler) -> None:
+        """Its session is over."""
+        self._samplers.pop(sampler.sampling_session_id, None)

@@ -1,0 +1,71 @@
+"""The local server on a socket: Starlette on Hypercorn's trio worker, with the engine in a thread."""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve as hypercorn_serve  # pyright: ignore[reportUnknownVariableType]
+
+from supervision import ActorCrashed, Event
+from tinker_actors.local.service import open_service
+from tinker_actors.local.settings import ServerSettings
+from tinker_actors.ports import ThreadOffload
+
+__all__ = ["serve"]
+
+_log = logging.getLogger("tinker_actors.local")
+
+# Hypercorn's defaults (100 waiting connections, 5 s keep-alive, 1,000 requests each) break clients under load.
+_BACKLOG = 4096
+_KEEP_ALIVE = 120.0
+_REQUESTS_PER_CONNECTION = 1_000_000_000
+_GRACE = 2.0  # for long polls, at the end
+
+
+async def serve(settings: ServerSettings, host: str = "127.0.0.1", port: int = 0) -> None:
+    """Serve until SIGINT or SIGTERM; prints ``listening on http://HOST:PORT`` once connections are accepted.
+
+    Port 0 takes a free one. Raises InvalidInput for settings that can't be served, OSError for an address in use.
+    """
+    config = Config()
+    config.bind = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
+    config.backlog = _BACKLOG
+    config.keep_alive_timeout = _KEEP_ALIVE
+    config.keep_alive_max_requests = _REQUESTS_PER_CONNECTION
+    config.graceful_timeout = _GRACE
+    config.loglevel = "WARNING"
+    stop = trio.Event()
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with (
+            open_service(
+                settings, offload=ThreadOffload(), random=random.SystemRandom(), now=lambda: datetime.now(UTC)
+            ) as service,
+            trio.open_nursery() as nursery,
+        ):
+            with service.system.events.subscribe(_log_crash):
+                nursery.start_soon(_stop_on_signal, signals, stop)
+                async with trio.open_nursery() as serving:
+                    binds: list[str] = await serving.start(_serve, service.app, config, stop)
+                    print(f"listening on {binds[0]}", flush=True)  # who started us waits for this line
+                nursery.cancel_scope.cancel(reason="the server has stopped")
+
+
+async def _serve(app: object, config: Config, stop: trio.Event, *, task_status: trio.TaskStatus[list[str]]) -> None:
+    await hypercorn_serve(cast("Any", app), config, shutdown_trigger=stop.wait, task_status=task_status, mode="asgi")
+
+
+async def _stop_on_signal(signals: AsyncIterator[int], stop: trio.Event) -> None:
+    async for _ in signals:
+        stop.set()
+
+
+def _log_crash(event: Event) -> None:
+    if isinstance(event, ActorCrashed):
+        _log.error("an actor of the server crashed: %s", event.crash.render())

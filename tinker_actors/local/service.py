@@ -1,0 +1,260 @@
+"""The local service: sessions, models, samplers and promises around the engine, and the application in front.
+
+async with open_service(ServerSettings(base_model="tinker-actors/tiny"), offload=..., random=...) as service:
+    ...  # service.app is an ASGI application
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, final
+
+import trio
+
+from supervision import ActorSystem, Backoff, ChildSpec, DynamicSupervisorSpec, SupervisorRef, open_system
+from tinker_actors.local.actors import Janitor, ModelActor, SamplingActor
+from tinker_actors.local.applied import AppliedLog, AppliedOperation
+from tinker_actors.local.catalog import Catalog
+from tinker_actors.local.clock import Now, trio_now
+from tinker_actors.local.effects import Effects
+from tinker_actors.local.engine import BaseModel, CreateModel, Engine
+from tinker_actors.local.futures import FutureTable, ServerFuture
+from tinker_actors.local.model import Model, ModelRequest
+from tinker_actors.local.refusals import gone, not_found
+from tinker_actors.local.sampler import Sample, Sampler, SamplerTable
+from tinker_actors.local.session import Session, SessionTable
+from tinker_actors.local.settings import ServerSettings
+from tinker_actors.local.storage import DirectoryStorage, MemoryStorage, RunRecord
+from tinker_actors.local.work_queue import WorkQueue
+from tinker_actors.ports import Offload
+from tinker_actors.types import (
+    CreateModelRequest,
+    LoadWeightsRequest,
+    ModelIdRequest,
+    RequestErrorCategory,
+    SampleRequest,
+)
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+__all__ = ["LocalService", "open_service"]
+
+_PROMPT = Backoff(initial=0.05, factor=2.0, maximum=1.0)
+
+
+@final
+class LocalService:
+    """One server's state. Made by ``open_service``; requests come through ``app``."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        offload: Offload,
+        random: random_module.Random,
+        now: Now,
+        engine: Engine,
+        bases: Mapping[str, BaseModel],
+        catalog: Catalog,
+        log: AppliedLog,
+    ) -> None:
+        self.settings = settings
+        self.offload = offload
+        self.random = random
+        self.now = now
+        self.bases = bases
+        self.catalog = catalog
+        self.engine = engine
+        self.futures = FutureTable(f"{random.getrandbits(32):08x}", settings.result_retention)
+        self.sessions = SessionTable(settings.session_expiry, lambda name: catalog.session(name) is not None)
+        self.samplers = SamplerTable()
+        self.samples: WorkQueue[Sample] = WorkQueue("sample")
+        self.models: dict[str, Model] = {}
+        self._log = log
+        self._effects = Effects(self.engine, catalog, log, self.samplers)
+        self._children: SupervisorRef | None = None
+        self._system: ActorSystem | None = None
+        self._app: Starlette | None = None
+
+    @property
+    def app(self) -> Starlette:
+        """The ASGI 3 application."""
+        if self._app is None:
+            from tinker_actors.local.app import make_app
+
+            self._app = make_app(self)
+        return self._app
+
+    @property
+    def system(self) -> ActorSystem:
+        """The actors behind."""
+        assert self._system is not None
+        return self._system
+
+    def applied(self, model_id: str) -> tuple[AppliedOperation, ...]:
+        """What took effect on the model in this process, in order."""
+        return self._log.of(model_id)
+
+    async def digest(self, model_id: str) -> str:
+        """The digest of the model's weights now, or of its last ones when it was unloaded. Refuses with 404."""
+        model = self.find_model(model_id)
+        await model.created.wait()
+        digest = await self.offload.run(partial(self._effects.digest, model))
+        if digest is None:
+            raise gone(f"model {model_id}: {model.closed}")
+        return digest
+
+    def find_model(self, model_id: str) -> Model:
+        """The model of this process, open or not. Refuses with 404, or 410 for one of an earlier process."""
+        model = self.models.get(model_id)
+        if model is not None:
+            return model
+        if self.catalog.run(model_id) is not None:
+            raise gone(
+                f"model {model_id} ended when the server restarted; only its checkpoints are left. "
+                "Create a new one and load the last checkpoint"
+            )
+        raise not_found(f"model {model_id!r}: there is no such model")
+
+    def check_creation(self, run: RunRecord) -> None:
+        """Raise InvalidInput when there can't be such a model."""
+        self.engine.check(CreateModel(model_id=run.run_id, base_model=run.base_model, lora=run.lora))
+
+    def check(self, model: Model, request: ModelRequest) -> None:
+        """Raise InvalidInput when the model could not do this, whatever comes before it."""
+        self._effects.check(model, request)
+
+    def check_sample(self, sampler: Sampler, request: SampleRequest) -> None:
+        """Raise InvalidInput when the sampler could not do this."""
+        self.engine.check_sample(sampler.base_model, sampler.snapshot, request)
+
+    async def start_model(
+        self,
+        session: Session,
+        run: RunRecord,
+        request: CreateModelRequest | LoadWeightsRequest,
+        future: ServerFuture,
+    ) -> None:
+        """A model with its creation queued, and its actor. Registered before anything is waited for."""
+        model = Model(run, self.futures, dedup=self.settings.dedup)
+        model.create(request, future)
+        self.models[run.run_id] = model
+        session.models.append(model)
+        assert self._children is not None
+        spec = ChildSpec(
+            run.run_id,
+            lambda: ModelActor(model, self._effects, self.futures, self.offload),
+            restart="transient",
+            backoff=_PROMPT,
+            max_restarts=10,
+            max_seconds=60.0,
+            on_close=lambda reason: model.close(f"its actor has ended ({reason})", abandon=True),
+        )
+        # its promise is given already: the model must not be left without an actor when this request is given up
+        with trio.CancelScope(shield=True):
+            await self._children.start_child(spec)
+
+    def unload(self, model: Model) -> ServerFuture:
+        """Free the model behind what it still has to do. Asked again, it gives the first promise."""
+        if model.unloading is None:
+            model.close("it was unloaded", abandon=False)
+            model.unload(
+                ModelIdRequest(model_id=model.model_id), self.futures.create(f"unload_model of {model.model_id}")
+            )
+        assert model.unloading is not None
+        return model.unloading
+
+    def find_sampler(self, sampling_session_id: str) -> Sampler:
+        """The sampler, its session seen. Refuses with 410 when its session is over, 404 when it never was."""
+        sampler = self.samplers.find(sampling_session_id)
+        if sampler is not None:
+            self.sessions.get(sampler.session_id)
+            return sampler
+        session_id, named, _ = sampling_session_id.rpartition(":sample:")
+        if named:
+            self.sessions.get(session_id)
+        raise not_found(f"sampling session {sampling_session_id!r}: there is no such sampling session")
+
+    def end_session(self, session: Session, why: str, *, abandon: bool) -> None:
+        """Take no more of this session; unload its models behind what they still have to do (nothing: abandon)."""
+        if session.ended is not None:
+            return
+        session.ended = why
+        for model in session.models:
+            if model.closed is None:
+                model.close(f"its session {session.session_id} {why}", abandon=abandon)
+                self.unload(model)
+        if abandon:
+            for sample in self.samples.withdraw(lambda sample: sample.sampler.session_id == session.session_id):
+                error = f"sample: its session {session.session_id} {why}"
+                self.futures.fail(sample.future, error, RequestErrorCategory.USER)
+        for sampler in self.samplers.of_session(session.session_id):
+            self.samplers.forget(sampler)
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncGenerator[None]:
+        seed = self.random.getrandbits(64)
+        async with open_system("local-server", random=random_module.Random(seed)) as system:
+            self._system = system
+            models = await system.start_child(DynamicSupervisorSpec("models"))
+            assert isinstance(models, SupervisorRef)
+            self._children = models
+            await system.start_child(
+                ChildSpec(
+                    "sampling",
+                    lambda: SamplingActor(self.samples, self._effects, self.futures, self.offload),
+                    backoff=_PROMPT,
+                )
+            )
+            expired = f"was silent for {self.settings.session_expiry:g} s"
+            await system.start_child(
+                ChildSpec(
+                    "janitor",
+                    lambda: Janitor(self.sessions, lambda session: self.end_session(session, expired, abandon=True)),
+                )
+            )
+            yield
+
+
+@asynccontextmanager
+async def open_service(
+    settings: ServerSettings, *, offload: Offload, random: random_module.Random, now: Now = trio_now
+) -> AsyncGenerator[LocalService]:
+    """A running service.
+
+    ``offload`` runs what blocks; ``random`` gives ids and the seeds that clients leave open; ``now`` is the time of
+    day for what people read. Raises InvalidInput for an unknown base model or a directory in use.
+    """
+    engine = Engine()
+    bases = await offload.run(lambda: {name: engine.base(name) for name in settings.offered})
+    catalog = await offload.run(partial(_open_catalog, settings, now))
+    try:
+        log = AppliedLog(settings.directory / "applied.jsonl" if settings.directory is not None else None)
+        try:
+            service = LocalService(
+                settings,
+                offload=offload,
+                random=random,
+                now=now,
+                engine=engine,
+                bases=bases,
+                catalog=catalog,
+                log=log,
+            )
+            async with service._running():  # noqa: SLF001  # its own module
+                yield service
+        finally:
+            log.close()
+    finally:
+        catalog.close()
+
+
+def _open_catalog(settings: ServerSettings, now: Now) -> Catalog:
+    if settings.directory is None:
+        return Catalog(MemoryStorage(), now)
+    settings.directory.mkdir(parents=True, exist_ok=True)
+    return Catalog(DirectoryStorage(settings.directory), now)

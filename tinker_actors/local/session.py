@@ -1,0 +1,110 @@
+"""Sessions: who is there, what belongs to them, and when they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import trio
+
+from tinker_actors.local.futures import ServerFuture
+from tinker_actors.local.model import Model
+from tinker_actors.local.refusals import Refusal, gone, invalid
+from tinker_actors.local.storage import SessionRecord
+
+__all__ = ["Session", "SessionTable"]
+
+
+@final
+class Session:
+    """One client's session. Any request that names it, its models or its samplers is a sign of life."""
+
+    def __init__(self, record: SessionRecord) -> None:
+        self.record = record
+        self.last_seen = trio.current_time()
+        self.ended: str | None = None
+        self.models: list[Model] = []
+        self._creations: dict[int, tuple[str, ServerFuture]] = {}
+
+    @property
+    def session_id(self) -> str:
+        """Its id."""
+        return self.record.session_id
+
+    def touch(self) -> None:
+        """A sign of life."""
+        self.last_seen = trio.current_time()
+
+    def creation(self, model_seq_id: int, digest: str) -> ServerFuture | None:
+        """The promise of the model with this number, if it was asked for already. Refuses another payload."""
+        if model_seq_id < 0:
+            raise invalid("model_seq_id", f"{model_seq_id} is negative", "Number a session's models 0, 1, 2, ...")
+        known = self._creations.get(model_seq_id)
+        if known is None:
+            return None
+        if known[0] != digest:
+            raise invalid(
+                "model_seq_id",
+                f"{model_seq_id} of session {self.session_id} was used for another model",
+                "Give each new model the next number",
+            )
+        return known[1]
+
+    def promise_creation(self, model_seq_id: int, digest: str, future: ServerFuture) -> None:
+        """Remember the promise."""
+        self._creations[model_seq_id] = (digest, future)
+
+
+@final
+class SessionTable:
+    """Every session of this process."""
+
+    def __init__(self, expiry: float, was_before: Callable[[str], bool]) -> None:
+        self._expiry = expiry
+        self._was_before = was_before
+        self._sessions: dict[str, Session] = {}
+        self._changed = trio.Event()
+
+    def add(self, session: Session) -> None:
+        """A new session."""
+        self._sessions[session.session_id] = session
+        self._changed.set()
+
+    def get(self, session_id: str) -> Session:
+        """The living session of this id, now seen. Refuses with 410 when it is over, 404 when it never was."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            raise self._unknown(session_id)
+        if session.ended is not None:
+            raise gone(f"session {session_id} {session.ended}. Create a new one")
+        session.touch()
+        return session
+
+    def find(self, session_id: str) -> Session:
+        """The session of this id, living or not. Refuses with 404 or 410."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            raise self._unknown(session_id)
+        return session
+
+    def alive(self) -> tuple[Session, ...]:
+        """Those that have not ended."""
+        return tuple(session for session in self._sessions.values() if session.ended is None)
+
+    async def next_silent(self) -> Session:
+        """Wait for a session that has been silent for too long."""
+        while True:
+            self._changed = trio.Event()
+            sessions = self.alive()
+            due = min((session.last_seen for session in sessions), default=None)
+            if due is None:
+                await self._changed.wait()
+                continue
+            if due + self._expiry <= trio.current_time():
+                return next(session for session in sessions if session.last_seen == due)
+            await trio.sleep_until(due + self._expiry)
+
+    def _unknown(self, session_id: str) -> Refusal:
+        if self._was_before(session_id):
+            return gone(f"session {session_id} ended when the server restarted. Create a new one")
+        return Refusal(404, f"session {session_id!r}: there is no such session")

@@ -1,0 +1,75 @@
+"""What one local server offers and where its limits are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from tinker_actors.errors import InvalidInput
+
+__all__ = ["DEFAULT_BASE_MODEL", "ServerSettings"]
+
+DEFAULT_BASE_MODEL = "tinker-actors/base-s"
+_LONGEST_HOLD = 30.0  # clients give up on one poll after 45 s
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of one server. Times are in seconds, sizes in bytes. Raises InvalidInput.
+
+    ``base_models`` are offered besides ``base_model``. ``directory`` keeps checkpoints, metadata and the log of
+    applied operations; None keeps all of them in memory, and they end with the service. ``api_keys`` None takes
+    any key that starts with "tml-".
+
+    ``fwdbwd_max_chunk_len`` (datums), ``fwdbwd_max_chunk_bytes_count`` and ``parallel_fwdbwd_chunks`` are served
+    to clients, which cut their batches accordingly. ``poll_hold`` is how long a poll waits for its result before
+    it is answered "try again". A session that is silent for ``session_expiry`` ends; a result is kept for
+    ``result_retention`` after it was there. Results above ``metadata_only_above`` are announced by their size
+    first, to clients that ask so.
+
+    ``dedup`` False runs a repeated (model, seq_id) again: a test switch, to show that such a server is noticed.
+    """
+
+    base_model: str = DEFAULT_BASE_MODEL
+    base_models: tuple[str, ...] = ()
+    directory: Path | None = None
+    max_rank: int = 128
+    api_keys: tuple[str, ...] | None = None
+    max_body_bytes: int = 64 * 1024 * 1024
+    max_queued_samples: int = 20_000
+    parallel_fwdbwd_chunks: bool = True
+    proto_compress_fwdbwd: bool = False
+    fwdbwd_max_chunk_len: int = 1024
+    fwdbwd_max_chunk_bytes_count: int = 5_000_000
+    sample_max_concurrent_requests: int = 2000
+    poll_hold: float = 25.0
+    session_expiry: float = 600.0
+    result_retention: float = 3600.0
+    metadata_only_above: int | None = None
+    dedup: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.poll_hold <= _LONGEST_HOLD:
+            raise InvalidInput("poll_hold", f"{self.poll_hold} is out of range", "Use seconds in (0, 30]")
+        for name in (
+            "max_rank",
+            "max_body_bytes",
+            "max_queued_samples",
+            "fwdbwd_max_chunk_len",
+            "fwdbwd_max_chunk_bytes_count",
+            "sample_max_concurrent_requests",
+            "session_expiry",
+            "result_retention",
+        ):
+            value: float = getattr(self, name)
+            if not value > 0:
+                raise InvalidInput(name, f"{value} is not positive", "Use a positive number")
+        if self.api_keys is not None and not all(self.api_keys):
+            raise InvalidInput("api_keys", "holds an empty key", "Leave it out, or use None to take any tml- key")
+        if not all(self.offered):
+            raise InvalidInput("base_models", "holds an empty name", "Name models such as tinker-actors/base-s")
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The names of all base models, each once."""
+        return tuple(dict.fromkeys((self.base_model, *self.base_models)))
