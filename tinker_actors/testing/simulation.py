@@ -135,7 +135,7 @@ async def _simulate(
     events: list[Event] = []
     async with (
         open_service(
-            settings if settings is not None else ServerSettings(base_model="tiny"),
+            settings if settings is not None else ServerSettings(base_model="tinker-actors/tiny"),
             offload=InlineOffload(),
             random=random.Random(rng.getrandbits(64)),
         ) as service,
