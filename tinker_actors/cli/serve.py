@@ -23,16 +23,24 @@ def run_serve(options: ServeOptions) -> int:
     chosen = settings(options)
     if options.stop_with_stdin:
         threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
+    refused: OSError | None = None
     try:
         trio.run(serve, chosen, options.host, options.port)
-    except OSError as error:
-        print(
-            f"tinker-actors serve: can't listen at {options.host}:{options.port} ({error}). Give another --port, "
-            "or 0 for any free one",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
+    except* OSError as group:
+        refused = _first(group)
+    if refused is None:
+        return 0
+    print(
+        f"tinker-actors serve: can't serve at {options.host}:{options.port} ({refused}). Give another --port, or 0 "
+        "for any free one",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _first(group: BaseExceptionGroup[OSError]) -> OSError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def settings(options: ServeOptions) -> ServerSettings:

@@ -1,0 +1,77 @@
+"""``serve``: its settings, and how it ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.processes import COMMAND, environment, running
+from tinker_actors.cli.arguments import ServeOptions
+from tinker_actors.cli.serve import settings
+from tinker_actors.config import Secret
+from tinker_actors.local import ServerSettings
+
+
+def test_what_was_not_asked_for_keeps_its_default() -> None:
+    assert settings(ServeOptions()) == ServerSettings()
+
+
+def test_every_option_reaches_the_server(tmp_path: Path) -> None:
+    options = ServeOptions(
+        directory=tmp_path, base_models=("tinker-actors/tiny", "b"), max_rank=8, api_keys=(Secret("tml-k"),)
+    )
+    expected = ServerSettings(
+        directory=tmp_path, base_model="tinker-actors/tiny", base_models=("b",), max_rank=8, api_keys=("tml-k",)
+    )
+    assert settings(options) == expected
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_well(number: signal.Signals) -> None:
+    with running("serve", "--port", "0", "--base-model", "tinker-actors/tiny") as server:
+        assert server.wait_for("listening on ").startswith("listening on http://127.0.0.1:")
+        server.process.send_signal(number)
+        assert server.finish(20) == (0, server.lines, "")
+
+
+@pytest.mark.process
+def test_it_ends_with_its_standard_input() -> None:
+    command = [*COMMAND, "serve", "--port", "0", "--base-model", "tinker-actors/tiny", "--stop-with-stdin"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout.readline().startswith("listening on ")
+            process.stdin.close()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.process
+def test_a_port_in_use_is_named_in_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with running("serve", "--port", str(port), "--base-model", "tinker-actors/tiny") as server:
+            code, lines, errors = server.finish(20)
+    assert (code, lines) == (1, [])
+    assert errors.startswith(f"tinker-actors serve: can't serve at 127.0.0.1:{port} (")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.process
+def test_an_unknown_base_model_is_named_in_one_line() -> None:
+    with running("serve", "--port", "0", "--base-model", "nobody/nothing") as server:
+        code, lines, errors = server.finish(20)
+    assert (code, lines) == (2, [])
+    assert "nobody/nothing" in errors
+    assert errors.count("\n") == 1
