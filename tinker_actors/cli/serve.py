@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 import threading
+from typing import Final
 
 import msgspec
 import trio
@@ -14,6 +16,9 @@ from tinker_actors.cli.arguments import ServeOptions
 from tinker_actors.local import ServerSettings
 
 __all__ = ["run_serve", "settings"]
+
+_STDIN: Final = 0
+_ADDRESS: Final = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 
 
 def run_serve(options: ServeOptions) -> int:
@@ -30,11 +35,8 @@ def run_serve(options: ServeOptions) -> int:
         refused = _first(group)
     if refused is None:
         return 0
-    print(
-        f"tinker-actors serve: can't serve at {options.host}:{options.port} ({refused}). Give another --port, or 0 "
-        "for any free one",
-        file=sys.stderr,
-    )
+    cure = ". Give another --host or --port; port 0 takes any free one" if refused.errno in _ADDRESS else ""
+    print(f"tinker-actors serve: can't serve at {options.host}:{options.port} ({refused}){cure}", file=sys.stderr)
     return 1
 
 
@@ -57,7 +59,8 @@ def settings(options: ServeOptions) -> ServerSettings:
 
 
 def _end_with_stdin() -> None:
-    # the program that started the server holds the other end, and its death closes it, too
-    while sys.stdin.buffer.read(4096):
+    # The program that started the server holds the other end, and its death closes it, too. Not sys.stdin: a thread
+    # that waits in its lock aborts the interpreter's shutdown.
+    while os.read(_STDIN, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

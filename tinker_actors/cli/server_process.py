@@ -77,9 +77,10 @@ async def _address(process: trio.Process, log: Path) -> str:
         return first.removeprefix(_LISTENING).decode().strip()
     with trio.move_on_after(1.0):  # an end of output comes shortly before the end of the process
         await process.wait()
-    state = "is silent" if process.returncode is None else _ending(process.returncode)
+    if process.returncode is None:
+        raise ServerStartError(f"the local server is not up after {_START_BOUND:.0f} s{_last_words(log)}")
     raise ServerStartError(
-        f"the local server did not start within {_START_BOUND:.0f} s; its process {state}{_last_words(log)}"
+        f"the local server did not start: its process {_ending(process.returncode)}{_last_words(log)}"
     )
 
 
