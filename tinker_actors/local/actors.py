@@ -22,6 +22,9 @@ from tinker_actors.types import FailedResult, ModelIdRequest, RequestErrorCatego
 
 __all__ = ["Janitor", "ModelActor", "SamplingActor"]
 
+_SERVER = RequestErrorCategory.SERVER
+_AT_ONCE = 64  # samples of one sampler in one call of the engine: more than one costs little more than one
+
 
 @final
 class ModelActor(Actor):
@@ -36,8 +39,7 @@ class ModelActor(Actor):
     async def init(self) -> None:
         """Go on where a predecessor crashed, if one did."""
         model = self._model
-        crashed = model.queue.in_hand
-        if crashed is not None:
+        for crashed in model.queue.in_hand:
             model.crashed_in(crashed)
             self._conclude(crashed, FailedResult(error=f"{crashed}: the server crashed in it", category=_SERVER))
         self.context.start_task(self._run, name="run")
@@ -77,21 +79,25 @@ class SamplingActor(Actor):
 
     async def init(self) -> None:
         """Go on behind what a predecessor crashed in, if one did."""
-        crashed = self._queue.in_hand
-        if crashed is not None:
-            failure = FailedResult(error="sample: the server crashed in it", category=_SERVER)
+        failure = FailedResult(error="sample: the server crashed in it", category=_SERVER)
+        for crashed in self._queue.in_hand:
             self._futures.finish(crashed.future, failure)
-            self._queue.put_away()
+        self._queue.put_away()
         self.context.start_task(self._run, name="run")
 
     async def _run(self) -> None:
         while True:
-            sample = await self._queue.take()
-            result = await self._offload.run(
-                partial(self._effects.sample, sample), cost=self._effects.sample_cost(sample)
+            samples = await self._queue.take_alike(_same_sampler, most=_AT_ONCE)
+            results = await self._offload.run(
+                partial(self._effects.sample, samples), cost=sum(map(self._effects.sample_cost, samples))
             )
-            self._futures.finish(sample.future, result)
+            for sample, result in zip(samples, results, strict=True):
+                self._futures.finish(sample.future, result)
             self._queue.put_away()
+
+
+def _same_sampler(first: Sample, second: Sample) -> bool:
+    return first.sampler is second.sampler
 
 
 @final
@@ -109,6 +115,3 @@ class Janitor(Actor):
     async def _run(self) -> None:
         while True:
             self._end(await self._sessions.next_silent())
-
-
-_SERVER = RequestErrorCategory.SERVER

@@ -7,6 +7,7 @@ catalogue and log agree even when nobody waits for it any more.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import final
 
 import msgspec
@@ -46,7 +47,6 @@ from tinker_actors.types import (
     OptimStepRequest,
     OptimStepResponse,
     RequestErrorCategory,
-    SampleResponse,
     SaveWeightsForSamplerRequest,
     SaveWeightsForSamplerResponse,
     SaveWeightsRequest,
@@ -109,19 +109,20 @@ class Effects:
             )
         return result
 
-    def sample(self, sample: Sample) -> Result:
-        """Sample; the value is the result, a FailedResult when it can't be done."""
-        sampler = sample.sampler
+    def sample(self, samples: Sequence[Sample]) -> Sequence[Result]:
+        """Sample for requests of one sampler; the values are their results, FailedResults when it can't be done."""
+        sampler = samples[0].sampler
         try:
             if sampler.snapshot is None and sampler.model_path is not None:
                 sampler.snapshot = self._read(sampler.model_path)
-            result = self._engine.sample(sampler.base_model, sampler.snapshot, sample.request)
+            return self._engine.sample_many(
+                sampler.base_model, sampler.snapshot, [sample.request for sample in samples]
+            )
         except InvalidInput as error:
-            return FailedResult(error=f"sample: {error}", category=RequestErrorCategory.USER)
+            failure = FailedResult(error=f"sample: {error}", category=RequestErrorCategory.USER)
         except _Failed as failed:
-            return FailedResult(error=f"sample: {failed.text}", category=failed.category)
-        assert isinstance(result, SampleResponse)
-        return result
+            failure = FailedResult(error=f"sample: {failed.text}", category=failed.category)
+        return [failure] * len(samples)
 
     def digest(self, model: Model) -> str | None:
         """The digest of the model's weights now, or of its last ones; None when it never had any."""

@@ -1,4 +1,4 @@
-"""A queue on the place of an actor that works it off, one item at a time. It outlives the actor's incarnations."""
+"""A queue on the place of an actor that works it off. It outlives the actor's incarnations."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class WorkQueue(Generic[T]):
         self._waiting: deque[tuple[int, T]] = deque()
         self._pushed = 0
         self._arrived = trio.Event()
-        self.in_hand: T | None = None
-        """The item that is being worked on. A new incarnation that finds one knows that its predecessor crashed."""
+        self.in_hand: tuple[T, ...] = ()
+        """What is being worked on. What a new incarnation finds there, its predecessor crashed in."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -40,16 +40,24 @@ class WorkQueue(Generic[T]):
 
     async def take(self) -> T:
         """Wait for the next item; it is in hand until ``put_away``."""
-        assert self.in_hand is None
+        return (await self.take_alike(lambda _first, _next: False, most=1))[0]
+
+    async def take_alike(self, alike: Callable[[T, T], bool], *, most: int) -> tuple[T, ...]:
+        """Wait for the next item, and take those right behind it that are ``alike``; ``most`` in all."""
+        assert not self.in_hand
         while not self._waiting:
             self._arrived = trio.Event()
             await self._arrived.wait()
-        self.in_hand = self._waiting.popleft()[1]
+        first = self._waiting.popleft()[1]
+        taken = [first]
+        while self._waiting and len(taken) < most and alike(first, self._waiting[0][1]):
+            taken.append(self._waiting.popleft()[1])
+        self.in_hand = tuple(taken)
         return self.in_hand
 
     def put_away(self) -> None:
-        """The item in hand is done with."""
-        self.in_hand = None
+        """What is in hand is done with."""
+        self.in_hand = ()
 
     def withdraw(self, unwanted: Callable[[T], bool]) -> tuple[T, ...]:
         """Take back what waits and is ``unwanted``."""
@@ -61,5 +69,5 @@ class WorkQueue(Generic[T]):
         if not self._waiting or ticket < self._waiting[0][0]:
             return Progress("active", "the server works on it")
         # what was withdrawn in between still counts: an estimate, from above
-        before = ticket - self._waiting[0][0] + (self.in_hand is not None)
+        before = ticket - self._waiting[0][0] + len(self.in_hand)
         return Progress("active", f"{before} {self._noun}(s) before it" if before else "it is next")

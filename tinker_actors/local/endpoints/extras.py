@@ -28,7 +28,7 @@ class ModelQueue(msgspec.Struct, frozen=True, kw_only=True):
     """One model's queue. ``early`` are the seq_ids that arrived and wait for ``next_seq_id``, which did not."""
 
     model_id: str
-    in_hand: str | None
+    in_hand: tuple[str, ...]
     queued: int
     next_seq_id: int
     early: tuple[int, ...]
@@ -61,7 +61,7 @@ async def queue(service: LocalService, _call: Incoming[None]) -> Queue:
     models = tuple(
         ModelQueue(
             model_id=model.model_id,
-            in_hand=str(model.queue.in_hand) if model.queue.in_hand is not None else None,
+            in_hand=tuple(map(str, model.queue.in_hand)),
             queued=len(model.queue),
             next_seq_id=model.next_seq_id,
             early=model.early,
