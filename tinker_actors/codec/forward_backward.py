@@ -15,6 +15,7 @@ from tinker_actors.codec.protobuf import (
     double_field,
     fields,
     length_field,
+    length_head,
     packed_ints,
     text_field,
     varint,
@@ -98,20 +99,19 @@ def decode_forward_backward_request(data: bytes | memoryview) -> ForwardBackward
 def _datum(datum: Datum) -> Buffers:
     out: Buffers = []
     for chunk in datum.model_input.chunks:
-        out += length_field(1, *length_field(1, *length_field(1, _memory(chunk.array))))
+        tokens = _memory(chunk.array)
+        head = length_head(1, len(tokens))
+        head = length_head(1, len(head) + len(tokens)) + head
+        out += (length_head(1, len(head) + len(tokens)) + head, tokens)
     for key, tensor in datum.tensors().items():
-        out += length_field(2, text_field(1, key), *length_field(2, *_tensor(tensor)))
+        array = tensor.to_numpy()
+        values = _memory(array)
+        shape = b"".join(map(varint, array.shape))
+        head = length_head(1, len(values))
+        tail = varint_field(3, _DTYPE_NUMBERS[array.dtype.name]) + length_head(4, len(shape)) + shape
+        head = text_field(1, key) + length_head(2, len(head) + len(values) + len(tail)) + head
+        out += (length_head(2, len(head) + len(values) + len(tail)) + head, values, tail)
     return out
-
-
-def _tensor(tensor: TensorData) -> Buffers:
-    array = tensor.to_numpy()
-    shape = b"".join(varint(n) for n in array.shape)
-    return [
-        *length_field(1, _memory(array)),
-        varint_field(3, _DTYPE_NUMBERS[array.dtype.name]),
-        *length_field(4, shape),
-    ]
 
 
 def _memory(array: TokenArray | TensorArray) -> bytes | memoryview:

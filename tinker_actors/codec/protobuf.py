@@ -20,6 +20,7 @@ __all__ = [
     "double_field",
     "fields",
     "length_field",
+    "length_head",
     "packed_ints",
     "size_of",
     "text_field",
@@ -32,10 +33,13 @@ Buffers: TypeAlias = list[bytes | memoryview]
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _SIGN = 1 << 63
+_ONE_BYTE = tuple(bytes((value,)) for value in range(128))
 
 
 def varint(value: int) -> bytes:
     """``value`` as a varint; negative ones in two's complement of 64 bits."""
+    if 0 <= value < 128:
+        return _ONE_BYTE[value]
     if value < 0:
         value += 1 << 64
     out = bytearray()
@@ -58,18 +62,23 @@ def double_field(number: int, value: float) -> bytes:
 
 def length_field(number: int, *content: bytes | memoryview) -> Buffers:
     """A field that holds bytes or a message, given in pieces."""
-    head = varint(number << 3 | _LENGTH) + varint(sum(len(piece) for piece in content))
-    return [head, *content]
+    return [length_head(number, sum(map(len, content))), *content]
+
+
+def length_head(number: int, length: int) -> bytes:
+    """What stands before the ``length`` bytes of a field that holds bytes or a message."""
+    return varint(number << 3 | _LENGTH) + varint(length)
 
 
 def text_field(number: int, text: str) -> bytes:
     """A field that holds text."""
-    return b"".join(length_field(number, text.encode()))
+    content = text.encode()
+    return length_head(number, len(content)) + content
 
 
 def size_of(buffers: Buffers) -> int:
     """Bytes in all."""
-    return sum(len(piece) for piece in buffers)
+    return sum(map(len, buffers))
 
 
 def fields(data: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:

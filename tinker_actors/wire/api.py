@@ -9,7 +9,7 @@ import msgspec
 
 from tinker_actors.codec.compression import decompress
 from tinker_actors.codec.json import decode_json, encode_json
-from tinker_actors.config import Config
+from tinker_actors.config import Config, Secret
 from tinker_actors.errors import APIConnectionError, APIResponseError, APIStatusError, DecodeError, status_error
 from tinker_actors.ports import Purpose, Request, Response, Transport
 from tinker_actors.version import __version__
@@ -58,11 +58,15 @@ class Api:
         self._transport = transport
         self._base_url = config.base_url
         self._timeout = config.timeout
-        self._secret = config.api_key
+        self.renew(config.api_key)
+
+    def renew(self, secret: Secret) -> None:
+        """Use another credential from now on."""
+        self._secret = secret
         self._common: Headers = (
             ("accept-encoding", "gzip, zstd"),
             ("user-agent", f"tinker-actors/{__version__}"),
-            ("x-api-key", config.api_key.reveal()),
+            ("x-api-key", secret.reveal()),
         )
 
     async def call(

@@ -13,7 +13,8 @@ __all__ = ["Link", "LinkBroken", "open_link"]
 
 Buffer = bytes | memoryview
 
-_SMALL = 1 << 16  # below this, one copy costs less than many system calls or TLS records
+_SMALL = 1 << 12  # below this, a copy costs less than another buffer in the system call
+_TLS_SMALL = 1 << 16  # the same, for another TLS record
 _BUFFERS_AT_ONCE = 512  # IOV_MAX is 1024
 _TLS_AT_ONCE = 1 << 18
 
@@ -110,7 +111,7 @@ class TlsLink(Link):
     async def send(self, buffers: Sequence[Buffer]) -> None:
         self._wrote = True  # the stream does not tell how far it came
         try:
-            for buffer in _gathered(buffers, _SMALL):
+            for buffer in _gathered(buffers, _TLS_SMALL):
                 for at in range(0, len(buffer), _TLS_AT_ONCE):
                     await self._stream.send_all(memoryview(buffer)[at : at + _TLS_AT_ONCE])
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
@@ -163,23 +164,26 @@ async def _connect(host: str, port: int) -> trio.socket.SocketType:
 
 
 def _gathered(buffers: Sequence[Buffer], small: int) -> list[Buffer]:
-    """``buffers`` with neighbours joined up to ``small`` bytes; larger ones stay as they are."""
+    """``buffers`` with neighbours of at most ``small`` bytes joined; larger ones stay as they are."""
     out: list[Buffer] = []
     run: list[Buffer] = []
     size = 0
     for buffer in buffers:
-        view = buffer if isinstance(buffer, bytes) else buffer.cast("B")
-        if size + len(view) > small and run:
-            out.append(run[0] if len(run) == 1 else b"".join(run))
-            run, size = [], 0
-        if len(view) > small:
-            out.append(view)
-        elif len(view):
+        view = buffer if isinstance(buffer, bytes) or buffer.format == "B" else buffer.cast("B")
+        length = len(view)
+        if length <= small:
             run.append(view)
-            size += len(view)
+            size += length
+            if size < small:
+                continue
+        if run:
+            out.append(b"".join(run))
+            run, size = [], 0
+        if length > small:
+            out.append(view)
     if run:
-        out.append(run[0] if len(run) == 1 else b"".join(run))
-    return out
+        out.append(b"".join(run))
+    return [buffer for buffer in out if len(buffer)]
 
 
 def _reason(error: BaseException) -> str:
