@@ -40,7 +40,10 @@ def operation_digest(request: _Request) -> str:
         for piece in encode_forward_backward_request(canonical):
             digest.update(piece)
     else:
-        body: dict[str, object] = msgspec.to_builtins(request)
-        content = {key: value for key, value in body.items() if key not in ("model_id", "seq_id")}
+        # Every field: omit_defaults leaves out the default object itself, and a decoded equal is another object.
+        fields = msgspec.structs.asdict(request)
+        content = {
+            key: msgspec.to_builtins(value) for key, value in fields.items() if key not in ("model_id", "seq_id")
+        }
         digest.update(json.dumps(content, sort_keys=True, allow_nan=False).encode())
     return digest.hexdigest()
