@@ -11,7 +11,7 @@ import msgspec
 
 from tinker_actors.errors import CredentialError, InvalidInput
 
-__all__ = ["DEFAULT_BASE_URL", "Config", "Secret"]
+__all__ = ["DEFAULT_BASE_URL", "Config", "Secret", "parse_api_key"]
 
 DEFAULT_BASE_URL = "https://tinker.thinkingmachines.dev/services/tinker-prod"
 
@@ -85,7 +85,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         text = tags if tags is not None else tuple(t for t in env.get("TINKER_TAGS", "").split(",") if t)
         return cls(
             base_url=_base_url(base_url or env.get("TINKER_BASE_URL") or DEFAULT_BASE_URL),
-            api_key=_api_key(api_key if api_key is not None else env.get("TINKER_API_KEY")),
+            api_key=parse_api_key(api_key if api_key is not None else env.get("TINKER_API_KEY")),
             timeout=_positive("timeout", timeout),
             outage_bound=_positive("outage_bound", outage_bound),
             tags=text,
@@ -104,7 +104,8 @@ def _base_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _api_key(text: str | None) -> Secret:
+def parse_api_key(text: str | None) -> Secret:
+    """``text`` if it can be an API key; CredentialError, which never shows it, if not."""
     cure = "Set TINKER_API_KEY or pass api_key=; keys start with 'tml-'"
     if not text:
         raise CredentialError("api_key", "is missing", cure)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import msgspec
 import trio
@@ -125,7 +125,7 @@ class SamplingClient:
     """
 
     def __init__(
-        self, session: Session, sampler: Sampler, ref: ActorRef[Any], clients: SupervisorRef, name: str
+        self, session: Session, sampler: Sampler, ref: ActorRef, clients: SupervisorRef, name: str
     ) -> None:
         self._session = session
         self._sampler = sampler
@@ -272,7 +272,6 @@ async def start_sampling_client(session: Session, sampler: Sampler, clients: Sup
     number = sampler.seq_id if sampler.seq_id is not None else sampler.sampling_session_id
     name = f"sampler-{number}"
     ref = await clients.start_child(ChildSpec(name, lambda: SamplingActor(session, sampler)))
-    assert isinstance(ref, ActorRef)
     return SamplingClient(session, sampler, ref, clients, name)
 
 

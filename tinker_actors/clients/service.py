@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, final
+from typing import final
 
 import trio
 
@@ -66,7 +66,7 @@ class ServiceClient:
     def __init__(
         self,
         session: Session,
-        ref: ActorRef[Any],
+        ref: ActorRef,
         place: SupervisorRef,
         clients: SupervisorRef,
         sessions: SupervisorRef,
@@ -129,6 +129,7 @@ class ServiceClient:
             max_pending=config.max_pending,
             max_pending_bytes=config.max_pending_bytes,
         )
+        session.ledgers.add(ledger)
         model = Model(
             seq_id=seq_id,
             base_model=base_model,
@@ -136,17 +137,17 @@ class ServiceClient:
             user_metadata=dict(user_metadata or {}),
             key=session.new_key(),
             ledger=ledger,
+            ledgers=session.ledgers,
         )
         spec = ChildSpec(
             name,
             lambda: TrainingActor(session, model),
-            backoff=Backoff(minimum=0.05, maximum=5.0),
+            backoff=Backoff(initial=0.05, maximum=5.0),
             max_restarts=_CLIENT_RESTARTS,
             max_seconds=_CLIENT_WINDOW,
+            on_close=model.close,
         )
         ref = await self._clients.start_child(spec)
-        assert isinstance(ref, ActorRef)
-        session.ledgers[ref.path] = ledger
         return TrainingClient(session, model, ref, self._clients, name)
 
     async def create_sampling_client(

@@ -189,6 +189,10 @@ class Ledger:
             for operation in self._unfinished.values():
                 operation.entry.explain(f"halted: {error}")
 
+    async def until_resumed(self) -> None:
+        """Wait while the lane is halted."""
+        await self.halted.wait_value(None)  # pyright: ignore[reportUnknownMemberType]  # trio-util's own gap
+
     def resume(self) -> None:
         """Go on after what halted the lane was mended."""
         if self.halted.value is not None:

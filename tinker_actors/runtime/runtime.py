@@ -6,25 +6,20 @@ import random
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import final
+from weakref import WeakSet
 
 from supervision import (
-    ActorDegraded,
-    ActorRef,
     ActorSystem,
     ChildSpec,
     DynamicSupervisorSpec,
-    Event,
-    PlaceClosed,
     SupervisorRef,
     SupervisorSpec,
     TreeSnapshot,
     open_system,
 )
 from tinker_actors.clients.service import ServiceActor, ServiceClient
-from tinker_actors.config import Config
-from tinker_actors.errors import ClosedError, LaneStopped, TinkerError
+from tinker_actors.config import Config, parse_api_key
 from tinker_actors.flow.pending import Pending, PendingTable
-from tinker_actors.ledger import OperationState
 from tinker_actors.metrics import Counters
 from tinker_actors.ports import NoPoints, Offload, Points, ThreadOffload, Transport
 from tinker_actors.sessions import Heartbeat, Session, SessionManager
@@ -61,7 +56,7 @@ class Runtime:
         self._pending = PendingTable()
         self._counters = Counters()
         self._opened = 0
-        self._by_path: dict[str, Session] = {}
+        self._open: WeakSet[Session] = WeakSet()
 
     @property
     def system(self) -> ActorSystem:
@@ -102,13 +97,21 @@ class Runtime:
                 on_intensity="degrade",
             )
         )
-        assert isinstance(place, SupervisorRef)
         clients = place.child("clients")
         assert isinstance(clients, SupervisorRef)
         ref = await clients.start_child(ChildSpec("service", lambda: ServiceActor(session)))
-        assert isinstance(ref, ActorRef)
-        self._by_path[place.path] = session
+        self._open.add(session)
         return ServiceClient(session, ref, place, clients, self._sessions)
+
+    def renew_api_key(self, api_key: str) -> None:
+        """Use ``api_key`` from now on, and go on with every lane that was halted when the old one was refused.
+
+        Raises CredentialError for something that can't be a key; nothing has changed then.
+        """
+        self._api.renew(parse_api_key(api_key))
+        for session in self._open:
+            for ledger in session.ledgers:
+                ledger.resume()
 
     def pending(self) -> tuple[Pending, ...]:
         """Everything that is under way and has not finished, oldest first, each with its state and reason."""
@@ -121,26 +124,6 @@ class Runtime:
     def tree(self) -> TreeSnapshot:
         """The supervision tree now: each actor's state, mailbox, message in hand and restarts."""
         return self._system.tree()
-
-    def _on_event(self, event: Event) -> None:
-        """Whatever ends a client's place for good ends what it had accepted: nothing waits for nobody."""
-        match event:
-            case ActorDegraded(path=path, history=history):
-                last = f": {history[-1]}" if history else ""
-                error: TinkerError = LaneStopped(f"{path} crashed too often and was given up. The last crash{last}")
-                self._end_ledger(path, error, OperationState.VERDICT)
-            case PlaceClosed(path=path):
-                error = ClosedError(f"{path} was closed before the operation had its result")
-                self._end_ledger(path, error, OperationState.FAILED)
-                self._by_path.pop(path, None)
-            case _:
-                pass
-
-    def _end_ledger(self, path: str, error: TinkerError, state: OperationState) -> None:
-        for session in self._by_path.values():
-            ledger = session.ledgers.pop(path, None)
-            if ledger is not None:
-                ledger.stop(error, state=state)
 
 
 @asynccontextmanager
@@ -167,7 +150,6 @@ async def open_runtime(
         api = Api(carrier, settings)
         async with open_system("runtime", random=random.Random(rng.getrandbits(64))) as system:
             sessions = await system.start_child(DynamicSupervisorSpec("sessions"))
-            assert isinstance(sessions, SupervisorRef)
             runtime = Runtime(
                 system,
                 sessions,
@@ -177,8 +159,6 @@ async def open_runtime(
                 points=points if points is not None else NoPoints(),
                 offload=offload if offload is not None else ThreadOffload(_OFFLOAD_THREADS),
             )
-            # subscribed for the system's whole life: what its end closes has to be told, too
-            system.events.subscribe(runtime._on_event)  # noqa: SLF001  # one room, two names
             yield runtime
     finally:
         if transport is None:

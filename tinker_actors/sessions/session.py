@@ -65,7 +65,7 @@ class Session:
         self.user_metadata = user_metadata
         self.tags = tags
         self.state: AsyncValue[SessionState] = AsyncValue(SessionState.CREATING)
-        self.ledgers: dict[str, Ledger] = {}
+        self.ledgers: set[Ledger] = set()
         self._session_id: str | None = None
         self._server_config: ClientConfig | None = None
         self._sample_slots: Slots | None = None

@@ -46,6 +46,7 @@ VOCABULARY = 32
 """Token ids below this exist in the tiny base model."""
 MAX_LENGTH = 6
 SAMPLED_TOKENS = 3
+BASE_MODEL = "tinker-actors/tiny"
 RANK = 2
 ADAPTER_SEED = 7
 
@@ -136,7 +137,7 @@ def checkpoint_name_of(place: int) -> str:
 
 async def start_client(service: ServiceClient) -> TrainingClient:
     """The model of every program."""
-    return await service.create_lora_training_client("tinker-actors/tiny", rank=RANK, seed=ADAPTER_SEED)
+    return await service.create_lora_training_client(BASE_MODEL, rank=RANK, seed=ADAPTER_SEED)
 
 
 async def run_program(program: Program, client: TrainingClient) -> ProgramResults:

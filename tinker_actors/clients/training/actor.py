@@ -138,7 +138,7 @@ class TrainingActor(Actor):
                     "the results of %s wait until its credential is mended: %s", self._ledger.name, renew.error
                 )
                 self._ledger.halt(renew.error)
-                await self._ledger.halted.wait_value(None)
+                await self._ledger.until_resumed()
 
     async def _poll_missing(self, operation: Operation, sending: Sending) -> list[RequestFailedError | OutOfPatience]:
         failures: list[RequestFailedError | OutOfPatience] = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import trio
 
-from supervision import ActorRef, MailboxFull, SupervisorRef
+from supervision import ActorRef, MailboxFull, NotRunning, SupervisorRef
 from tinker_actors.clients.sampling import Sampler, SamplingClient, start_sampling_client
 from tinker_actors.clients.training import operations
 from tinker_actors.clients.training.messages import GetInfo, Wake
@@ -48,7 +48,7 @@ class TrainingClient:
     accepted or sent: InvalidInput for a bad value, LaneStopped when an earlier failure stopped this model.
     """
 
-    def __init__(self, session: Session, model: Model, ref: ActorRef[Any], clients: SupervisorRef, name: str) -> None:
+    def __init__(self, session: Session, model: Model, ref: ActorRef, clients: SupervisorRef, name: str) -> None:
         self._session = session
         self._model = model
         self._ref = ref
@@ -236,8 +236,9 @@ class TrainingClient:
 
     def _accept_admitted(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Future[Any]:
         operation = self._model.ledger.accept(kind, chunks)
-        # when full, a thousand wake-ups are waiting to be read: one more would tell the lane nothing new
-        with suppress(MailboxFull):
+        # When full, a thousand wake-ups are waiting to be read: one more would tell the lane nothing new. When the
+        # place is closed, that ended the ledger, too, and what is accepted is in nobody's hands but its own.
+        with suppress(MailboxFull, NotRunning):
             self._ref.cast_nowait(Wake(operation.op_no))
         return operation.future
 

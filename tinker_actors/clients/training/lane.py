@@ -51,7 +51,7 @@ class SendLane:
         """Send for ever."""
         ledger = self._ledger
         while True:
-            await ledger.halted.wait_value(None)
+            await ledger.until_resumed()
             self._work = trio.Event()
             if gaps := ledger.gaps():
                 await self._fill(gaps[0])
@@ -148,7 +148,7 @@ class SendLane:
             except OutOfPatience as gone:
                 if gone.reaction is Reaction.RENEW:
                     self._halt(gone)
-                    await ledger.halted.wait_value(None)
+                    await ledger.until_resumed()
                     return
                 self._stop(gap_failure(gap, gone, session.pending.lines()))
             else:

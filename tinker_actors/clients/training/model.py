@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import final
 
-from tinker_actors.ledger import Ledger
+from supervision import StopReason
+from tinker_actors.errors import ClosedError, LaneStopped, TinkerError
+from tinker_actors.ledger import Ledger, OperationState
 from tinker_actors.types import GetInfoResponse, LoraConfig
 
 __all__ = ["Model"]
@@ -24,6 +26,7 @@ class Model:
         user_metadata: Mapping[str, str],
         key: str,
         ledger: Ledger,
+        ledgers: set[Ledger],
     ) -> None:
         self.seq_id = seq_id
         self.base_model = base_model
@@ -31,4 +34,17 @@ class Model:
         self.user_metadata = user_metadata
         self.key = key
         self.ledger = ledger
+        self.ledgers = ledgers
         self.info: GetInfoResponse | None = None
+
+    def close(self, reason: StopReason) -> None:
+        """The client's place has closed, by a stop or by too many crashes: nothing waits for nobody."""
+        ledger = self.ledger
+        if reason.crash is not None:
+            error: TinkerError = LaneStopped(
+                f"the client of {ledger.name} crashed too often and was given up. The last crash: {reason.crash}"
+            )
+            ledger.stop(error, state=OperationState.VERDICT)
+        else:
+            ledger.stop(ClosedError(f"the client of {ledger.name} was closed before the operation had its result"))
+        self.ledgers.discard(ledger)

@@ -1,0 +1,45 @@
+"""One simulated session with one training client on the tiny model, for tests that say what goes wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from tinker_actors.clients import ServiceClient, TrainingClient
+from tinker_actors.config import Config
+from tinker_actors.local import ServerSettings
+from tinker_actors.testing.faults import Fault, FaultPlan
+from tinker_actors.testing.operations import BASE_MODEL, datum, start_client
+from tinker_actors.testing.simulation import Outcome, World, simulate
+from tinker_actors.types import Datum
+
+__all__ = ["batch", "train"]
+
+T = TypeVar("T")
+
+
+def batch(*seeds: int) -> list[Datum]:
+    """A random datum for each seed."""
+    return [datum(seed) for seed in seeds]
+
+
+def train(
+    story: Callable[[World, ServiceClient, TrainingClient], Awaitable[T]],
+    *faults: Fault,
+    settings: ServerSettings | None = None,
+    outage_bound: float = 300.0,
+) -> Outcome[T]:
+    """Run ``story`` with a fresh client under ``faults``."""
+
+    async def scenario(world: World) -> T:
+        service = await world.runtime.create_service_client()
+        client = world.watch(await start_client(service))
+        return await story(world, service, client)
+
+    return simulate(
+        scenario,
+        seed=1,
+        plan=FaultPlan(faults),
+        settings=settings or ServerSettings(base_model=BASE_MODEL),
+        config=Config.load(base_url="http://server", api_key="tml-test", environ={}, outage_bound=outage_bound),
+    )

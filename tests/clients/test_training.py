@@ -1,0 +1,366 @@
+"""The training client through the whole simulated stack: what each event does to an accepted operation."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from supervision import ActorDegraded, ActorRestarted
+from tinker_actors.clients import ServiceClient, TrainingClient
+from tinker_actors.errors import (
+    AuthenticationError,
+    BadRequestError,
+    BillingError,
+    ClosedError,
+    InvalidInput,
+    LaneStopped,
+    ModelLost,
+    OperationCancelled,
+    OutageError,
+    PermissionDeniedError,
+    WaitTimeout,
+)
+from tinker_actors.local import ServerSettings
+from tinker_actors.testing.faults import CrashAt, Delay, DropAfter, DropBefore, Status
+from tinker_actors.testing.operations import BASE_MODEL
+from tinker_actors.testing.simulation import World
+from tinker_actors.types import AdamParams, Datum, ModelInput
+from tests.clients.scenario import batch, train
+
+FOREVER = 10_000
+
+
+async def two_steps(world: World, service: ServiceClient, client: TrainingClient) -> list[float]:
+    losses: list[float] = []
+    for _ in range(2):
+        step = await client.forward_backward(batch(1, 2))
+        update = await client.optim_step(AdamParams(learning_rate=0.01))
+        losses.append((await step).metrics["loss:sum"])
+        await update
+    return losses
+
+
+def digests(outcome) -> tuple[list[str], list[str]]:
+    (model,) = outcome.models
+    return [d for o in model.accepted for d in o.digests], [o.digest for o in model.applied]
+
+
+def test_a_step_changes_the_loss():
+    outcome = train(two_steps)
+
+    assert outcome.value[1] < outcome.value[0]
+    accepted, applied = digests(outcome)
+    assert len(applied) == 4
+    assert applied == accepted
+
+
+@pytest.mark.parametrize("point", ["training.before_send", "training.sent", "training.polling", "training.decoded"])
+@pytest.mark.parametrize("nth", [1, 2, 4])
+def test_a_crash_at_any_point_is_mended(point: str, nth: int):
+    undisturbed = train(two_steps)
+    outcome = train(two_steps, CrashAt(point=point, nth=nth))
+
+    assert len(outcome.fired) == 1
+    assert sum(isinstance(event, ActorRestarted) for event in outcome.events) == 1
+    assert outcome.value == undisturbed.value
+    assert outcome.models[0].digest == undisturbed.models[0].digest
+    accepted, applied = digests(outcome)
+    assert applied == accepted
+
+
+def test_many_crashes_end_this_client_with_a_verdict_and_no_other():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        other = await service.create_lora_training_client(BASE_MODEL, rank=2)
+        future = await client.optim_step(AdamParams())
+        with pytest.raises(LaneStopped, match="crashed too often") as gone:
+            await future
+        assert "injected at training.before_send" in str(gone.value)
+        with pytest.raises(LaneStopped, match="not accepted"):
+            await client.optim_step(AdamParams())
+        assert service.state == "active"
+        await other.save_state("alive")  # accepted
+
+    crashes = [CrashAt(point="training.before_send", nth=n) for n in range(1, 12)]
+    outcome = train(story, *crashes)
+    assert sum(isinstance(event, ActorDegraded) for event in outcome.events) == 1
+
+
+def test_operations_cancelled_before_the_send_are_never_sent():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        first = await client.forward_backward(batch(1))
+        second = client.optim_step_async(AdamParams())
+        assert second.cancel()
+        with pytest.raises(OperationCancelled):
+            await second
+        await first
+
+    outcome = train(story)
+    accepted, applied = digests(outcome)
+    assert applied == accepted[:1]
+
+
+def test_a_refused_operation_fails_alone_and_its_numbers_are_filled():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        refused = await client.optim_step(AdamParams())
+        behind = await client.save_state("after")
+        with pytest.raises(BadRequestError, match="HTTP 400"):
+            await refused
+        assert (await behind).path.endswith("/weights/after")
+
+    outcome = train(story, Status(path="/optim_step", status=400))
+    kinds = [operation.kind for operation in outcome.models[0].applied]
+    assert kinds == ["forward", "save_state"]
+
+
+def test_a_bad_gateway_in_front_of_the_poll_is_asked_again():
+    undisturbed = train(two_steps)
+    for status in (400, 408, 429, 500, 503):
+        outcome = train(two_steps, Status(path="/retrieve_future", nth=2, status=status, times=2))
+        assert outcome.models[0].digest == undisturbed.models[0].digest
+
+
+@pytest.mark.parametrize(("status", "error"), [(403, PermissionDeniedError), (404, ModelLost), (410, ModelLost)])
+def test_what_cannot_be_mended_stops_the_lane_with_one_error(status: int, error: type[Exception]):
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        first = await client.forward_backward(batch(1))
+        second = await client.optim_step(AdamParams())
+        with pytest.raises(error) as one:
+            await first
+        with pytest.raises(error) as other:
+            await second
+        assert one.value is other.value
+        with pytest.raises(LaneStopped, match="not accepted"):
+            await client.optim_step(AdamParams())
+
+    train(story, Status(path="/forward_backward", status=status))
+
+
+def test_a_refused_key_halts_the_lane_until_it_is_mended():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        future = await client.forward_backward(batch(1))
+        with pytest.raises(WaitTimeout, match="halted.*401"):
+            await future.result(timeout=60)
+        assert ["halted" in str(row) for row in world.runtime.pending()] == [True]
+        with pytest.raises(LaneStopped, match="is halted"):
+            await client.optim_step(AdamParams())
+        world.runtime.renew_api_key("tml-renewed")
+        await future
+        await (await client.optim_step(AdamParams()))
+
+    outcome = train(story, Status(path="/forward_backward", status=401, times=2))
+    accepted, applied = digests(outcome)
+    assert applied == accepted
+    assert len(applied) == 2
+
+
+def test_a_refused_key_while_polling_keeps_the_promise():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        future = await client.forward_backward(batch(1))
+        with pytest.raises(WaitTimeout, match="halted.*401"):
+            await future.result(timeout=60)
+        world.runtime.renew_api_key("tml-renewed")
+        await future
+
+    outcome = train(story, Status(path="/retrieve_future", nth=2, status=401, times=2))
+    assert len(outcome.models[0].applied) == 1
+
+
+def test_a_renewed_key_must_be_a_key():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        with pytest.raises(InvalidInput, match="tml-"):
+            world.runtime.renew_api_key("secret")
+
+    train(story)
+
+
+def test_billing_pauses_for_as_long_as_the_server_says():
+    undisturbed = train(two_steps)
+    outcome = train(two_steps, Status(path="/optim_step", status=402, times=20))
+    assert outcome.models[0].digest == undisturbed.models[0].digest
+
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        started = trio.current_time()
+        with pytest.raises(BillingError):
+            await (await client.optim_step(AdamParams()))
+        assert 3600 <= trio.current_time() - started < 3700
+
+    train(story, Status(path="/optim_step", status=402, times=FOREVER))
+
+
+def test_an_outage_ends_in_one_error_with_the_list_of_what_waits():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        futures = [await client.forward_backward(batch(1)), await client.optim_step(AdamParams())]
+        world.network.partition()
+        errors = []
+        for future in futures:
+            with pytest.raises(OutageError) as gone:
+                await future
+            errors.append(gone.value)
+        assert errors[0] is errors[1]
+        assert any("#1 forward_backward" in line for line in errors[0].pending)
+        assert any("#2 optim_step" in line for line in errors[0].pending)
+        world.network.heal()
+
+    outcome = train(story, outage_bound=120.0)
+    assert 100 < outcome.seconds < 400
+
+
+def test_a_short_outage_is_only_a_delay():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        step = await client.forward_backward(batch(1, 2))
+        update = await client.optim_step(AdamParams(learning_rate=0.01))
+        world.network.partition()
+        await trio.sleep(100)
+        world.network.heal()
+        await step
+        await update
+
+    accepted, applied = digests(train(story))
+    assert applied == accepted
+
+
+def test_closing_ends_what_is_unfinished():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        world.network.partition()
+        future = await client.optim_step(AdamParams())
+        await client.aclose()
+        with pytest.raises(ClosedError):
+            await future
+        with pytest.raises(ClosedError):
+            await client.optim_step(AdamParams())
+        await client.aclose()
+        world.network.heal()
+
+    train(story)
+
+
+def test_a_client_that_waits_for_its_restart_can_be_closed():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        future = await client.optim_step(AdamParams())
+        while not world.points.fired:
+            await trio.sleep(0.001)
+        await client.aclose()
+        with pytest.raises(ClosedError):
+            await future
+
+    train(story, CrashAt(point="training.before_send", nth=1))
+
+
+def test_chunks_travel_together_and_come_back_in_order():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        data = batch(*range(7))
+        output = await (await client.forward_backward(data))
+        assert [len(record["logprobs"].to_numpy()) for record in output.loss_fn_outputs] == [
+            datum.model_input.length for datum in data
+        ]
+        alone = [await (await client.forward([datum])) for datum in data]
+        assert output.metrics["loss:sum"] == pytest.approx(sum(one.metrics["loss:sum"] for one in alone), rel=1e-5)
+
+    for parallel in (True, False):
+        settings = ServerSettings(
+            base_model=BASE_MODEL, fwdbwd_max_chunk_len=2, parallel_fwdbwd_chunks=parallel
+        )
+        outcome = train(story, settings=settings)
+        assert [operation.seq_id for operation in outcome.models[0].applied][:4] == [1, 2, 3, 4]
+
+
+def test_a_state_can_be_saved_and_loaded():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        saved = await (await client.save_state("start"))
+        before = (await (await client.forward(batch(1)))).metrics["loss:sum"]
+        await two_steps(world, service, client)
+        assert (await (await client.forward(batch(1)))).metrics["loss:sum"] != before
+        await (await client.load_state_with_optimizer(saved.path))
+        assert (await (await client.forward(batch(1)))).metrics["loss:sum"] == before
+
+    train(story)
+
+
+def test_slow_and_lost_replies_do_not_repeat_anything():
+    undisturbed = train(two_steps)
+    outcome = train(
+        two_steps,
+        Delay(path="/forward_backward", seconds=90),
+        DropAfter(path="/optim_step"),
+        DropBefore(path="/save_weights"),
+        Delay(path="/retrieve_future", nth=2, seconds=50, reply=True),
+    )
+    assert outcome.models[0].digest == undisturbed.models[0].digest
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        ([], "data"),
+        (batch(1)[0:0], "data"),
+        ([Datum(ModelInput.from_ints([1]), {"target_tokens": [99]})], r"data\[0\].loss_fn_inputs\['target_tokens'\]"),
+        ([Datum(ModelInput.from_ints([32]), {"target_tokens": [1]})], r"data\[0\].model_input"),
+        ([Datum(ModelInput.from_ints([1]), {"weights": [1.0]})], r"data\[0\].loss_fn_inputs"),
+    ],
+)
+def test_bad_data_is_named_and_nothing_is_accepted(data: list[Datum], field: str):
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        with pytest.raises(InvalidInput, match=field):
+            await client.forward_backward(data)
+        assert client.accepted == ()
+        await (await client.optim_step(AdamParams()))
+
+    train(story)
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda: AdamParams(learning_rate=float("nan")), "learning_rate"),
+        (lambda: Datum(ModelInput.from_ints([1, 2]), {"target_tokens": [1]}), "target_tokens"),
+    ],
+)
+def test_bad_values_are_refused_where_they_are_made(call, field: str):
+    with pytest.raises(InvalidInput, match=field):
+        call()
+
+
+def test_bad_arguments_of_other_calls():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        with pytest.raises(InvalidInput, match="rank"):
+            await service.create_lora_training_client(BASE_MODEL, rank=0)
+        with pytest.raises(BadRequestError, match="rank"):
+            await service.create_lora_training_client(BASE_MODEL, rank=10_000)
+        with pytest.raises(BadRequestError, match=BASE_MODEL):  # says what there is
+            await service.create_lora_training_client("no/such-model", rank=2)
+        with pytest.raises(InvalidInput, match="sampler weights where weights are due"):
+            await client.load_state("tinker://a/sampler_weights/b")
+        with pytest.raises(InvalidInput, match="weights where sampler weights are due"):
+            await service.create_sampling_client(model_path="tinker://a/weights/b")
+        with pytest.raises(InvalidInput, match="loss_fn"):
+            await client.forward_backward(batch(1), "no_such_loss")
+        assert client.accepted == ()
+        await (await client.optim_step(AdamParams()))
+
+    train(story)
+
+
+def test_a_full_ledger_makes_callers_wait_and_plain_calls_fail():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        world.network.partition()
+        for _ in range(1024):
+            client.optim_step_async(AdamParams())
+        with pytest.raises(InvalidInput, match="1024 operations wait"):
+            client.optim_step_async(AdamParams())
+        with trio.move_on_after(1) as scope:
+            await client.optim_step(AdamParams())
+        assert scope.cancelled_caught
+        assert len(client.accepted) == 1024
+        world.network.heal()
+
+    outcome = train(story)
+    accepted, applied = digests(outcome)
+    assert applied == accepted
+
+
+def test_a_wrong_server_key_is_one_clear_error():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        pytest.fail("the session was created")
+
+    with pytest.raises(AuthenticationError, match="API key"):
+        train(story, settings=ServerSettings(base_model=BASE_MODEL, api_keys=("tml-other",)))

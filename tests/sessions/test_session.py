@@ -1,0 +1,88 @@
+"""A session: created once, kept alive, finished; lost when the server says so."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tinker_actors.clients import ServiceClient, TrainingClient
+from tinker_actors.config import Config
+from tinker_actors.errors import APIConnectionError, ClosedError, ModelLost
+from tinker_actors.local import ServerSettings
+from tinker_actors.sessions import SessionState
+from tinker_actors.testing.faults import CrashAt, DropAfter, DropBefore, FaultPlan, Status
+from tinker_actors.testing.operations import BASE_MODEL
+from tinker_actors.testing.simulation import World, simulate
+from tinker_actors.types import AdamParams
+from tests.clients.scenario import train
+
+
+async def rest(world: World, service: ServiceClient, client: TrainingClient) -> None:
+    await trio.sleep(100)
+
+
+def test_it_beats_about_every_ten_seconds():
+    assert 8 <= train(rest).counters["heartbeats"] <= 12
+
+
+def test_lost_beats_are_counted_and_do_no_harm():
+    outcome = train(rest, DropBefore(path="/session_heartbeat", nth=2, times=3))
+
+    assert outcome.counters["heartbeats_missed"] == 3
+    assert outcome.counters["heartbeats"] >= 5
+
+
+def test_a_crashed_heartbeat_goes_on_beating():
+    outcome = train(rest, CrashAt(point="session.heartbeat", nth=3))
+    assert outcome.counters["heartbeats"] >= 7
+
+
+def test_a_lost_reply_to_its_creation_makes_no_second_session():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        return service.session_id, world.service.statistics().sessions
+
+    _, sessions = train(story, DropAfter(path="/create_session", times=2)).value
+    assert sessions == 1
+
+
+def test_the_server_may_end_it():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        while service.state is SessionState.ACTIVE:
+            await trio.sleep(1)
+        assert service.state is SessionState.LOST
+        with pytest.raises(ModelLost, match="server has ended"):
+            await service.create_lora_training_client(BASE_MODEL, rank=2)
+
+    train(story, Status(path="/session_heartbeat", nth=2, status=410))
+
+
+def test_closing_it_finishes_it_at_the_server_and_closes_its_clients():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        await (await client.optim_step(AdamParams()))
+        await service.aclose()
+        assert service.state is SessionState.FINISHED
+        with pytest.raises(ClosedError):
+            await client.optim_step(AdamParams())
+        with pytest.raises(ClosedError, match="closed"):
+            await service.create_sampling_client(base_model=BASE_MODEL)
+        await service.aclose()
+        assert world.service.statistics().finished_sessions == 1
+
+    train(story)
+
+
+def test_nobody_answers():
+    async def scenario(world: World) -> None:
+        world.network.kill()
+        started = trio.current_time()
+        with pytest.raises(APIConnectionError, match="refused"):
+            await world.runtime.create_service_client()
+        assert trio.current_time() - started <= 25
+
+    simulate(
+        scenario,
+        seed=0,
+        plan=FaultPlan(),
+        settings=ServerSettings(base_model=BASE_MODEL),
+        config=Config.load(base_url="http://server", api_key="tml-test", environ={}),
+    )
