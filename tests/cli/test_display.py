@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 import trio.testing
 
-from tinker_actors.cli.display import Display
+from tinker_actors.cli.display import Display, printable
 from tinker_actors.cli.progress import Progress, queue_state
 from tinker_actors.cli.run_folder import open_run_folder
 from tinker_actors.flow.pending import Pending
@@ -87,11 +87,11 @@ async def test_progress_without_a_terminal(tmp_path: Path, autojump_clock: trio.
     stream = io.StringIO()
     with open_run_folder(tmp_path, seed=0, steps=60, faults=False) as folder:
         progress = Progress(Display(stream, live=False), folder, 60)
-        progress.start()
+        progress.begin("step", 60)
         for step in range(1, 61):
             await trio.sleep(0.1)
             progress.refresh([_pending("#1")])
-            progress.done(step, 4.0 / step, 0.003, 1000, [])
+            progress.record(step, 4.0 / step, 0.003, 1000, [])
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 61))
     assert rows[9] == {
@@ -108,6 +108,26 @@ async def test_progress_without_a_terminal(tmp_path: Path, autojump_clock: trio.
     assert lines[-1].startswith("step      60/60")
 
 
+async def test_progress_on_a_terminal(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    stream = io.StringIO()
+    with open_run_folder(tmp_path, seed=0, steps=60, faults=False) as folder:
+        progress = Progress(Display(stream, live=True), folder, 60)
+        progress.begin("before", 200)
+        progress.advance()
+        progress.refresh([_pending("#1"), _pending("#2")])
+        assert _screen(stream.getvalue()) == ["before    1/200  queue: #1 optim_step promised, 1 behind"]
+        progress.begin("step", 60)
+        for step in range(1, 4):
+            await trio.sleep(0.5)
+            progress.record(step, 2.0, 0.003, 1000, [_pending("#3")])
+        assert _screen(stream.getvalue()) == [
+            "step       3/60  loss 2.0000    2,000 tokens/s  queue: #3 optim_step promised"
+        ]
+        progress.begin("again", 20)
+        progress.refresh([])
+        assert _screen(stream.getvalue()) == ["again     0/20  queue: empty"]
+
+
 async def test_silence_is_explained(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     stream = io.StringIO()
     with open_run_folder(tmp_path, seed=0, steps=60, faults=False) as folder:
@@ -119,3 +139,7 @@ async def test_silence_is_explained(tmp_path: Path, autojump_clock: trio.testing
         stream.getvalue().splitlines()
         == ["waiting   #3 optim_step promised (try 2 in 4.0 s after APIConnectionError: refused)"] * 2
     )
+
+
+def test_what_a_model_says_cant_disturb_the_terminal() -> None:
+    assert printable("ingstray \x1b[2J\r\ufffd é") == "ingstray \\x1b[2J\\r\ufffd é"

@@ -7,7 +7,7 @@ import os
 import shutil
 from typing import TextIO, final
 
-__all__ = ["Display"]
+__all__ = ["Display", "printable"]
 
 _log = logging.getLogger("tinker_actors.cli")
 
@@ -61,3 +61,8 @@ class Display:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())  # so that neither the next line nor the last flush fails
             os.close(nowhere)
+
+
+def printable(text: str) -> str:
+    """``text`` with everything that could disturb a terminal as an escape sequence of Python's."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -52,11 +52,18 @@ class Evaluation(msgspec.Struct, frozen=True):
         return sum(answer.right for answer in self.answers) / len(self.answers)
 
 
-async def evaluate(client: Sampling, task: Task, words: Sequence[str]) -> Evaluation:
-    """Ask for every word, several at once, taking the likeliest token each time. Raises the first error."""
+async def evaluate(
+    client: Sampling, task: Task, words: Sequence[str], answered: Callable[[], None] | None = None
+) -> Evaluation:
+    """Ask for every word, several at once, taking the likeliest token each time. Raises the first error.
+
+    ``answered`` is called after each answer.
+    """
 
     async def ask(word: str) -> Answer:
         response = await client.sample(task.question(word), 1, task.sampling)
+        if answered is not None:
+            answered()
         return Answer(word, task.reply(response.sequences[0].tokens.tolist()))
 
     return Evaluation(tuple(await all_of(ask, words, _AT_ONCE)))

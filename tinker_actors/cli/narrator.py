@@ -94,8 +94,11 @@ class Narrator:
     def _warned(self, record: logging.LogRecord) -> None:
         self.tell_faults()
         text = record.getMessage()
-        label = "re-send" if "seq_id" in text else "note"
-        self._display.line(label, text)
+        who, _, rest = text.partition(" ")
+        if "seq_id" in rest:
+            self._display.line("re-send", f"{short(who)} {rest}")
+        else:
+            self._display.line("note", text)
 
 
 class _Listener(logging.Handler):

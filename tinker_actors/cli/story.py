@@ -11,7 +11,7 @@ import trio
 
 from tinker_actors.cli.arguments import DemoOptions
 from tinker_actors.cli.chart import Mark
-from tinker_actors.cli.display import Display
+from tinker_actors.cli.display import Display, printable
 from tinker_actors.cli.evaluation import Evaluation, evaluate
 from tinker_actors.cli.faults import first_third
 from tinker_actors.cli.narrator import Narrator
@@ -23,7 +23,7 @@ from tinker_actors.cli.run_folder import RunFolder
 from tinker_actors.cli.server_process import ServerProcess, server_process
 from tinker_actors.cli.task import BATCH, Task, held_out_words, training_batches
 from tinker_actors.cli.training import train
-from tinker_actors.clients import ServiceClient, TrainingClient
+from tinker_actors.clients import SamplingClient, ServiceClient, TrainingClient
 from tinker_actors.config import Config
 from tinker_actors.flow.pending import Pending
 from tinker_actors.ports import NoPoints, Points, Transport
@@ -120,7 +120,7 @@ class Story:
         )
 
     def _fired(self) -> Sequence[Fired]:
-        return (*self._points.fired, *self._transport.fired)
+        return sorted((*self._points.fired, *self._transport.fired), key=lambda fired: fired.at)
 
     @asynccontextmanager
     async def _server(self) -> AsyncGenerator[Config]:
@@ -155,16 +155,15 @@ class Story:
                     "words", f"{len(self._words.train):,} to train on, {len(self._words.held_out):,} held out"
                 )
                 untrained = await service.create_sampling_client(base_model=base)
-                before = self._show("before", await evaluate(untrained, task, self._held_out))
+                before = await self._evaluate("before", untrained, task)
                 display.line("training", self._announcement())
-                self._progress.start()
+                self._progress.begin("step", steps)
                 await train(client, task, self._batches, first=1, last=self._third, done=self._done)
                 self._narrator.tell_faults()
                 digest = await records.weights(client.model_id)
                 await train(client, task, self._batches, first=self._third + 1, last=steps, done=self._done)
-                display.end_status()
                 trained = await client.save_weights_and_get_sampling_client()
-                after = self._show("after", await evaluate(trained, task, self._held_out))
+                after = await self._evaluate("after", trained, task)
                 display.line("tree", "of the runtime, as it is now:")
                 display.block(runtime.tree().render())
                 accepted = client.accepted
@@ -186,7 +185,12 @@ class Story:
             service = await runtime.create_service_client()
             client = await self._client(service, await _base_model(service))
             task = Task(await client.get_tokenizer())
-            await train(client, task, self._batches, first=1, last=self._third)
+            self._progress.begin("again", self._third)
+
+            def done(*_: float) -> None:
+                self._progress.advance()
+
+            await train(client, task, self._batches, first=1, last=self._third, done=done)
             return await records.weights(client.model_id)
 
     @asynccontextmanager
@@ -213,15 +217,16 @@ class Story:
 
     def _done(self, step: int, loss: float, rate: float, tokens: int) -> None:
         self._narrator.tell_faults()
-        self._progress.done(step, loss, rate, tokens, self._pending())
+        self._progress.record(step, loss, rate, tokens, self._pending())
 
-    def _show(self, label: str, evaluation: Evaluation) -> Evaluation:
-        count = len(evaluation.answers)
-        self._display.line(label, f"{evaluation.accuracy:.1%} of {count} held-out words right, such as")
-        for answer in evaluation.answers[:_SHOWN]:
+    async def _evaluate(self, label: str, client: SamplingClient, task: Task) -> Evaluation:
+        self._progress.begin(label, len(self._held_out))
+        found = await evaluate(client, task, self._held_out, self._progress.advance)
+        self._display.line(label, f"{found.accuracy:.1%} of {len(self._held_out)} held-out words right, such as")
+        for answer in found.answers[:_SHOWN]:
             verdict = "right" if answer.right else f"wrong, it is {pig_latin(answer.word)}"
-            self._display.line("", f"{answer.word} -> {answer.given or '(nothing)'}  ({verdict})")
-        return evaluation
+            self._display.line("", f"{answer.word} -> {printable(answer.given) or '(nothing)'}  ({verdict})")
+        return found
 
 
 async def _base_model(service: ServiceClient) -> str:
