@@ -1,1 +1,114 @@
-"""Actors and supervisors on trio."""
+"""Actors and supervisors on trio. SEMANTICS.md lists what is guaranteed, and the test of each guarantee."""
+
+from supervision.actor import Actor, handles
+from supervision.backoff import Backoff
+from supervision.context import Context
+from supervision.errors import (
+    ActorDown,
+    ActorStopped,
+    AlreadyReplied,
+    CallCycle,
+    CallTimeout,
+    ChildNotFound,
+    CrashReport,
+    Degraded,
+    IntensityExceeded,
+    InvalidSpec,
+    MailboxFull,
+    NameNotFound,
+    NameTaken,
+    NotInCall,
+    NotRunning,
+    StopReason,
+    SupervisionError,
+    TooManyChildren,
+    UnknownMessage,
+)
+from supervision.events import (
+    ActorCrashed,
+    ActorDegraded,
+    ActorEnded,
+    ActorRestarted,
+    ActorRestarting,
+    ActorStarted,
+    ActorStuck,
+    Event,
+    Events,
+    LateReply,
+    ListenerFailed,
+    PlaceClosed,
+    Subscription,
+    SupervisorGaveUp,
+    Undelivered,
+)
+from supervision.mailbox import Mailbox
+from supervision.message import Call, Cast, Down
+from supervision.monitor import Monitor
+from supervision.ref import ActorRef, SupervisorRef
+from supervision.registry import Registry
+from supervision.reply import Reply
+from supervision.spec import ChildSpec, DynamicSupervisorSpec, SupervisorSpec
+from supervision.system import ActorSystem, SystemStatistics, open_system
+from supervision.tasks import ActorTask
+from supervision.timers import Timer
+from supervision.tree import TreeNode, TreeSnapshot
+
+__all__ = [
+    "Actor",
+    "ActorCrashed",
+    "ActorDegraded",
+    "ActorDown",
+    "ActorEnded",
+    "ActorRef",
+    "ActorRestarted",
+    "ActorRestarting",
+    "ActorStarted",
+    "ActorStopped",
+    "ActorStuck",
+    "ActorSystem",
+    "ActorTask",
+    "AlreadyReplied",
+    "Backoff",
+    "Call",
+    "CallCycle",
+    "CallTimeout",
+    "Cast",
+    "ChildNotFound",
+    "ChildSpec",
+    "Context",
+    "CrashReport",
+    "Degraded",
+    "Down",
+    "DynamicSupervisorSpec",
+    "Event",
+    "Events",
+    "handles",
+    "IntensityExceeded",
+    "InvalidSpec",
+    "LateReply",
+    "ListenerFailed",
+    "Mailbox",
+    "MailboxFull",
+    "Monitor",
+    "NameNotFound",
+    "NameTaken",
+    "NotInCall",
+    "NotRunning",
+    "open_system",
+    "PlaceClosed",
+    "Registry",
+    "Reply",
+    "StopReason",
+    "Subscription",
+    "SupervisionError",
+    "SupervisorGaveUp",
+    "SupervisorRef",
+    "SupervisorSpec",
+    "SystemStatistics",
+    "Timer",
+    "TooManyChildren",
+    "TreeNode",
+    "TreeSnapshot",
+    "Undelivered",
+    "UnknownMessage",
+]

@@ -9,7 +9,6 @@ SupervisionError
  |- MailboxFull           the message was not accepted
  |- CallCycle             waiting would wait for oneself; carries the chain
  |- UnknownMessage        the actor declares no handler for this type (a TypeError, too)
- |- WrongReply            strict replies: a handler returned another type than its call declares (a TypeError, too)
  |- AlreadyReplied        a second reply to one call
  |- NotInCall             a deferred reply was asked for where no call is in hand
  |- IntensityExceeded     a supervisor gave up; carries the history of crashes
@@ -50,7 +49,6 @@ __all__ = [
     "SupervisionError",
     "TooManyChildren",
     "UnknownMessage",
-    "WrongReply",
 ]
 
 
@@ -102,11 +100,13 @@ class StopReason(msgspec.Struct, frozen=True, eq=False):
     kind: Literal["normal", "shutdown", "killed", "cancelled", "crash"]
     crash: CrashReport | None = None
     detail: str = ""
+    restarting: bool = False
+    """Whether the place is to have a next incarnation (as far as was known when this one ended)."""
 
     @property
     def abnormal(self) -> bool:
         """What a transient child is restarted for."""
-        return self.kind in {"crash", "killed"}
+        return self.kind == "crash"
 
     @property
     def error(self) -> BaseException | None:
@@ -214,16 +214,6 @@ class UnknownMessage(SupervisionError, TypeError):
         )
         self.target = target
         self.message_type = message_type
-
-
-class WrongReply(SupervisionError, TypeError):
-    """Strict replies: the handler's value is not of the type that the call declares."""
-
-    def __init__(self, target: str, message: object, expected: object, value: object) -> None:
-        super().__init__(
-            f"{type(message).__qualname__} to {target} must be answered with {expected}, "
-            f"the handler gave {type(value).__qualname__}"
-        )
 
 
 class AlreadyReplied(SupervisionError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self, final
 
 import msgspec
 
@@ -24,7 +24,6 @@ __all__ = [
     "Events",
     "LateReply",
     "ListenerFailed",
-    "LoopHeld",
     "PlaceClosed",
     "Subscription",
     "SupervisorGaveUp",
@@ -115,63 +114,72 @@ class ActorStuck(Event, frozen=True, eq=False):
     stack: tuple[str, ...]
 
 
-class LoopHeld(Event, frozen=True, eq=False):
-    """One step of this actor's task held the event loop for `seconds`."""
-
-    seconds: float
-
-
 class ListenerFailed(Event, frozen=True, eq=False):
-    """A listener raised and was unsubscribed; `path` names the event's."""
+    """A listener raised and was unsubscribed, or a monitor's or an on_close callback raised; `path` names the place."""
 
     error: BaseException
 
 
+@final
 class Subscription:
-    """Ends with cancel()."""
+    """Ends with cancel(), or with the `with` block it was opened for."""
 
-    __slots__ = ("_callback", "_events")
+    __slots__ = ("_events", "callback")
 
     def __init__(self, events: Events, callback: Callable[[Event], object]) -> None:
         self._events = events
-        self._callback = callback
+        self.callback = callback
 
     def cancel(self) -> None:
         """No call comes after this. Idempotent."""
-        self._events.unsubscribe(self._callback)
+        self._events.remove(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()
 
 
+@final
 class Events:
     """Listeners are plain functions, called in order of subscription, inside the step where the event happened:
     they must be quick and must not block. One that raises is unsubscribed, logged and reported to the others; it
     never disturbs an actor.
     """
 
-    __slots__ = ("_listeners",)
+    __slots__ = ("_subscriptions",)
 
     def __init__(self) -> None:
-        self._listeners: tuple[Callable[[Event], object], ...] = ()
+        self._subscriptions: tuple[Subscription, ...] = ()
 
     def subscribe(self, callback: Callable[[Event], object]) -> Subscription:
-        """From now on `callback(event)` is called for each event."""
-        self._listeners = (*self._listeners, callback)
-        return Subscription(self, callback)
+        """From now on `callback(event)` is called for each event, until the subscription is cancelled."""
+        subscription = Subscription(self, callback)
+        self._subscriptions = (*self._subscriptions, subscription)
+        return subscription
 
-    def unsubscribe(self, callback: Callable[[Event], object]) -> None:
-        self._listeners = tuple(known for known in self._listeners if known is not callback)
+    def remove(self, subscription: Subscription) -> None:
+        """What subscription.cancel() does."""
+        self._subscriptions = tuple(known for known in self._subscriptions if known is not subscription)
 
     @property
     def active(self) -> bool:
-        return bool(self._listeners)
+        """Whether anyone listens."""
+        return bool(self._subscriptions)
 
     def emit(self, event: Event) -> None:
-        for callback in self._listeners:
+        """Tell everyone who listens now."""
+        for subscription in self._subscriptions:
+            if subscription not in self._subscriptions:
+                continue  # cancelled by a listener before it
             try:
-                callback(event)
+                subscription.callback(event)
             except Exception as error:
-                self.unsubscribe(callback)
+                self.remove(subscription)
                 logging.getLogger("supervision").exception("a listener failed on %s and was removed", event)
                 self.emit(ListenerFailed(event.path, error))
 
     def clear(self) -> None:
-        self._listeners = ()
+        """Cancel every subscription."""
+        self._subscriptions = ()

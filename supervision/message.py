@@ -6,7 +6,9 @@ from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 
-__all__ = ["Call", "Cast"]
+from supervision.errors import StopReason
+
+__all__ = ["Call", "Cast", "Down"]
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -21,3 +23,12 @@ class Cast(msgspec.Struct, frozen=True):
     """
 
     redeliver: ClassVar[int] = 0
+
+
+class Down(Cast, frozen=True):
+    """A monitored incarnation has ended. Overtakes user messages; handle it with @handles(Down)."""
+
+    path: str
+    incarnation: int
+    reason: StopReason
+    """`reason.restarting` tells whether the place will have a next incarnation."""

@@ -9,10 +9,11 @@ of some later wait.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, final
 
 import trio
 from outcome import Error, Value
+from trio.lowlevel import Abort, reschedule
 
 from supervision.errors import AlreadyReplied, CallTimeout
 from supervision.events import LateReply
@@ -26,10 +27,11 @@ __all__ = ["Reply"]
 R_contra = TypeVar("R_contra", contravariant=True)
 
 
+@final
 class ReplyCell:
     """One call on its way: the message, who waits for the answer, and how far it has come."""
 
-    __slots__ = ("begun", "deferred", "done", "message", "place", "scope", "task", "timeout")
+    __slots__ = ("begun", "deferred", "done", "message", "place", "task", "timeout")
 
     def __init__(self, place: ActorPlace, message: object, task: trio.lowlevel.Task, timeout: float) -> None:
         self.place = place
@@ -39,7 +41,6 @@ class ReplyCell:
         self.done = False
         self.begun = False
         self.deferred = False
-        self.scope: trio.CancelScope | None = None
 
     def send(self, value: object) -> bool:
         """Answer; False if nobody waits any more."""
@@ -52,7 +53,7 @@ class ReplyCell:
         if self.timeout != math.inf:
             self.place.system.timers.live -= 1
         if task is not None:
-            trio.lowlevel.reschedule(task, Value(value))
+            reschedule(task, Value(value))
         return True
 
     def fail(self, error: BaseException) -> bool:
@@ -66,7 +67,7 @@ class ReplyCell:
         if self.timeout != math.inf:
             self.place.system.timers.live -= 1
         if task is not None:
-            trio.lowlevel.reschedule(task, Error(error))
+            reschedule(task, Error(error))
         return True
 
     def late(self) -> None:
@@ -74,14 +75,15 @@ class ReplyCell:
         system.late_replies += 1
         system.events.emit(LateReply(self.place.path, self.message))
 
-    def abort(self, raise_cancel: object) -> trio.lowlevel.Abort:
+    def abort(self, _raise_cancel: object) -> Abort:
         """trio's abort function: the caller is cancelled."""
         self.task = None
         self.done = True
         if self.timeout != math.inf:
             self.place.system.timers.live -= 1
-        self.withdraw()
-        return trio.lowlevel.Abort.SUCCEEDED
+        if not self.begun:
+            self.place.inbox.withdraw(self)
+        return Abort.SUCCEEDED
 
     def expire(self) -> None:
         """The deadline has come (called by the timer task, only while not done)."""
@@ -90,30 +92,26 @@ class ReplyCell:
             place.path,
             self.message,
             self.timeout,
-            queued=place.mailbox.count,
+            queued=place.inbox.count,
             begun=self.begun,
             doing=place.doing(),
         )
         self.fail(error)
-        self.withdraw()
-
-    def withdraw(self) -> None:
-        """The caller has left: an unbegun message leaves the mailbox; a begun one runs on, unless its handler was
-        declared cancellable."""
         if not self.begun:
-            self.place.mailbox.withdraw(self)
-        elif self.scope is not None:
-            self.scope.cancel(reason="its caller left")
+            place.inbox.withdraw(self)
 
 
+@final
 class Reply(Generic[R_contra]):
-    """Answers one call later, from any task of the actor's own."""
+    """Answers one call later, from any task of the actor's own. If the incarnation ends first, the caller gets
+    ActorDown.
+    """
 
-    __slots__ = ("_cell", "_incarnation", "_used")
+    __slots__ = ("_cell", "_life", "_used")
 
-    def __init__(self, cell: ReplyCell, incarnation: Incarnation) -> None:
+    def __init__(self, cell: ReplyCell, life: Incarnation) -> None:
         self._cell = cell
-        self._incarnation = incarnation
+        self._life = life
         self._used = False
 
     @property
@@ -129,10 +127,6 @@ class Reply(Generic[R_contra]):
     def send(self, value: R_contra) -> bool:
         """Answer with a value. False (and a LateReply event) if the caller has left. Raises AlreadyReplied."""
         self._use()
-        expected = self._cell.place.wrong_reply(self._cell.message, value)
-        if expected is not None:
-            self._cell.fail(expected)
-            raise expected
         return self._cell.send(value)
 
     def fail(self, error: BaseException) -> bool:
@@ -146,7 +140,7 @@ class Reply(Generic[R_contra]):
                 f"{type(self._cell.message).__qualname__} to {self._cell.place.path} has had its reply"
             )
         self._used = True
-        deferred = self._incarnation.deferred
+        deferred = self._life.deferred
         if deferred is not None:
             deferred.pop(self._cell, None)
 

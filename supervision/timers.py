@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
-from typing import Protocol
+from typing import Protocol, final
 
 import trio
 
@@ -22,6 +22,7 @@ class TimerEntry(Protocol):
     def expire(self) -> None: ...
 
 
+@final
 class Timer:
     """A callback at a later time; cancel() before it fires and it never does."""
 
@@ -46,15 +47,17 @@ class Timer:
             self.timers.live -= 1
 
 
+@final
 class Timers:
     """The heap and its task."""
 
-    __slots__ = ("_heap", "_scope", "_sequence", "clock", "live", "wake_at")
+    __slots__ = ("_closed", "_heap", "_scope", "_sequence", "clock", "live", "wake_at")
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, TimerEntry]] = []
         self._sequence = 0
         self._scope: trio.CancelScope | None = None
+        self._closed = False
         self.clock = trio.lowlevel.current_clock()
         self.live = 0
         """How many entries are not done; whoever sets `done` counts it down."""
@@ -89,17 +92,25 @@ class Timers:
         if self._scope is not None:
             self._scope.deadline = deadline
 
+    def close(self) -> None:
+        """End run(); nothing fires any more."""
+        self._closed = True
+        if self._scope is not None:
+            self._scope.cancel()
+
     async def run(self) -> None:
-        heap = self._heap
-        while True:
+        """The task. Shielded: deadlines count while the system shuts down under an outer cancellation, too."""
+        while not self._closed:
+            heap = self._heap
             while heap and heap[0][2].done:
                 heappop(heap)
             self.wake_at = heap[0][0] if heap else math.inf
-            with trio.CancelScope(deadline=self.wake_at) as self._scope:
+            with trio.CancelScope(deadline=self.wake_at, shield=True) as self._scope:
                 await trio.sleep_forever()
             self._scope = None
             now = self.clock.current_time()
-            while heap and (heap[0][0] <= now or heap[0][2].done):
+            while heap and not self._closed and (heap[0][0] <= now or heap[0][2].done):
                 entry = heappop(heap)[2]
                 if not entry.done:
                     entry.expire()
+        self._heap.clear()

@@ -1,0 +1,97 @@
+"""Actors: a class whose methods handle typed messages, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar, overload
+
+from supervision.context import Context
+from supervision.errors import InvalidSpec, StopReason
+from supervision.message import Call, Cast
+
+__all__ = ["Actor", "handles"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_contra = TypeVar("R_contra", contravariant=True)
+
+Handler = Callable[[Any, Any], object]
+
+
+class _HandlesCall(Protocol[R_contra]):
+    """Decorates a handler that returns the call's reply type (or None, when it has taken defer_reply())."""
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R_contra | None]], /
+    ) -> Callable[P, Coroutine[Any, Any, R_contra | None]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R_contra | None], /) -> Callable[P, R_contra | None]: ...
+
+
+class _HandlesCast(Protocol):
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, None]], /
+    ) -> Callable[P, Coroutine[Any, Any, None]]: ...
+    @overload
+    def __call__(self, function: Callable[P, None], /) -> Callable[P, None]: ...
+
+
+@overload
+def handles(message_type: type[Call[R]]) -> _HandlesCall[R]: ...
+@overload
+def handles(message_type: type[Cast]) -> _HandlesCast: ...
+def handles(message_type: type[Any]) -> Any:
+    """Mark a method, sync or async, as the handler of one message type (and of its subclasses that have none).
+
+    For a Call[R] it returns R, or takes `self.context.defer_reply()` and answers later. Raises InvalidSpec for a
+    type that is neither a Call nor a Cast.
+    """
+    if not (isinstance(message_type, type) and issubclass(message_type, (Call, Cast))):
+        raise InvalidSpec(f"@handles: {message_type!r} is neither a Call nor a Cast; derive it from one of them")
+
+    def mark(function: Any) -> Any:
+        # A method may handle several types.
+        function.__handles__ = (*getattr(function, "__handles__", ()), message_type)
+        return function
+
+    return mark
+
+
+class Actor:
+    """Derive from it, mark handlers with @handles, and start it with a ChildSpec.
+
+    `__init__` should only keep its arguments. Attributes do not survive a restart: what must survive belongs to
+    an object that the factory closes over. While a handler runs no other message is handled.
+    """
+
+    __handlers__: ClassVar[dict[type, Handler]] = {}
+
+    context: Context
+    """Set before init()."""
+
+    async def init(self) -> None:
+        """Prepare. start_child() returns when this has returned, and raises what this raised."""
+
+    async def terminate(self, reason: StopReason) -> None:
+        """Clean up. Always runs after a successful init(), shielded from cancellation, for at most the spec's
+        `shutdown` seconds; `reason.restarting` tells whether a next incarnation will come.
+        """
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        names: dict[type, str] = {}
+        for base in reversed(cls.__mro__):
+            own: dict[type, str] = {}
+            for name, member in vars(base).items():
+                for message_type in getattr(member, "__handles__", ()):
+                    if message_type in own:
+                        raise InvalidSpec(
+                            f"{base.__qualname__}: {own[message_type]} and {name} both handle "
+                            f"{message_type.__qualname__}; leave one"
+                        )
+                    own[message_type] = name
+            names |= own
+        # By name, so that an override without the decorator counts, too.
+        cls.__handlers__ = {message_type: getattr(cls, name) for message_type, name in names.items()}

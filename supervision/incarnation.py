@@ -1,0 +1,522 @@
+"""One life of an actor: its task, from the factory to the end of terminate().
+
+The order at the end is fixed: the call in hand fails, the actor's own tasks end, the supervisor judges, terminate()
+runs, deferred replies fail, and only then the place hears of it and may begin the next incarnation. The actor's scope
+shields it from the world around the system: an outer cancellation reaches it as an ordered shutdown (see system).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Awaitable, Callable
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Literal, final
+
+import trio
+from trio.lowlevel import checkpoint, current_task, wait_task_rescheduled
+
+from supervision.actor import Actor, Handler
+from supervision.context import Context
+from supervision.crash import contains_fatal, is_cancellation, report_crash
+from supervision.errors import ActorDown, ActorStopped, CrashReport, InvalidSpec, NotInCall, StopReason
+from supervision.events import ActorCrashed, ActorEnded
+from supervision.fate import CLOSE, HELD, Fate
+from supervision.mailbox import Again, OfIncarnation
+from supervision.message import Cast, Down
+from supervision.monitor import Monitor
+from supervision.reply import Reply, ReplyCell
+from supervision.tasks import ActorTask
+
+if TYPE_CHECKING:
+    from supervision.place import ActorPlace, WaitEdge
+    from supervision.ref import ActorRef
+    from supervision.timers import Timer
+
+__all__: list[str] = []
+
+_BATCH = 64  # messages handled per checkpoint
+
+StopKind = Literal["normal", "shutdown", "cancelled"]
+
+
+@final
+class Incarnation:
+    """The state of one life; the place points to it while it lasts."""
+
+    __slots__ = (
+        "actor",
+        "cell",
+        "deferred",
+        "ending",
+        "errors",
+        "fatal",
+        "generator",
+        "hand",
+        "hand_since",
+        "hard",
+        "initialized",
+        "killed",
+        "number",
+        "place",
+        "redeliveries",
+        "restarting",
+        "scope",
+        "since",
+        "stop",
+        "stop_timer",
+        "stray",
+        "task",
+        "tasks",
+        "tasks_ended",
+        "terminate_scope",
+        "timers",
+        "waiting",
+        "watching",
+    )
+
+    def __init__(self, place: ActorPlace, number: int) -> None:
+        self.place = place
+        self.number = number
+        self.scope = trio.CancelScope(shield=True)
+        self.task: trio.lowlevel.Task | None = None
+        self.actor: Actor | None = None
+        self.since = 0.0
+        """When init() had finished."""
+        self.initialized = False
+        self.ending = False
+        # what is in hand
+        self.hand: object = None
+        self.hand_since = 0.0
+        self.cell: ReplyCell | None = None
+        self.redeliveries: int | None = None
+        self.waiting: WaitEdge | None = None
+        """What the main task waits for, as an edge of the wait-for graph."""
+        # what it has been asked
+        self.stop: StopKind | None = None
+        self.restarting = False
+        self.hard = math.inf
+        self.stop_timer: Timer | None = None
+        self.killed = ""
+        # how it ends
+        self.errors: list[BaseException] | None = None
+        self.fatal = False
+        self.stray: BaseException | None = None
+        self.terminate_scope: trio.CancelScope | None = None
+        # what dies with it
+        self.deferred: dict[ReplyCell, None] | None = None
+        self.tasks: dict[ActorTask, None] | None = None
+        self.tasks_ended: trio.Event | None = None
+        self.timers: dict[Timer, None] | None = None
+        self.watching: list[Monitor] | None = None
+        self.generator: random.Random | None = None
+
+    # ---- the task
+
+    async def run(self) -> None:
+        place = self.place
+        self.task = task = current_task()
+        place.system.mains[task] = self
+        caught: BaseException | None = None
+        try:
+            with self.scope:
+                actor = place.spec.factory()
+                if not isinstance(actor, Actor):
+                    raise InvalidSpec(
+                        f"{place.path}: the factory must return an Actor, it returned {type(actor).__qualname__}"
+                    )
+                self.actor = actor
+                actor.context = Context(self)
+                kind = type(actor)
+                place.handlers = handlers = kind.__handlers__
+                if kind.init is not Actor.init:
+                    await actor.init()
+                self.initialized = True
+                if self.stop is None or self.stop == "normal":
+                    place.started(self)
+                await self._serve(actor, handlers)
+        except BaseException as error:
+            if isinstance(error, GeneratorExit):
+                raise
+            caught = error
+        await self._end(caught)
+
+    async def _serve(self, actor: Actor, handlers: dict[type, Handler]) -> None:
+        inbox = self.place.inbox
+        budget = _BATCH
+        while self.stop is None:
+            if inbox.urgent:
+                item = inbox.urgent.popleft()
+            else:
+                items = inbox.items
+                if not items:
+                    inbox.parked = self.task
+                    await wait_task_rescheduled(inbox.abort_park)
+                    budget = _BATCH
+                    continue
+                item = items.popleft()
+                if type(item) is ReplyCell:
+                    if item.done:
+                        inbox.dead -= 1
+                        continue
+                    item.begun = True
+                    self.cell = item
+                    message = item.message
+                    if inbox.line:
+                        inbox.admit()
+                    self.hand = message
+                    handler = handlers.get(type(message)) or self._handler(message)
+                    if handler is None:
+                        continue
+                    result = handler(actor, message)
+                    if type(result) is CoroutineType:
+                        self.hand_since = self.place.system.now()
+                        result = await result
+                    self.hand = None
+                    self.cell = None
+                    if not item.deferred:
+                        item.send(result)
+                    budget -= 1
+                    if not budget:
+                        await checkpoint()
+                        budget = _BATCH
+                    continue
+                if inbox.line:
+                    inbox.admit()
+                if type(item) is Again:
+                    self.redeliveries = item.left
+                    item = item.message
+                elif type(item) is OfIncarnation:
+                    if item.incarnation != self.number:
+                        continue
+                    item = item.message
+            self.hand = item
+            handler = handlers.get(type(item)) or self._handler(item)
+            if handler is None:
+                continue
+            result = handler(actor, item)
+            if type(result) is CoroutineType:
+                self.hand_since = self.place.system.now()
+                await result
+            self.hand = None
+            self.redeliveries = None
+            budget -= 1
+            if not budget:
+                await checkpoint()
+                budget = _BATCH
+
+    def _handler(self, message: object) -> Handler | None:
+        """For a subclass of a declared type; None, and the message is given up, if there is no handler."""
+        handler = self.place.find_handler(type(message))
+        if handler is None:
+            cell, self.cell = self.cell, None
+            self.hand = None
+            self.place.give_up(message if cell is None else cell, "unknown")
+        return handler
+
+    # ---- the end
+
+    async def _end(self, caught: BaseException | None) -> None:
+        place = self.place
+        system = place.system
+        self.ending = True
+        if place.state != "stopping":
+            place.enter("stopping")
+        if caught is not None:
+            self._note(caught)
+        if self.stop_timer is not None:
+            self.stop_timer.cancel()
+        reason = self._reason()
+        self._fail_hand(reason)
+        if self.tasks:
+            for task in tuple(self.tasks):
+                task.cancel(reason=f"{place.path}#{self.number} ends")
+            self.tasks_ended = trio.Event()
+            with trio.CancelScope(shield=True):
+                await self.tasks_ended.wait()
+            reason = self._reason()
+        crash = reason.crash
+        if crash is not None:
+            self._fail_deferred(reason)
+            place.last_crash = crash
+            if system.events.active:
+                system.events.emit(ActorCrashed(place.path, self.number, crash))
+        fate = self._judge(reason)
+        if fate.restarts:
+            reason = StopReason(reason.kind, crash, reason.detail, restarting=True)
+        actor = self.actor
+        if self.initialized and actor is not None and type(actor).terminate is not Actor.terminate:
+            reason = await self._terminate(actor, reason)
+        if self.deferred:
+            self._fail_deferred(reason)
+        for timer in tuple(self.timers or ()):
+            timer.cancel()
+        for monitor in self.watching or ():
+            monitor.cancel()
+        if place.inbox.urgent:
+            place.inbox.urgent.clear()
+        self.actor = None
+        if self.task is not None:
+            del system.mains[self.task]
+        if system.events.active:
+            system.events.emit(ActorEnded(place.path, self.number, reason))
+        place.ended(self, reason, fate)
+        if self.stray is not None:
+            raise self.stray
+
+    def _note(self, error: BaseException) -> None:
+        """Sort one error that came out of a task of this actor, its own scope's Cancelled already stripped."""
+        if isinstance(error, Exception):
+            pass
+        elif contains_fatal(error):
+            # ^C and SystemExit are no crashes: the system shuts down in order and raises them.
+            self.fatal = True
+            self.place.system.abort(error)
+            return
+        elif is_cancellation(error) and trio.current_effective_deadline() == -math.inf:
+            self.stray = error
+            return
+        if self.errors is None:
+            self.errors = []
+        self.errors.append(error)
+
+    def _reason(self) -> StopReason:
+        errors = self.errors
+        if errors:
+            if len(errors) == 1:
+                error = errors[0]
+            else:
+                error = BaseExceptionGroup(f"{self.place.path} crashed in several tasks", errors)
+            return StopReason("crash", self._report(error))
+        if self.killed:
+            return StopReason("killed", None, self.killed)
+        if self.fatal or self.stray is not None:
+            return StopReason("cancelled")
+        return StopReason(self.stop or "normal")
+
+    def _report(self, error: BaseException) -> CrashReport:
+        place = self.place
+        # At a first start the error itself is raised to the starter, with its traceback.
+        return report_crash(
+            error, place.path, self.number, place.system.now(), self.hand, strip=not self._first_start
+        )
+
+    @property
+    def _first_start(self) -> bool:
+        """Whether someone waits who is to get what init() raised."""
+        handshake = self.place.handshake
+        return not self.initialized and handshake is not None and handshake.kills
+
+    def _judge(self, reason: StopReason) -> Fate:
+        place = self.place
+        if self.stop is not None and self.stop != "normal":
+            return HELD if self.restarting else CLOSE
+        if self.fatal or self.stray is not None or self._first_start:
+            return CLOSE
+        return place.parent.judge(place, reason)
+
+    async def _terminate(self, actor: Actor, reason: StopReason) -> StopReason:
+        grace = self.place.spec.shutdown
+        system = self.place.system
+        scope = trio.CancelScope(shield=True, deadline=min(system.now() + grace, self.hard))
+        self.terminate_scope = scope
+        caught: BaseException | None = None
+        try:
+            with scope:
+                await actor.terminate(reason)
+        except BaseException as error:
+            if isinstance(error, GeneratorExit):
+                raise
+            caught = error
+        self.terminate_scope = None
+        detail = ""
+        if scope.cancelled_caught:
+            detail = "terminate() was cut off at its deadline"
+        if caught is not None:
+            if isinstance(caught, Exception):
+                crash = report_crash(caught, self.place.path, self.number, system.now(), None, strip=True)
+                self.place.last_crash = crash
+                system.events.emit(ActorCrashed(self.place.path, self.number, crash))
+                detail = f"terminate() raised {crash.text}"
+            else:
+                self._note(caught)
+        if not detail:
+            return reason
+        detail = f"{reason.detail}; {detail}" if reason.detail else detail
+        return StopReason(reason.kind, reason.crash, detail, reason.restarting)
+
+    def _fail_hand(self, reason: StopReason) -> None:
+        message, self.hand = self.hand, None
+        cell, self.cell = self.cell, None
+        if cell is not None:
+            if not cell.deferred and not cell.done:
+                cell.fail(ActorDown(self.place.path, reason, begun=True))
+        elif message is not None:
+            self.hand = message  # for the report of a task's crash that follows
+            left = self.redeliveries
+            if left is None and isinstance(message, Cast):
+                left = message.redeliver
+            if left and reason.crash is not None:
+                self.place.inbox.put_back(Again(message, left - 1))
+            else:
+                self.place.give_up(message, "in_hand" if self.redeliveries is None else "dead_letter")
+        self.hand = None
+
+    def _fail_deferred(self, reason: StopReason) -> None:
+        deferred, self.deferred = self.deferred, None
+        for cell in deferred or ():
+            if not cell.done:
+                cell.fail(ActorDown(self.place.path, reason, begun=True))
+
+    # ---- being stopped
+
+    def request_stop(self, kind: StopKind, hard: float, *, restarting: bool) -> None:
+        """Idempotent; a later request can only tighten an earlier one."""
+        place = self.place
+        system = place.system
+        self.hard = min(self.hard, hard)
+        if self.stop is None or self.stop == "normal":
+            self.stop = kind
+            self.restarting = restarting
+        else:
+            self.restarting = self.restarting and restarting
+            if kind == "cancelled":
+                self.stop = kind
+        if self.terminate_scope is not None:
+            self.terminate_scope.deadline = min(self.terminate_scope.deadline, self.hard)
+        if self.ending:
+            return
+        if not self.initialized:
+            self.scope.cancel(reason=f"{place.path} is stopped while it starts")
+            return
+        place.inbox.wake()
+        now = system.now()
+        deadline = now if system.hurrying else min(now + place.spec.shutdown, self.hard)
+        if self.stop_timer is not None:
+            self.stop_timer.cancel()
+        if deadline <= now:
+            self._kill()
+        elif deadline != math.inf:
+            self.stop_timer = system.timers.at(deadline, self._kill)
+
+    def _kill(self) -> None:
+        if self.ending:
+            return
+        if self.hand is not None:
+            why = "the world around the system was cancelled" if self.stop == "cancelled" else "its grace was over"
+            if self.stop != "cancelled":
+                self.killed = f"cancelled while handling {type(self.hand).__qualname__}: {why}"
+        self.scope.cancel(reason=f"{self.place.path} is stopped")
+
+    def abandon(self) -> None:
+        """Whoever started it has left before init() had finished."""
+        self.stop = "cancelled"
+        self.restarting = False
+        self.scope.cancel(reason=f"the start of {self.place.path} was cancelled")
+
+    # ---- what the actor does (see Context)
+
+    @property
+    def random(self) -> random.Random:
+        if self.generator is None:
+            self.generator = random.Random(self.place.system.random.getrandbits(64))
+        return self.generator
+
+    def stop_self(self) -> None:
+        if self.stop is None:
+            self.stop = "normal"
+            self.place.inbox.wake()
+
+    def _alive(self, what: str) -> None:
+        if self.ending:
+            raise ActorStopped(self.place.path, "ending", f"it can't {what} any more")
+
+    def start_task(
+        self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...], name: str | None
+    ) -> ActorTask:
+        self._alive("start a task")
+        label = name if name is not None else getattr(function, "__name__", "task")
+        task = ActorTask(self, label)
+        if self.tasks is None:
+            self.tasks = {}
+        self.tasks[task] = None
+        self.place.system.spawn(task.run, function, args, name=f"{self.place.path}#{self.number}/{label}")
+        return task
+
+    def task_ended(self, task: ActorTask, caught: BaseException | None) -> None:
+        assert self.tasks is not None
+        self.tasks.pop(task, None)
+        if caught is not None:
+            self._note(caught)
+            if not self.ending:
+                self.scope.cancel(reason=f"its task {task.name} crashed")
+        if not self.tasks and self.tasks_ended is not None:
+            self.tasks_ended.set()
+
+    def defer_reply(self) -> Reply[Any]:
+        cell = self.cell
+        if cell is None or cell.deferred:
+            raise NotInCall(
+                f"{self.place.path}: defer_reply() belongs in the handler of a Call, once; "
+                f"in hand: {'nothing' if self.hand is None else type(self.hand).__qualname__}"
+            )
+        cell.deferred = True
+        if self.deferred is None:
+            self.deferred = {}
+        self.deferred[cell] = None
+        return Reply(cell, self)
+
+    def send_after(self, delay: float, message: object) -> Timer:
+        self._alive("set a timer")
+        if not delay >= 0:
+            raise InvalidSpec(f"{self.place.path}: send_after: the delay must be at least 0 seconds, got {delay}")
+        self.place.require_handler(message)
+        if self.timers is None:
+            self.timers = {}
+        timers = self.timers
+
+        def fire() -> None:
+            timers.pop(timer, None)
+            if not self.place.inbox.offer(OfIncarnation(message, self.number)):
+                self.place.give_up(message, "dropped")
+
+        timer = self.place.system.timers.after(delay, fire)
+        timers[timer] = None
+        return timer
+
+    def monitor(self, ref: ActorRef) -> Monitor:
+        self._alive("monitor")
+        if Down not in self.place.handlers:
+            self.place.require_handler_type(Down)
+        monitor = ref.place.add_monitor(self.place.inbox.offer_urgent)
+        if self.watching is None:
+            self.watching = []
+        self.watching = [known for known in self.watching if known.active]
+        if monitor.active:
+            self.watching.append(monitor)
+        return monitor
+
+    def doing(self) -> str:
+        """What it does now, in words that continue "the callee"."""
+        if self.ending:
+            return "is ending"
+        if not self.initialized:
+            return "is starting (in init)"
+        if self.hand is None:
+            return "is idle"
+        text = (
+            f"has been handling {type(self.hand).__qualname__} for {self.place.system.now() - self.hand_since:.3g} s"
+        )
+        if self.waiting is not None:
+            text += f", waiting for {self.waiting.place.path}"
+        where = self.where()
+        return f"{text}, at {where[-1]}" if where else text
+
+    def where(self) -> tuple[str, ...]:
+        """The await stack of its task, outermost first: `file:line in function`."""
+        if self.task is None:
+            return ()
+        return tuple(
+            f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_qualname}"
+            for frame, line in self.task.iter_await_frames()
+        )

@@ -1,0 +1,231 @@
+"""A place's mailbox: two lanes, bounded, with a line of senders that wait for room.
+
+The library's own messages (Down) go into the urgent lane, which is served first and is not bounded. The bound counts
+what still waits to be handled: a call whose caller has left counts no more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Literal, final
+
+import msgspec
+import trio
+from trio.lowlevel import Abort, reschedule
+
+from supervision.errors import InvalidSpec
+from supervision.reply import ReplyCell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from supervision.place import ActorPlace
+
+__all__ = ["Mailbox"]
+
+
+class Mailbox(msgspec.Struct, frozen=True, kw_only=True):
+    """How a mailbox behaves.
+
+    capacity: messages that may wait (at least 1; math.inf is allowed).
+    when_full: "wait": cast() and call() wait for room, first come first served; "reject": they raise MailboxFull;
+    "drop_oldest": the oldest waiting message makes room (an Undelivered event, or MailboxFull at its caller).
+    cast_nowait() never waits: it raises MailboxFull where cast() would wait.
+    on_restart: "keep" what has not been begun for the next incarnation, in order, or "drop" it.
+    """
+
+    capacity: float = 1000
+    when_full: Literal["wait", "reject", "drop_oldest"] = "wait"
+    on_restart: Literal["keep", "drop"] = "keep"
+
+    def __post_init__(self) -> None:
+        if not (self.capacity >= 1 and (self.capacity == math.inf or self.capacity == int(self.capacity))):
+            raise InvalidSpec(f"Mailbox: capacity must be a whole number of at least 1 or inf, got {self.capacity}")
+        if self.when_full not in {"wait", "reject", "drop_oldest"}:
+            raise InvalidSpec(f"Mailbox: when_full is wait, reject or drop_oldest, got {self.when_full!r}")
+        if self.on_restart not in {"keep", "drop"}:
+            raise InvalidSpec(f"Mailbox: on_restart is keep or drop, got {self.on_restart!r}")
+
+
+@final
+class Again:
+    """A cast that was in hand when its actor crashed, on its way to the next incarnation."""
+
+    __slots__ = ("left", "message")
+
+    def __init__(self, message: object, left: int) -> None:
+        self.message = message
+        self.left = left
+
+
+@final
+class OfIncarnation:
+    """A message meant for one incarnation only (from its own timer)."""
+
+    __slots__ = ("incarnation", "message")
+
+    def __init__(self, message: object, incarnation: int) -> None:
+        self.message = message
+        self.incarnation = incarnation
+
+
+@final
+class WaitingCast:
+    """A sender that waits for room. Also a wait-for edge: the sender waits for the place."""
+
+    __slots__ = ("deferred", "message", "place", "refused", "task")
+
+    def __init__(self, place: ActorPlace, message: object, task: trio.lowlevel.Task) -> None:
+        self.place = place
+        self.message = message
+        self.task: trio.lowlevel.Task | None = task
+        self.deferred = False
+        self.refused = False
+
+    def abort(self, _raise_cancel: object) -> Abort:
+        self.task = None
+        self.place.inbox.leave_line(self)
+        return Abort.SUCCEEDED
+
+    def wake(self) -> None:
+        task = self.task
+        self.task = None
+        if task is not None:
+            reschedule(task)
+
+
+def message_of(item: object) -> object:
+    """The user's message in a queue item."""
+    return item.message if isinstance(item, (ReplyCell, Again, OfIncarnation)) else item
+
+
+@final
+class Inbox:
+    """The state behind a Mailbox. Everything is allocated on first use: an idle actor should be small."""
+
+    __slots__ = ("accepted", "capacity", "dead", "items", "line", "parked", "urgent")
+
+    def __init__(self, capacity: float) -> None:
+        self.capacity = capacity
+        self.items: deque[object] | None = None
+        """Casts as they are, calls as their ReplyCell."""
+        self.urgent: deque[object] | None = None
+        self.line: OrderedDict[ReplyCell | WaitingCast, None] | None = None
+        self.dead = 0
+        """How many items are calls whose caller has left."""
+        self.accepted = 0
+        self.parked: trio.lowlevel.Task | None = None
+        """The actor's task while it has nothing to do."""
+
+    @property
+    def count(self) -> int:
+        """Messages that wait to be handled, without the urgent lane and the line."""
+        return 0 if self.items is None else len(self.items) - self.dead
+
+    @property
+    def waiting(self) -> int:
+        """Senders in the line."""
+        return 0 if self.line is None else len(self.line)
+
+    def offer(self, item: object) -> bool:
+        """Enqueue and wake the actor; False if there is no room."""
+        items = self.items
+        if items is None:
+            items = self.items = deque()
+        elif len(items) - self.dead >= self.capacity:
+            return False
+        items.append(item)
+        self.accepted += 1
+        parked = self.parked
+        if parked is not None:
+            # Woken without a value: a consumer that is cancelled in the same tick leaves the message queued.
+            self.parked = None
+            reschedule(parked)
+        return True
+
+    def offer_urgent(self, message: object) -> None:
+        if self.urgent is None:
+            self.urgent = deque()
+        self.urgent.append(message)
+        self.wake()
+
+    def wake(self) -> None:
+        parked = self.parked
+        if parked is not None:
+            self.parked = None
+            reschedule(parked)
+
+    def abort_park(self, _raise_cancel: object) -> Abort:
+        """trio's abort function for the parked actor."""
+        self.parked = None
+        return Abort.SUCCEEDED
+
+    def stand_in_line(self, entry: ReplyCell | WaitingCast) -> None:
+        if self.line is None:
+            self.line = OrderedDict()
+        self.line[entry] = None
+
+    def leave_line(self, entry: ReplyCell | WaitingCast) -> bool:
+        """False if it had left before."""
+        if self.line is None or entry not in self.line:
+            return False
+        del self.line[entry]
+        return True
+
+    def admit(self) -> None:
+        """Let senders in while there is room, first come first served."""
+        line, items = self.line, self.items
+        if items is None:
+            items = self.items = deque()
+        while line and len(items) - self.dead < self.capacity:
+            entry, _ = line.popitem(last=False)
+            if isinstance(entry, ReplyCell):
+                items.append(entry)
+            else:
+                items.append(entry.message)
+                entry.wake()
+            self.accepted += 1
+        self.wake()
+
+    def withdraw(self, cell: ReplyCell) -> None:
+        """Its caller has left before it was begun."""
+        if self.leave_line(cell):
+            return
+        self.dead += 1
+        items = self.items
+        # The dead stay until they are met or outnumber the living.
+        if items is not None and self.dead > 32 and self.dead > len(items) // 2:
+            self.items = deque(item for item in items if not (isinstance(item, ReplyCell) and item.done))
+            self.dead = 0
+        if self.line:
+            self.admit()
+
+    def drop_oldest(self) -> object:
+        """Take the oldest living item out. There is one: the mailbox is full."""
+        items = self.items
+        assert items is not None
+        while True:
+            item = items.popleft()
+            if isinstance(item, ReplyCell) and item.done:
+                self.dead -= 1
+                continue
+            return item
+
+    def put_back(self, item: object) -> None:
+        """At the front, for the next incarnation; may exceed the bound by this one."""
+        if self.items is None:
+            self.items = deque()
+        self.items.appendleft(item)
+
+    def drain(self) -> Iterator[object]:
+        """Take out every living item."""
+        items, self.items, self.dead = self.items, None, 0
+        self.urgent = None
+        for item in items or ():
+            if not (isinstance(item, ReplyCell) and item.done):
+                yield item
+
+    def drain_line(self) -> Iterator[ReplyCell | WaitingCast]:
+        line, self.line = self.line, None
+        yield from line or ()

@@ -1,0 +1,40 @@
+"""Watching another's life."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, final
+
+from supervision.message import Down
+
+if TYPE_CHECKING:
+    from supervision.place import ActorPlace
+
+__all__ = ["Monitor"]
+
+
+@final
+class Monitor:
+    """Fires once; cancel() before it has fired and it never will."""
+
+    __slots__ = ("_callback", "_place")
+
+    def __init__(self, place: ActorPlace, callback: Callable[[Down], object]) -> None:
+        self._place: ActorPlace | None = place
+        self._callback = callback
+
+    @property
+    def active(self) -> bool:
+        """Whether it may still fire."""
+        return self._place is not None
+
+    def cancel(self) -> None:
+        """Idempotent."""
+        place, self._place = self._place, None
+        if place is not None and place.monitors is not None:
+            place.monitors.pop(self, None)
+
+    def fire(self, down: Down) -> None:
+        if self._place is not None:
+            self._place = None
+            self._callback(down)

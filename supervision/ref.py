@@ -1,0 +1,205 @@
+"""Addresses: plain handles that stay valid across restarts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar, final, overload
+
+from trio.lowlevel import checkpoint, current_task, wait_task_rescheduled
+
+from supervision.errors import InvalidSpec
+from supervision.mailbox import WaitingCast
+from supervision.message import Call, Cast, Down
+from supervision.monitor import Monitor
+from supervision.reply import ReplyCell
+
+if TYPE_CHECKING:
+    from supervision.place import ActorPlace
+    from supervision.spec import ChildSpec, DynamicSupervisorSpec, SupervisorSpec
+    from supervision.supervisor import SupervisorPlace
+
+__all__ = ["ActorRef", "SupervisorRef"]
+
+R = TypeVar("R")
+
+
+@final
+class ActorRef:
+    """Names a place. Two refs are equal if they name the same place; a ref of a closed place stays closed, unless
+    restart_child() revives it.
+    """
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: ActorPlace) -> None:
+        self.place = place
+        """The library's own."""
+
+    @property
+    def path(self) -> str:
+        """Names from the system down, joined by '/'."""
+        return self.place.path
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.place.name
+
+    @property
+    def state(self) -> str:
+        """starting, running, stopping, waiting (for its restart), down (its supervisor restarts it), stopped or
+        degraded.
+        """
+        return self.place.state
+
+    async def call(self, message: Call[R], timeout: float = 5.0) -> R:
+        """Send a request and wait for its reply, at most `timeout` seconds (math.inf: without bound).
+
+        Raises what the actor failed the reply with; ActorDown if its incarnation ended with the call in hand, or the
+        place closed with it queued; ActorStopped or Degraded if the place is closed; CallTimeout; CallCycle;
+        UnknownMessage; MailboxFull. While the actor restarts the message waits. A caller that is cancelled or timed
+        out withdraws a message that was not begun.
+        """
+        place = self.place
+        system = place.system
+        task = current_task()
+        if not place.accepting or type(message) not in place.handlers:
+            place.check(message)
+        caller = system.mains.get(task)
+        if caller is not None:
+            place.check_cycle(caller, message)
+        cell = ReplyCell(place, message, task, timeout)
+        if timeout != math.inf:
+            if not timeout >= 0:
+                raise InvalidSpec(f"call to {place.path}: timeout must be at least 0 seconds, or inf, got {timeout}")
+            if not place.inbox.offer(cell):
+                place.overflow(message, cell)
+            timers = system.timers
+            timers.add(timers.clock.current_time() + timeout, cell)
+        elif not place.inbox.offer(cell):
+            place.overflow(message, cell)
+        if caller is None:
+            return await wait_task_rescheduled(cell.abort)
+        caller.waiting = cell
+        try:
+            return await wait_task_rescheduled(cell.abort)
+        finally:
+            caller.waiting = None
+
+    async def cast(self, message: Cast) -> None:
+        """Send a one-way message; where the mailbox is full its policy says what happens, by default it waits.
+
+        Returns once the message is accepted. Raises as call() does, but for the reply. Not a checkpoint each time:
+        only when it waits, and now and then.
+        """
+        place = self.place
+        if not place.accepting or type(message) not in place.handlers:
+            place.check(message)
+        inbox = place.inbox
+        if inbox.offer(message):
+            if not inbox.accepted & 63:
+                await checkpoint()
+            return
+        task = current_task()
+        caller = place.system.mains.get(task)
+        entry = WaitingCast(place, message, task)
+        if caller is not None and place.spec.mailbox.when_full == "wait":
+            place.check_cycle(caller, message)
+        place.overflow(message, entry)
+        if inbox.line is None or entry not in inbox.line:
+            await checkpoint()
+            return
+        if caller is None:
+            await wait_task_rescheduled(entry.abort)
+        else:
+            caller.waiting = entry
+            try:
+                await wait_task_rescheduled(entry.abort)
+            finally:
+                caller.waiting = None
+        if entry.refused:
+            raise place.not_running()
+
+    def cast_nowait(self, message: Cast) -> None:
+        """As cast(), but never waits: raises MailboxFull instead."""
+        place = self.place
+        if not place.accepting or type(message) not in place.handlers:
+            place.check(message)
+        if not place.inbox.offer(message):
+            place.overflow(message, None)
+
+    def monitor(self, callback: Callable[[Down], object]) -> Monitor:
+        """Call `callback(down)` once, when the present incarnation (or, while it restarts, the next one) has ended;
+        at once if the place is closed. It runs inside the step where that happens and must not block. An actor
+        that wants a message uses context.monitor(ref).
+        """
+        return self.place.add_monitor(callback)
+
+    def __repr__(self) -> str:
+        return f"<ActorRef {self.place.path}>"
+
+
+@final
+class SupervisorRef:
+    """Names a supervisor's place, to start, stop and look up its children."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: SupervisorPlace) -> None:
+        self.place = place
+        """The library's own."""
+
+    @property
+    def path(self) -> str:
+        """Names from the system down, joined by '/'."""
+        return self.place.path
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.place.name
+
+    @property
+    def state(self) -> str:
+        """starting, running, stopping, waiting (for its restart), down, stopped or degraded."""
+        return self.place.state
+
+    @overload
+    async def start_child(self, spec: ChildSpec) -> ActorRef: ...
+    @overload
+    async def start_child(self, spec: SupervisorSpec | DynamicSupervisorSpec) -> SupervisorRef: ...
+    @overload
+    async def start_child(
+        self, spec: ChildSpec | SupervisorSpec | DynamicSupervisorSpec
+    ) -> ActorRef | SupervisorRef: ...
+    async def start_child(self, spec: ChildSpec | SupervisorSpec | DynamicSupervisorSpec) -> ActorRef | SupervisorRef:
+        """Start a child and wait until it, and all below it, has finished init().
+
+        Raises what init() raised, as it was raised; nothing is left then, nor when this is cancelled or times out.
+        Raises NameTaken, TooManyChildren, NotRunning.
+        """
+        return await self.place.start_child(spec)
+
+    async def stop_child(self, name: str) -> None:
+        """Stop a child for good and wait until it has ended. Raises ChildNotFound, CallCycle (a child can't wait for
+        its own end).
+        """
+        await self.place.stop_child(name)
+
+    async def restart_child(self, name: str) -> None:
+        """Stop a living child in order and start it again; revive a stopped or degraded one. Not counted as a
+        crash. Raises ChildNotFound, and what init() raised; the child is stopped then.
+        """
+        await self.place.restart_child(name)
+
+    def child(self, name: str) -> ActorRef | SupervisorRef:
+        """Raises ChildNotFound."""
+        return self.place.child(name).ref
+
+    def children(self) -> dict[str, ActorRef | SupervisorRef]:
+        """In start order, closed ones included."""
+        return {name: place.ref for name, place in self.place.children.items()}
+
+    def __repr__(self) -> str:
+        return f"<SupervisorRef {self.place.path}>"

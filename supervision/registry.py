@@ -1,0 +1,71 @@
+"""Names for places."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from supervision.errors import ActorStopped, InvalidSpec, NameNotFound, NameTaken
+
+if TYPE_CHECKING:
+    from supervision.ref import ActorRef
+
+__all__ = ["Registry"]
+
+
+@final
+class Registry:
+    """Unique names. A name belongs to a place, through its restarts, and is free again before anyone can see that
+    the place has closed.
+    """
+
+    __slots__ = ("_refs",)
+
+    def __init__(self) -> None:
+        self._refs: dict[str, ActorRef] = {}
+
+    def register(self, name: str, ref: ActorRef) -> None:
+        """Idempotent. Raises NameTaken if another place has the name, ActorStopped if this one is closed."""
+        if not name:
+            raise InvalidSpec("a registered name must not be empty")
+        holder = self._refs.get(name)
+        if holder is ref:
+            return
+        if holder is not None:
+            raise NameTaken(f"{name!r} is registered for {holder.path}; choose another name or stop that actor first")
+        place = ref.place
+        if place.closed is not None:
+            raise ActorStopped(place.path, place.state, f"so it can't have the name {name!r}")
+        self._refs[name] = ref
+        place.names = (*(place.names or ()), name)
+
+    def unregister(self, name: str) -> None:
+        """Raises NameNotFound."""
+        ref = self.whereis(name)
+        del self._refs[name]
+        ref.place.names = tuple(known for known in ref.place.names or () if known != name)
+
+    def whereis(self, name: str) -> ActorRef:
+        """Raises NameNotFound."""
+        ref = self._refs.get(name)
+        if ref is None:
+            raise NameNotFound(
+                f"no actor is registered as {name!r}; registered: {', '.join(sorted(self._refs)) or 'none'}"
+            )
+        return ref
+
+    def find(self, name: str) -> ActorRef | None:
+        """As whereis(), or None."""
+        return self._refs.get(name)
+
+    @property
+    def names(self) -> dict[str, ActorRef]:
+        """All names now."""
+        return dict(self._refs)
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    def forget(self, names: tuple[str, ...]) -> None:
+        """A place has closed."""
+        for name in names:
+            self._refs.pop(name, None)

@@ -1,0 +1,143 @@
+"""What a supervisor is told about its children."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import msgspec
+
+from supervision.actor import Actor
+from supervision.backoff import Backoff
+from supervision.errors import InvalidSpec, StopReason
+from supervision.mailbox import Mailbox
+
+__all__ = ["ChildSpec", "DynamicSupervisorSpec", "SupervisorSpec"]
+
+Restart = Literal["permanent", "transient", "temporary"]
+
+
+def _check_name(kind: str, name: str) -> None:
+    if not name or "/" in name:
+        raise InvalidSpec(f"{kind}: a name must not be empty and must not contain '/', got {name!r}")
+
+
+def _check_restart(kind: str, name: str, restart: str) -> None:
+    if restart not in {"permanent", "transient", "temporary"}:
+        raise InvalidSpec(f"{kind} {name!r}: restart is permanent, transient or temporary, got {restart!r}")
+
+
+def _check_grace(kind: str, name: str, shutdown: float) -> None:
+    if not shutdown >= 0:
+        raise InvalidSpec(f"{kind} {name!r}: shutdown must be at least 0 seconds, or inf, got {shutdown}")
+
+
+def _check_intensity(kind: str, name: str, max_restarts: int, max_seconds: float) -> None:
+    if max_restarts < 0:
+        raise InvalidSpec(f"{kind} {name!r}: max_restarts must not be negative, got {max_restarts}")
+    if not max_seconds > 0:
+        raise InvalidSpec(f"{kind} {name!r}: max_seconds must be above 0, got {max_seconds}")
+
+
+class _ChildFields(msgspec.Struct, frozen=True):
+    name: str
+    factory: Callable[[], Actor]
+
+
+class ChildSpec(_ChildFields, frozen=True, kw_only=True):
+    """One actor under a supervisor: `ChildSpec("counter", Counter)`.
+
+    factory: called in the new actor's task, once for each incarnation.
+    restart: permanent: always; transient: after a crash; temporary: never.
+    shutdown: seconds that the message in hand has when the actor is stopped, and as long again for terminate();
+    0 cancels at once, inf waits.
+    backoff: how long to wait before each restart.
+    max_restarts, max_seconds: an intensity of this child's own. Exceeding it ends this child alone, degraded, and
+    its restarts do not count for the supervisor's.
+    mailbox: bound and policies.
+    on_close: called once, synchronously, when the place closes: stopped, ended for good or degraded, also if that
+    happens while no incarnation is there to run terminate().
+    """
+
+    restart: Restart = "permanent"
+    shutdown: float = 5.0
+    backoff: Backoff = Backoff()
+    max_restarts: int | None = None
+    max_seconds: float | None = None
+    mailbox: Mailbox = Mailbox()
+    on_close: Callable[[StopReason], object] | None = None
+
+    def __post_init__(self) -> None:
+        _check_name("ChildSpec", self.name)
+        if not callable(self.factory):
+            raise InvalidSpec(f"ChildSpec {self.name!r}: factory must be callable, got {self.factory!r}")
+        _check_restart("ChildSpec", self.name, self.restart)
+        _check_grace("ChildSpec", self.name, self.shutdown)
+        if (self.max_restarts is None) != (self.max_seconds is None):
+            raise InvalidSpec(f"ChildSpec {self.name!r}: give max_restarts and max_seconds together, or neither")
+        if self.max_restarts is not None and self.max_seconds is not None:
+            _check_intensity("ChildSpec", self.name, self.max_restarts, self.max_seconds)
+
+
+class _SupervisorFields(msgspec.Struct, frozen=True):
+    name: str
+
+
+class _AnySupervisorSpec(_SupervisorFields, frozen=True, kw_only=True):
+    max_restarts: int = 3
+    max_seconds: float = 5.0
+    on_intensity: Literal["escalate", "degrade"] = "escalate"
+    restart: Restart = "permanent"
+    shutdown: float = math.inf
+    backoff: Backoff = Backoff()
+
+    def __post_init__(self) -> None:
+        kind = type(self).__name__
+        _check_name(kind, self.name)
+        _check_restart(kind, self.name, self.restart)
+        _check_grace(kind, self.name, self.shutdown)
+        _check_intensity(kind, self.name, self.max_restarts, self.max_seconds)
+        if self.on_intensity not in {"escalate", "degrade"}:
+            raise InvalidSpec(f"{kind} {self.name!r}: on_intensity is escalate or degrade, got {self.on_intensity!r}")
+
+
+class SupervisorSpec(_AnySupervisorSpec, frozen=True, kw_only=True):
+    """A supervisor of children that start in order and stop in reverse order.
+
+    strategy: what a child's restart takes with it: one_for_one: nothing; rest_for_one: the children started after
+    it; one_for_all: all of them.
+    max_restarts, max_seconds: that many restarts within that many seconds (both ends included) are mended; one more
+    makes the supervisor stop its children and, on_intensity, fail to its parent ("escalate") or end by itself
+    ("degrade").
+    restart, backoff: what its parent does when it fails; shutdown: a bound in seconds on stopping all below it.
+    """
+
+    strategy: Literal["one_for_one", "rest_for_one", "one_for_all"] = "one_for_one"
+    children: Sequence[ChildSpec | SupervisorSpec | DynamicSupervisorSpec] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.strategy not in {"one_for_one", "rest_for_one", "one_for_all"}:
+            raise InvalidSpec(
+                f"SupervisorSpec {self.name!r}: strategy is one_for_one, rest_for_one or one_for_all, "
+                f"got {self.strategy!r}"
+            )
+        names = [child.name for child in self.children]
+        if len(set(names)) != len(names):
+            raise InvalidSpec(f"SupervisorSpec {self.name!r}: children's names must differ, got {names}")
+
+
+class DynamicSupervisorSpec(_AnySupervisorSpec, frozen=True, kw_only=True):
+    """A supervisor of many independent children, started and stopped at run time; it stops them concurrently. A
+    child that ends for good is forgotten (a degraded one stays until it is stopped or revived).
+
+    max_children: start_child() beyond it raises TooManyChildren.
+    """
+
+    max_children: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_children is not None and self.max_children < 1:
+            raise InvalidSpec(f"DynamicSupervisorSpec {self.name!r}: max_children must be at least 1")

@@ -1,0 +1,461 @@
+"""Supervisors. A supervisor is data, not a task: it judges synchronously, in the last steps of a child that has
+ended, and starts a task only for what takes time (stopping and starting several children in order).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, final
+
+import trio
+from outcome import Value
+
+from supervision.errors import (
+    CallCycle,
+    ChildNotFound,
+    CrashReport,
+    IntensityExceeded,
+    InvalidSpec,
+    NameTaken,
+    NotRunning,
+    StopReason,
+    TooManyChildren,
+)
+from supervision.events import (
+    ActorCrashed,
+    ActorDegraded,
+    ActorEnded,
+    ActorRestarted,
+    ActorStarted,
+    PlaceClosed,
+    SupervisorGaveUp,
+)
+from supervision.fate import CLOSE, HELD, Fate
+from supervision.incarnation import StopKind
+from supervision.place import ActorPlace, Handshake, Place, Window
+from supervision.ref import ActorRef, SupervisorRef
+from supervision.spec import ChildSpec, DynamicSupervisorSpec, SupervisorSpec
+
+if TYPE_CHECKING:
+    from supervision.system import System
+
+__all__: list[str] = []
+
+AnySpec = ChildSpec | SupervisorSpec | DynamicSupervisorSpec
+
+
+@final
+class SupervisorPlace(Place):
+    """The place of a supervisor: its children, in start order."""
+
+    __slots__ = (
+        "broken",
+        "children",
+        "dynamic",
+        "failure",
+        "fate",
+        "handshake",
+        "hard",
+        "mending",
+        "not_before",
+        "op_scope",
+        "open_scope",
+        "parent",
+        "ref",
+        "restarting",
+        "spec",
+        "stop_kind",
+        "strategy",
+    )
+
+    def __init__(
+        self, system: System, parent: SupervisorPlace | None, spec: SupervisorSpec | DynamicSupervisorSpec
+    ) -> None:
+        super().__init__(system, spec.name if parent is None else f"{parent.path}/{spec.name}", spec.name)
+        self.parent = parent
+        self.spec = spec
+        self.dynamic = isinstance(spec, DynamicSupervisorSpec)
+        self.strategy = spec.strategy if isinstance(spec, SupervisorSpec) else "one_for_one"
+        self.children: dict[str, ActorPlace | SupervisorPlace] = {}
+        self.ref = SupervisorRef(self)
+        self.handshake: Handshake | None = None
+        self.open_scope: trio.CancelScope | None = None
+        self.failure: BaseException | None = None
+        """Why the first start failed, if it was by too many restarts."""
+        # group strategies
+        self.broken: set[ActorPlace | SupervisorPlace] = set()
+        self.not_before = 0.0
+        self.mending = False
+        self.op_scope: trio.CancelScope | None = None
+        # going down
+        self.fate: Fate | None = None
+        self.stop_kind: StopKind = "shutdown"
+        self.restarting = False
+        self.hard = math.inf
+
+    @property
+    def up(self) -> bool:
+        return self.state in {"starting", "running"}
+
+    # ---- start
+
+    async def open(self) -> None:
+        """The first start: children in order. Raises what an init() raised, with everything stopped again."""
+        self.number += 1
+        specs = self.spec.children if isinstance(self.spec, SupervisorSpec) else ()
+        try:
+            with trio.CancelScope() as self.open_scope:
+                for spec in specs:
+                    await self.add(spec).open()
+            if not self.up:
+                raise self.failure or self.not_running()
+        except BaseException:
+            self.request_stop("shutdown", math.inf, restarting=False)
+            with trio.CancelScope(shield=True):
+                await self.wait_down()
+            raise
+        finally:
+            self.open_scope = None
+        self.opening = False
+        self.enter("running")
+        self.system.events.emit(ActorStarted(self.path, self.number))
+
+    async def revive(self) -> None:
+        """Start again on the user's word."""
+        if self.closed is None:
+            handshake = Handshake(None, kills=False)
+            self.begin(handshake)
+            await handshake.wait()
+            return
+        self.closed = None
+        self.failure = None
+        self.fate = None
+        self.history = ()
+        self.hard = math.inf
+        self.window = None
+        self.children.clear()
+        self.enter("starting")
+        await self.open()
+
+    def add(self, spec: AnySpec) -> ActorPlace | SupervisorPlace:
+        place: ActorPlace | SupervisorPlace
+        if isinstance(spec, ChildSpec):
+            place = ActorPlace(self.system, self, spec)
+        else:
+            place = SupervisorPlace(self.system, self, spec)
+        self.children[spec.name] = place
+        return place
+
+    def begin(self, handshake: Handshake | None = None) -> None:
+        """Come up again: the children that still live, in start order."""
+        self.number += 1
+        self.fate = None
+        self.restarting = False
+        self.hard = math.inf
+        if self.window is not None:
+            self.window.clear()
+        self.broken.clear()
+        self.enter("running")
+        self.handshake = handshake
+        self.system.spawn(self._bring_up, self.number, name=f"{self.path}#{self.number}")
+
+    async def _bring_up(self, number: int) -> None:
+        with trio.CancelScope(shield=True) as scope:
+            self.op_scope = scope
+            for place in tuple(self.children.values()):
+                if place.state == "down":
+                    handshake = Handshake(None, kills=False)
+                    place.begin(handshake)
+                    await handshake.wait()
+                    if self.op_scope is not scope:
+                        return  # going down: a start that had finished in the same step saw no Cancelled
+                    if self.broken:
+                        break
+        if self.op_scope is scope:
+            self.op_scope = None
+        if self.number != number or self.state != "running":
+            return
+        self.system.events.emit(ActorRestarted(self.path, number))
+        self._resolve(started=True)
+        if self.broken:
+            self._mend_soon()
+
+    def _resolve(self, *, started: bool) -> None:
+        handshake, self.handshake = self.handshake, None
+        if handshake is not None:
+            handshake.resolve(Value(started))
+
+    # ---- judging
+
+    def judge(self, place: ActorPlace | SupervisorPlace, reason: StopReason) -> Fate:
+        """What is to become of a child that has ended by itself. Counts it, and may fail this supervisor."""
+        spec = place.spec
+        if spec.restart == "temporary" or (spec.restart == "transient" and not reason.abnormal):
+            return CLOSE
+        if not self.up:
+            return HELD if self.restarting else CLOSE
+        now = self.system.now()
+        if isinstance(spec, ChildSpec) and spec.max_restarts is not None and spec.max_seconds is not None:
+            if place.window is None:
+                place.window = Window()
+            if place.window.exceeded(now, spec.max_restarts, spec.max_seconds, reason.crash):
+                return Fate("degrade", history=tuple(place.window.history))
+        else:
+            if self.window is None:
+                self.window = Window()
+            if self.window.exceeded(now, self.spec.max_restarts, self.spec.max_seconds, reason.crash):
+                return self._give_up(place, tuple(self.window.history))
+        delay = place.next_delay(spec.backoff, place.up_since)
+        if self.strategy == "one_for_one":
+            return Fate("restart", delay)
+        self.broken.add(place)
+        self.not_before = max(self.not_before, now + delay)
+        self._mend_soon()
+        return HELD
+
+    def _give_up(self, place: ActorPlace | SupervisorPlace, history: tuple[CrashReport, ...]) -> Fate:
+        """Too many restarts: stop the children, and fail or end degraded."""
+        system = self.system
+        system.events.emit(SupervisorGaveUp(self.path, history))
+        error = IntensityExceeded(self.path, self.spec.max_restarts, self.spec.max_seconds, history)
+        crash = CrashReport(self.path, self.number, system.now(), error)
+        self.last_crash = crash
+        if self.opening:
+            self.failure = error
+            fate = CLOSE
+        elif self.spec.on_intensity == "degrade":
+            fate = Fate("degrade", history=history)
+        elif self.parent is None:
+            fate = CLOSE
+            system.abort(error)
+        else:
+            system.events.emit(ActorCrashed(self.path, self.number, crash))
+            fate = self.parent.judge(self, StopReason("crash", crash))
+        if self.up:
+            self._go_down("shutdown", math.inf, fate)
+        return HELD if fate.restarts and place.spec.restart != "temporary" else CLOSE
+
+    # ---- group strategies
+
+    def _mend_soon(self) -> None:
+        if not self.mending and self.op_scope is None:
+            self.mending = True
+            self.system.spawn(self._mend, name=f"{self.path}/mend")
+
+    def _affected(self) -> list[ActorPlace | SupervisorPlace]:
+        """In start order: what is restarted together with the broken ones."""
+        living = [place for place in self.children.values() if place.closed is None and not place.opening]
+        if self.strategy == "rest_for_one":
+            while living and living[0] not in self.broken:
+                living.pop(0)
+        return living
+
+    async def _mend(self) -> None:
+        # Going down takes op_scope away; a wait that had ended in the same step sees no Cancelled, so each is checked.
+        with trio.CancelScope(shield=True) as scope:
+            self.op_scope = scope
+            while self.broken:
+                affected = self._affected()
+                for place in reversed(affected):
+                    if place.state != "down":
+                        place.request_stop("shutdown", math.inf, restarting=True)
+                        await place.wait_down()
+                        if self.op_scope is not scope:
+                            return
+                await trio.sleep(max(0.0, self.not_before - self.system.now()))
+                if self.op_scope is not scope:
+                    return
+                if any(place.state != "down" for place in self._affected()):
+                    continue  # an earlier sibling has crashed meanwhile: one batch
+                affected = self._affected()
+                self.broken.clear()
+                for place in affected:
+                    if place.state != "down":
+                        continue
+                    handshake = Handshake(None, kills=False)
+                    place.begin(handshake)
+                    await handshake.wait()
+                    if self.op_scope is not scope:
+                        return
+                    if self.broken:
+                        break
+        if self.op_scope is scope:
+            self.op_scope = None
+            self.mending = False
+
+    # ---- stop
+
+    def request_stop(self, kind: StopKind, hard: float, *, restarting: bool) -> None:
+        """Ask the supervisor and all below it to end. Idempotent; a later request can only tighten it."""
+        if self.closed is not None:
+            return
+        restarting = restarting and not self.opening and self.spec.restart != "temporary"
+        self.cancel_restart()
+        if self.state in {"waiting", "down"}:
+            if restarting:
+                self.enter("down")
+            else:
+                self._finish_close("stopped", StopReason(kind), ())
+            return
+        self._go_down(kind, min(hard, self.system.now() + self.spec.shutdown), HELD if restarting else CLOSE)
+
+    def _go_down(self, kind: StopKind, hard: float, fate: Fate) -> None:
+        if self.open_scope is not None:
+            self.open_scope.cancel(reason=f"{self.path} is stopped")
+        if self.state == "stopping":
+            self.hard = min(self.hard, hard)
+            self.stop_kind = kind
+            # A final end stays final; otherwise the latest word counts.
+            if self.fate is None or (self.fate.restarts and (not fate.restarts or self.fate.kind == "restart")):
+                self.fate = fate
+            self.restarting = self.restarting and fate.restarts
+            for place in self.children.values():
+                if place.state == "stopping":
+                    place.request_stop(kind, self.hard, restarting=self.restarting)
+            return
+        self.enter("stopping")
+        self.fate = fate
+        self.restarting = fate.restarts
+        self.stop_kind = kind
+        self.hard = hard
+        self.broken.clear()
+        self.mending = False
+        scope, self.op_scope = self.op_scope, None
+        if scope is not None:
+            scope.cancel(reason=f"{self.path} is stopped")
+        self.system.spawn(self._take_down, name=f"{self.path}/stop")
+
+    async def _take_down(self) -> None:
+        with trio.CancelScope(shield=True):
+            places = tuple(self.children.values())
+            if self.dynamic:
+                for place in places:
+                    place.request_stop(self.stop_kind, self.hard, restarting=self.restarting)
+            else:
+                for place in reversed(places):
+                    place.request_stop(self.stop_kind, self.hard, restarting=self.restarting)
+                    await place.wait_down(past_stuck=True)
+            # Whoever is stuck delays its supervisor's end, but not its siblings'.
+            for place in places:
+                await place.wait_down()
+        self._finish_down()
+
+    def _finish_down(self) -> None:
+        fate = self.fate
+        assert fate is not None
+        crash = self.last_crash if fate.kind in {"restart", "degrade"} else None
+        reason = StopReason("crash" if crash else self.stop_kind, crash, restarting=fate.restarts)
+        if not self.restarting and fate.restarts:
+            fate = CLOSE
+        self.system.events.emit(ActorEnded(self.path, self.number, reason))
+        if fate.kind == "held":
+            self.enter("down")
+        elif fate.kind == "restart":
+            self.system.restarts += 1
+            self.schedule_restart(fate.delay)
+        else:
+            self._finish_close("degraded" if fate.kind == "degrade" else "stopped", reason, fate.history)
+        self._resolve(started=False)
+        self.signal_down()
+
+    def _finish_close(self, state: str, reason: StopReason, history: tuple[CrashReport, ...]) -> None:
+        for place in reversed(tuple(self.children.values())):
+            place.request_stop("shutdown", math.inf, restarting=False)
+        self.enter(state)
+        self.closed = reason
+        self.history = history
+        if state == "degraded":
+            self.system.events.emit(ActorDegraded(self.path, history))
+        self.system.events.emit(PlaceClosed(self.path, reason))
+        if self.parent is not None:
+            self.parent.child_closed(self)
+
+    async def wait_down(self, *, past_stuck: bool = False) -> None:
+        """Until it and all below it have ended."""
+        if self.state != "stopping":
+            return
+        if self.down_event is None:
+            self.down_event = trio.Event()
+        await self.down_event.wait()
+
+    def child_closed(self, place: ActorPlace | SupervisorPlace) -> None:
+        """Forget what is not to be seen again."""
+        self.broken.discard(place)
+        if self.children.get(place.name) is not place or place.state == "degraded":
+            return
+        if self.dynamic or place.spec.restart == "temporary" or place.opening:
+            del self.children[place.name]
+
+    @property
+    def up_since(self) -> float | None:
+        return self.since if self.state == "running" else None
+
+    # ---- what users do (see SupervisorRef)
+
+    def child(self, name: str) -> ActorPlace | SupervisorPlace:
+        place = self.children.get(name)
+        if place is None:
+            raise ChildNotFound(f"{self.path} has no child {name!r}; it has: {', '.join(self.children) or 'none'}")
+        return place
+
+    def _living(self) -> Iterable[ActorPlace | SupervisorPlace]:
+        return (place for place in self.children.values() if place.closed is None)
+
+    async def start_child(self, spec: AnySpec) -> ActorRef | SupervisorRef:
+        if not isinstance(spec, AnySpec):
+            raise InvalidSpec(f"{self.path}: start_child takes a ChildSpec or a supervisor's spec, got {spec!r}")
+        if self.state != "running":
+            raise NotRunning(self.path, self.state, f"it can't start {spec.name!r}")
+        known = self.children.get(spec.name)
+        if known is not None:
+            if known.closed is None:
+                raise NameTaken(
+                    f"{self.path} has a child {spec.name!r} already; stop it first, or choose another name"
+                )
+            del self.children[spec.name]
+        if isinstance(self.spec, DynamicSupervisorSpec) and self.spec.max_children is not None:
+            living = sum(1 for _ in self._living())
+            if living >= self.spec.max_children:
+                raise TooManyChildren(f"{self.path}: max_children is {self.spec.max_children}, {living} live")
+        place = self.add(spec)
+        try:
+            await place.open()
+        except BaseException:
+            if self.children.get(spec.name) is place:
+                del self.children[spec.name]
+            raise
+        return place.ref
+
+    def _check_not_inside(self, place: ActorPlace | SupervisorPlace, what: str) -> None:
+        caller = self.system.mains.get(trio.lowlevel.current_task())
+        if caller is None:
+            return
+        inside: ActorPlace | SupervisorPlace | None = caller.place
+        while inside is not None:
+            if inside is place:
+                raise CallCycle((caller.place.path, place.path), f"{what}({place.name!r})")
+            inside = inside.parent
+
+    async def stop_child(self, name: str) -> None:
+        place = self.child(name)
+        self._check_not_inside(place, "stop_child")
+        if place.closed is not None:
+            if self.dynamic:
+                del self.children[name]
+            await trio.lowlevel.checkpoint()
+            return
+        place.request_stop("shutdown", math.inf, restarting=False)
+        await place.wait_down()
+
+    async def restart_child(self, name: str) -> None:
+        place = self.child(name)
+        self._check_not_inside(place, "restart_child")
+        if self.state != "running":
+            raise NotRunning(self.path, self.state, f"it can't restart {name!r}")
+        if place.closed is None:
+            place.request_stop("shutdown", math.inf, restarting=True)
+            await place.wait_down()
+            if place.state != "down":
+                return  # someone else has restarted or stopped it meanwhile
+        await place.revive()

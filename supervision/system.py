@@ -1,0 +1,244 @@
+"""A system: one nursery, one timer task, one root supervisor, and the way in and out."""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import random as random_module
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, final, overload
+
+import msgspec
+import trio
+
+from supervision.events import Events
+from supervision.ref import ActorRef, SupervisorRef
+from supervision.registry import Registry
+from supervision.spec import ChildSpec, DynamicSupervisorSpec, SupervisorSpec
+from supervision.supervisor import SupervisorPlace
+from supervision.timers import Timers
+from supervision.tree import TreeSnapshot, snapshot
+
+if TYPE_CHECKING:
+    from supervision.incarnation import Incarnation
+
+__all__ = ["ActorSystem", "open_system", "SystemStatistics"]
+
+
+class SystemStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts of a system, since it was opened or now."""
+
+    actors: int
+    """Incarnations that live now, those that start and end included."""
+    timers: int
+    """Deadlines and timers pending now."""
+    names: int
+    """Registered now."""
+    restarts: int
+    undelivered: int
+    """Casts that were accepted and not handled to their end."""
+    late_replies: int
+
+
+@final
+class System:
+    """What the library's own parts share."""
+
+    __slots__ = (
+        "_context",
+        "_nursery",
+        "body_scope",
+        "events",
+        "facade",
+        "failures",
+        "hurrying",
+        "late_replies",
+        "mains",
+        "now",
+        "random",
+        "registry",
+        "restarts",
+        "root",
+        "timers",
+        "undelivered",
+    )
+
+    def __init__(self, spec: SupervisorSpec, nursery: trio.Nursery, random: random_module.Random) -> None:
+        self._nursery = nursery
+        # Incarnations start from this context, not from the one of whoever happens to start or crash them.
+        self._context = contextvars.copy_context()
+        self.random = random
+        self.events = Events()
+        self.registry = Registry()
+        self.timers = Timers()
+        self.now = self.timers.clock.current_time
+        self.mains: dict[trio.lowlevel.Task, Incarnation] = {}
+        """The main task of each incarnation."""
+        self.restarts = 0
+        self.undelivered = 0
+        self.late_replies = 0
+        self.hurrying = False
+        """The world around is cancelled: nobody gets a grace for what is in hand."""
+        self.failures: list[BaseException] = []
+        self.body_scope = trio.CancelScope()
+        self.root = SupervisorPlace(self, None, spec)
+        self.facade = ActorSystem(self)
+
+    def spawn(self, function: Callable[..., Awaitable[object]], *args: Any, name: str) -> None:
+        self._context.run(self._nursery.start_soon, function, *args, name=name)
+
+    def abort(self, error: BaseException) -> None:
+        """The system can't go on: end the body, shut down in order, raise `error` from open_system."""
+        self.failures.append(error)
+        self.body_scope.cancel(reason=f"the system {self.root.path} fails: {type(error).__name__}")
+
+    async def shut_down(self, *, hurry: bool) -> None:
+        try:
+            if not hurry:
+                self.root.request_stop("shutdown", math.inf, restarting=False)
+                try:
+                    await self.root.wait_down()
+                except trio.Cancelled:
+                    await self._hurry()
+                    raise
+            else:
+                await self._hurry()
+        finally:
+            self.timers.close()
+
+    async def _hurry(self) -> None:
+        self.hurrying = True
+        self.root.request_stop("cancelled", math.inf, restarting=False)
+        with trio.CancelScope(shield=True):
+            await self.root.wait_down()
+
+
+@final
+class ActorSystem:
+    """What open_system() gives: the root supervisor, the event stream, the registry and the tree."""
+
+    __slots__ = ("_system",)
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+
+    @property
+    def name(self) -> str:
+        """The first part of every path."""
+        return self._system.root.name
+
+    @property
+    def events(self) -> Events:
+        """What happens, as a stream of typed events."""
+        return self._system.events
+
+    @property
+    def registry(self) -> Registry:
+        """Names for actors."""
+        return self._system.registry
+
+    @property
+    def random(self) -> random_module.Random:
+        """The injected generator."""
+        return self._system.random
+
+    @property
+    def root(self) -> SupervisorRef:
+        """The root supervisor."""
+        return self._system.root.ref
+
+    @overload
+    async def start_child(self, spec: ChildSpec) -> ActorRef: ...
+    @overload
+    async def start_child(self, spec: SupervisorSpec | DynamicSupervisorSpec) -> SupervisorRef: ...
+    @overload
+    async def start_child(
+        self, spec: ChildSpec | SupervisorSpec | DynamicSupervisorSpec
+    ) -> ActorRef | SupervisorRef: ...
+    async def start_child(self, spec: ChildSpec | SupervisorSpec | DynamicSupervisorSpec) -> ActorRef | SupervisorRef:
+        """Start a child of the root supervisor. See SupervisorRef.start_child."""
+        return await self._system.root.start_child(spec)
+
+    async def stop_child(self, name: str) -> None:
+        """See SupervisorRef.stop_child."""
+        await self._system.root.stop_child(name)
+
+    async def restart_child(self, name: str) -> None:
+        """See SupervisorRef.restart_child."""
+        await self._system.root.restart_child(name)
+
+    def child(self, name: str) -> ActorRef | SupervisorRef:
+        """See SupervisorRef.child."""
+        return self._system.root.child(name).ref
+
+    def children(self) -> dict[str, ActorRef | SupervisorRef]:
+        """See SupervisorRef.children."""
+        return self.root.children()
+
+    def tree(self) -> TreeSnapshot:
+        """The tree as it is now."""
+        return snapshot(self._system.root)
+
+    def statistics(self) -> SystemStatistics:
+        """Counts."""
+        system = self._system
+        return SystemStatistics(
+            actors=len(system.mains),
+            timers=system.timers.live,
+            names=len(system.registry),
+            restarts=system.restarts,
+            undelivered=system.undelivered,
+            late_replies=system.late_replies,
+        )
+
+    def __repr__(self) -> str:
+        return f"<ActorSystem {self.name}>"
+
+
+@asynccontextmanager
+async def open_system(
+    name: str = "system",
+    *,
+    random: random_module.Random,
+    max_restarts: int = 3,
+    max_seconds: float = 5.0,
+    shutdown: float = math.inf,
+) -> AsyncGenerator[ActorSystem]:
+    """Open a system; leaving the block stops every actor in reverse start order.
+
+    random: the generator behind all jitter and every context.random.
+    max_restarts, max_seconds: the root supervisor's intensity; when it is exceeded the block is cancelled and
+    IntensityExceeded raised. shutdown: a bound in seconds on stopping everything.
+
+    If the world around is cancelled (or KeyboardInterrupt or SystemExit comes out of an actor), no message in hand
+    is waited for any more; each terminate() still runs, in order, within its bound; then it is raised again.
+    """
+    spec = SupervisorSpec(name, max_restarts=max_restarts, max_seconds=max_seconds, shutdown=shutdown)
+    caught: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        system = System(spec, nursery, random)
+        system.spawn(system.timers.run, name=f"{name}/timers")
+        await system.root.open()
+        try:
+            with system.body_scope:
+                yield system.facade
+        except BaseException as error:
+            if isinstance(error, GeneratorExit):
+                raise
+            caught = error
+        worst = [*system.failures, *([] if caught is None else [caught])]
+        try:
+            await system.shut_down(hurry=any(not isinstance(error, Exception) for error in worst))
+        except trio.Cancelled as error:
+            caught = caught or error
+    system.events.clear()
+    failures = system.failures
+    if failures:
+        if caught is not None and not isinstance(caught, trio.Cancelled):
+            failures = [*failures, caught]
+        if len(failures) == 1:
+            raise failures[0]
+        raise BaseExceptionGroup(f"the system {name} failed", failures)
+    if caught is not None:
+        raise caught

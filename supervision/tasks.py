@@ -1,0 +1,51 @@
+"""Tasks of an actor's own: they end with its incarnation, and their crash is the actor's."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, final
+
+import trio
+
+if TYPE_CHECKING:
+    from supervision.incarnation import Incarnation
+
+__all__ = ["ActorTask"]
+
+
+@final
+class ActorTask:
+    """What start_task() gives. It ends by itself, by cancel(), or with the incarnation."""
+
+    __slots__ = ("_done", "_life", "_scope", "name")
+
+    def __init__(self, life: Incarnation, name: str) -> None:
+        self._life = life
+        self._scope = trio.CancelScope(shield=True)
+        self._done = False
+        self.name = name
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._done
+
+    def cancel(self, reason: str = "cancelled by its actor") -> None:
+        """Cancel the task; nobody hears of it but the task. Idempotent."""
+        self._scope.cancel(reason=reason)
+
+    async def run(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
+        """The trio task."""
+        caught: BaseException | None = None
+        try:
+            with self._scope:
+                await function(*args)
+        except BaseException as error:
+            if isinstance(error, GeneratorExit):
+                raise
+            caught = error
+        self._done = True
+        self._life.task_ended(self, caught)
+
+    def __repr__(self) -> str:
+        return f"<ActorTask {self.name} {'done' if self._done else 'running'}>"

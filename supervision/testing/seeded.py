@@ -1,0 +1,118 @@
+"""A trio program under a virtual clock, its scheduling fixed by a seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar, TypeVarTuple, Unpack, cast
+
+import trio
+from trio.testing import MockClock
+
+__all__ = ["run_seeded", "VirtualHang"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class VirtualHang(AssertionError):
+    """The program did not end within the virtual time allowed: it waits for something that never comes."""
+
+
+def _scheduler() -> tuple[object, random.Random]:
+    """trio's module of the scheduler and the generator it draws from: private names, so look before use."""
+    module = trio._core._run  # noqa: SLF001  # pyright: ignore
+    if not hasattr(module, "_ALLOW_DETERMINISTIC_SCHEDULING") or not isinstance(
+        getattr(module, "_r", None), random.Random
+    ):
+        raise RuntimeError(
+            f"trio {trio.__version__} has moved its scheduler's private names "
+            "(_core._run._ALLOW_DETERMINISTIC_SCHEDULING, _core._run._r); "
+            "supervision.testing.seeded must follow, until then pin an earlier trio"
+        )
+    return module, cast("random.Random", module._r)  # noqa: SLF001
+
+
+@contextmanager
+def seeded_scheduler(seed: int) -> Iterator[None]:
+    """Within it, trio runs the tasks that are ready in an order that `seed` fixes."""
+    module, generator = _scheduler()
+    before = vars(module)["_ALLOW_DETERMINISTIC_SCHEDULING"]
+    state = generator.getstate()
+    vars(module)["_ALLOW_DETERMINISTIC_SCHEDULING"] = True
+    generator.seed(seed)
+    try:
+        yield
+    finally:
+        vars(module)["_ALLOW_DETERMINISTIC_SCHEDULING"] = before
+        generator.setstate(state)
+
+
+def run_seeded(
+    async_fn: Callable[[Unpack[Ts]], Awaitable[T]],
+    *args: Unpack[Ts],
+    seed: int,
+    limit: float = 1e6,
+    instruments: Sequence[trio.abc.Instrument] = (),
+) -> T:
+    """Run `async_fn(*args)` with trio, and give back what it returns.
+
+    The clock is virtual: time passes only while nothing can run. The same seed gives the same schedule. After
+    `limit` virtual seconds the run is cancelled and VirtualHang raised, with what every task waited for. An error
+    gets a note with the seed.
+    """
+
+    async def main() -> T:
+        with trio.CancelScope(deadline=trio.current_time() + limit) as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_guard, trio.current_time() + limit)
+                result = await async_fn(*args)
+                nursery.cancel_scope.cancel()
+            return result
+        assert scope.cancelled_caught
+        raise VirtualHang(f"not finished after {limit:g} virtual seconds")
+
+    with seeded_scheduler(seed):
+        try:
+            return trio.run(main, clock=MockClock(autojump_threshold=0), instruments=list(instruments))
+        except trio.TrioInternalError as error:
+            if isinstance(error.__cause__, VirtualHang):
+                raise VirtualHang(f"{error.__cause__} (seed {seed})") from None
+            raise
+        except BaseException as error:
+            error.add_note(f"run_seeded: seed={seed}")
+            raise
+
+
+_PATIENCE = 1000.0  # virtual seconds for a cancelled program to end, shields included
+
+
+async def _guard(limit: float) -> None:
+    """If even cancelling does not end the program, break trio's loop: nothing else gets past a shield."""
+    try:
+        await trio.sleep_until(limit)
+    finally:
+        if trio.current_time() >= limit:
+
+            def abort(_: object) -> trio.lowlevel.Abort:
+                raise VirtualHang("cancelled at its limit, the program still did not end:" + _stacks())
+
+            with trio.CancelScope(deadline=limit + _PATIENCE, shield=True):
+                await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+def _stacks() -> str:
+    """What every task of the program waits for."""
+    lines: list[str] = []
+    root = trio.lowlevel.current_root_task()
+    pending = [] if root is None else [root]
+    while pending:
+        task = pending.pop()
+        frames = [
+            f"{frame.f_code.co_filename}:{line} {frame.f_code.co_name}" for frame, line in task.iter_await_frames()
+        ]
+        lines.append(f"\n  {task.name}: {' < '.join(reversed(frames[-4:]))}")
+        for nursery in task.child_nurseries:
+            pending.extend(nursery.child_tasks)
+    return "".join(lines)
