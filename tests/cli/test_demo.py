@@ -110,7 +110,8 @@ def test_ctrl_c_tears_down_in_order_and_says_what_is_kept(slow: dict[str, Runnin
     assert stopped.index("training-0") < stopped.index("heartbeat") < stopped.index("manager")
     steps = len((tmp_path / "metrics.jsonl").read_text().splitlines())
     assert steps >= 1
-    assert lines[-1].startswith(f"kept      {tmp_path}: metrics.jsonl ({steps} of 3000 steps), loss.svg, demo.log")
+    assert lines[-2].startswith(f"kept      {tmp_path}: metrics.jsonl ({steps} of 3000 steps), loss.svg, demo.log")
+    assert "has ended with it" in lines[-1]
     assert gone(server)
 
 
@@ -160,4 +161,4 @@ def test_a_killed_server_gives_one_error_with_what_waited(slow: dict[str, Runnin
     assert any("forward_backward" in line for line in waiting)
     assert any("optim_step" in line for line in waiting)
     assert "Traceback" not in errors
-    assert lines[-1].startswith("kept ")
+    assert lines[-2].startswith("kept ")

@@ -49,17 +49,21 @@ class Narrator:
         return tuple(self._marks)
 
     @contextmanager
-    def listening(self, system: ActorSystem) -> Generator[None]:
-        """Tell what happens in ``system`` for the length of the block."""
+    def listening(self) -> Generator[Callable[[ActorSystem], None]]:
+        """Tell what the clients warn of, and what happens in each system that the value is called with.
+
+        It goes around the systems' own blocks, so that their end is told, too.
+        """
         logger = logging.getLogger(_CLIENTS)
         handler = _Listener(self._warned)
         logger.addHandler(handler)
-        subscription = system.events.subscribe(self._happened)
         try:
-            yield
+            yield self._follow
         finally:
-            subscription.cancel()
             logger.removeHandler(handler)
+
+    def _follow(self, system: ActorSystem) -> None:
+        system.events.subscribe(self._happened)
 
     def tell_faults(self) -> None:
         """Tell of the faults that have fired since the last time."""
@@ -92,6 +96,8 @@ class Narrator:
                 pass
 
     def _warned(self, record: logging.LogRecord) -> None:
+        if record.levelno > logging.WARNING:
+            return  # it is the error that the story itself ends with
         self.tell_faults()
         text = record.getMessage()
         who, _, rest = text.partition(" ")

@@ -144,8 +144,9 @@ class Story:
 
     async def _train(self, config: Config, records: ServerRecords) -> _Trained:
         display, steps = self._display, self._options.steps
-        async with self._runtime(config, self._transport, self._points) as runtime:
-            with self._narrator.listening(runtime.system):
+        with self._narrator.listening() as follow:
+            async with self._runtime(config, self._transport, self._points) as runtime:
+                follow(runtime.system)
                 service = await runtime.create_service_client()
                 base = await _base_model(service)
                 client = await self._client(service, base)
