@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import msgspec
+
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.config import Config
 from tinker_actors.local import ServerSettings
@@ -28,6 +30,7 @@ def train(
     *faults: Fault,
     settings: ServerSettings | None = None,
     outage_bound: float = 300.0,
+    max_pending: int = 1024,
 ) -> Outcome[T]:
     """Run ``story`` with a fresh client under ``faults``."""
 
@@ -41,5 +44,8 @@ def train(
         seed=1,
         plan=FaultPlan(faults),
         settings=settings or ServerSettings(base_model=BASE_MODEL),
-        config=Config.load(base_url="http://server", api_key="tml-test", environ={}, outage_bound=outage_bound),
+        config=msgspec.structs.replace(
+            Config.load(base_url="http://server", api_key="tml-test", environ={}, outage_bound=outage_bound),
+            max_pending=max_pending,
+        ),
     )

@@ -8,7 +8,7 @@ from typing import Any, final
 import msgspec
 from trio_util import AsyncValue
 
-from tinker_actors.errors import LaneStopped, OperationCancelled, OperationError, TinkerError
+from tinker_actors.errors import ClosedError, LaneStopped, OperationCancelled, OperationError, TinkerError
 from tinker_actors.flow.admission import Admission
 from tinker_actors.flow.pending import PendingTable
 from tinker_actors.ledger.future import Future
@@ -95,11 +95,14 @@ class Ledger:
     def accept(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Operation:
         """Accept an operation that ``admission`` has let in.
 
-        Raises LaneStopped, and gives the admission back, when an earlier failure stopped or halted this lane.
+        Raises LaneStopped when an earlier failure stopped or halted this lane, ClosedError when its client was
+        closed; the admission is given back.
         """
         size = sum(chunk.size for chunk in chunks)
         if (why := self._stopped or self.halted.value) is not None:
             self.admission.release(size)
+            if isinstance(why, ClosedError):
+                raise ClosedError(f"{kind} was not accepted: {why}")
             verb = "has stopped" if self._stopped is not None else "is halted"
             raise LaneStopped(
                 f"{kind} was not accepted: the lane of {self.name} {verb}, because {why}",

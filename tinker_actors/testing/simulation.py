@@ -7,8 +7,8 @@ play, so simulated hours take seconds and a run that failed once fails again.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar, final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar, cast, final
 
 import msgspec
 import trio
@@ -109,6 +109,7 @@ def simulate(
     plan: FaultPlan | None = None,
     settings: ServerSettings | None = None,
     config: Config | None = None,
+    instruments: Sequence[trio.abc.Instrument] = (),
 ) -> Outcome[T]:
     """Run ``scenario`` to its end, wait until nothing is under way any more, and tell what happened.
 
@@ -117,7 +118,7 @@ def simulate(
     """
     faults = plan if plan is not None else FaultPlan()
     try:
-        return run_seeded(_simulate, scenario, seed, faults, settings, config, seed=seed)
+        return run_seeded(_simulate, scenario, seed, faults, settings, config, seed=seed, instruments=instruments)
     except BaseException as error:
         error.add_note(f"to run it again: seed={seed}, plan={faults!r}")
         raise
@@ -133,6 +134,9 @@ async def _simulate(
     rng = random.Random(seed)
     points = PlannedPoints(plan)
     events: list[Event] = []
+    value: T | None = None
+    models: tuple[ModelOutcome, ...] = ()
+    failure: Exception | None = None
     async with (
         open_service(
             settings if settings is not None else ServerSettings(base_model="tinker-actors/tiny"),
@@ -154,14 +158,20 @@ async def _simulate(
         ) as runtime:
             with runtime.system.events.subscribe(events.append):
                 world = World(runtime, service, network, transport, points)
-                value = await scenario(world)
-                await world.settle()
-                models = await world.models()
+                try:
+                    value = await scenario(world)
+                    await world.settle()
+                except Exception as error:  # noqa: BLE001  # raised below, free of the groups of the nurseries here
+                    failure = error
+                else:
+                    models = await world.models()
                 counters = runtime.counters()
         # requests that are still on their way belong to nobody any more
         late.cancel_scope.cancel(reason="the simulation is over")
+    if failure is not None:
+        raise failure
     return Outcome(
-        value=value,
+        value=cast("T", value),
         models=models,
         events=tuple(events),
         fired=(*transport.fired, *points.fired),

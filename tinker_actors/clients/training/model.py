@@ -46,5 +46,5 @@ class Model:
             )
             ledger.stop(error, state=OperationState.VERDICT)
         else:
-            ledger.stop(ClosedError(f"the client of {ledger.name} was closed before the operation had its result"))
+            ledger.stop(ClosedError(f"the client of {ledger.name} was closed; what had no result by then is abandoned"))
         self.ledgers.discard(ledger)

@@ -1,0 +1,173 @@
+"""A crash, or a cancellation, at every scheduler step of a two-step training run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+
+from supervision.testing import run_seeded
+from tinker_actors.clients import TrainingClient
+from tinker_actors.config import Config
+from tinker_actors.ledger import Future
+from tinker_actors.local import ServerSettings
+from tinker_actors.local.service import open_service
+from tinker_actors.ports import InlineOffload
+from tinker_actors.runtime import open_runtime
+from tinker_actors.testing.network import open_network
+from tinker_actors.testing.operations import BASE_MODEL, datum, start_client
+from tinker_actors.testing.simulation import Outcome, World, simulate
+from tinker_actors.types import AdamParams
+
+
+class Planted(Exception):
+    """The crash of this test."""
+
+
+class AtStep(trio.abc.Instrument):
+    """Calls ``act`` once, before the scheduler step number ``step`` after ``arm``, counting all steps."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.steps = 0
+        self.acted = False
+        self.act: Callable[[], None] | None = None
+
+    def arm(self, act: Callable[[], None]) -> None:
+        self.act = act
+
+    def disarm(self) -> None:
+        self.act = None
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if self.act is None:
+            return
+        self.steps += 1
+        if self.steps == self.step:
+            self.acted = True
+            self.act()
+
+
+def crash(client: TrainingClient) -> None:
+    """Whatever the client's present incarnation is doing, an exception comes out of one of its tasks."""
+
+    async def fail() -> None:
+        raise Planted
+
+    life = client._ref.place.life
+    if life is not None and life.place.state == "running":
+        life.start_task(fail, (), "planted")
+
+
+async def two_steps(client: TrainingClient) -> list[float]:
+    losses: list[float] = []
+    for number in range(2):
+        step = await client.forward_backward([datum(number), datum(number + 10), datum(number + 20)])
+        update = await client.optim_step(AdamParams(learning_rate=0.01))
+        losses.append((await step).metrics["loss:sum"])
+        await update
+    return losses
+
+
+def run(instrument: AtStep, *, cancel: bool) -> Outcome[list[float]]:
+    async def scenario(world: World) -> list[float]:
+        service = await world.runtime.create_service_client()
+        client = world.watch(await start_client(service))
+        losses: list[float] = []
+        with trio.CancelScope() as scope:
+            instrument.arm(scope.cancel if cancel else lambda: crash(client))
+            losses = await two_steps(client)
+        instrument.disarm()
+        return losses
+
+    return simulate(
+        scenario,
+        seed=3,
+        settings=ServerSettings(base_model=BASE_MODEL, fwdbwd_max_chunk_len=2),
+        config=Config.load(base_url="http://server", api_key="tml-test", environ={}),
+        instruments=[instrument],
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> tuple[int, Outcome[list[float]]]:
+    counter = AtStep(step=0)
+    outcome = run(counter, cancel=False)
+    return counter.steps, outcome
+
+
+def digests(outcome: Outcome[list[float]]) -> tuple[list[str], list[str]]:
+    (model,) = outcome.models
+    return [d for o in model.accepted for d in o.digests], [o.digest for o in model.applied]
+
+
+def test_a_crash_at_every_step_changes_nothing(undisturbed: tuple[int, Outcome[list[float]]]):
+    steps, truth = undisturbed
+    crashes = 0
+    for step in range(1, steps + 1):
+        instrument = AtStep(step)
+        outcome = run(instrument, cancel=False)
+        crashes += sum(event.__class__.__name__ == "ActorCrashed" for event in outcome.events)
+        assert outcome.value == truth.value, f"step {step}"
+        assert outcome.models[0].digest == truth.models[0].digest, f"step {step}"
+        assert outcome.models[0].accepted == truth.models[0].accepted, f"step {step}"
+        assert outcome.models[0].applied == truth.models[0].applied, f"step {step}"
+    assert crashes > steps * 0.8, "most steps did crash the client"
+
+
+def test_a_cancellation_at_every_step_loses_nothing_that_was_accepted(undisturbed: tuple[int, Outcome[list[float]]]):
+    steps, truth = undisturbed
+    for step in range(1, steps + 1):
+        outcome = run(AtStep(step), cancel=True)
+        accepted, applied = digests(outcome)
+        whole, _ = digests(truth)
+        assert applied == accepted, f"step {step}"
+        assert accepted == whole[: len(accepted)], f"step {step}"
+
+
+async def leave_at(instrument: AtStep) -> None:
+    """The world around the runtime is cancelled: it ends in order, and nothing that was accepted is left waiting."""
+    rng = random.Random(5)
+    futures: list[Future[Any]] = []
+    client: TrainingClient | None = None
+    async with (
+        open_service(ServerSettings(base_model=BASE_MODEL), offload=InlineOffload(), random=rng) as service,
+        open_network(service.app, random=rng) as network,
+    ):
+        with trio.CancelScope() as scope:
+            async with open_runtime(
+                config=Config.load(base_url="http://server", api_key="tml-test", environ={}),
+                transport=network.transport(),
+                seed=1,
+                offload=InlineOffload(),
+            ) as runtime:
+                client = await start_client(await runtime.create_service_client())
+                instrument.arm(scope.cancel)
+                for number in range(2):
+                    futures.append(await client.forward_backward([datum(number)]))
+                    futures.append(await client.optim_step(AdamParams()))
+                for future in futures:
+                    await future
+                instrument.disarm()
+        instrument.disarm()
+        assert runtime.system.statistics().actors == 0
+        assert runtime.pending() == ()
+        assert all(future.done() for future in futures)
+        assert len(futures) == len(client.accepted)
+        await trio.sleep(60)  # what is on its way arrives
+        applied = [operation.digest for operation in service.applied(client.model_id)]
+        accepted = [digest for operation in client.accepted for digest in operation.digests]
+        assert applied == accepted[: len(applied)]
+
+
+def test_the_runtime_can_be_left_at_every_step():
+    counter = AtStep(step=0)
+    run_seeded(leave_at, counter, seed=3, instruments=[counter])
+    assert counter.steps > 50
+    for step in range(1, counter.steps + 1):
+        instrument = AtStep(step)
+        run_seeded(leave_at, instrument, seed=3, instruments=[instrument])
+        assert instrument.acted
