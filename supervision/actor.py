@@ -13,20 +13,19 @@ __all__ = ["Actor", "handles"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-R_contra = TypeVar("R_contra", contravariant=True)
 
 Handler = Callable[[Any, Any], object]
 
 
-class _HandlesCall(Protocol[R_contra]):
+class _HandlesCall(Protocol[R]):
     """Decorates a handler that returns the call's reply type (or None, when it has taken defer_reply())."""
 
     @overload
     def __call__(
-        self, function: Callable[P, Coroutine[Any, Any, R_contra | None]], /
-    ) -> Callable[P, Coroutine[Any, Any, R_contra | None]]: ...
+        self, function: Callable[P, Coroutine[Any, Any, R | None]], /
+    ) -> Callable[P, Coroutine[Any, Any, R | None]]: ...
     @overload
-    def __call__(self, function: Callable[P, R_contra | None], /) -> Callable[P, R_contra | None]: ...
+    def __call__(self, function: Callable[P, R | None], /) -> Callable[P, R | None]: ...
 
 
 class _HandlesCast(Protocol):
@@ -48,8 +47,7 @@ def handles(message_type: type[Any]) -> Any:
     For a Call[R] it returns R, or takes `self.context.defer_reply()` and answers later. Raises InvalidSpec for a
     type that is neither a Call nor a Cast.
     """
-    if not (isinstance(message_type, type) and issubclass(message_type, (Call, Cast))):
-        raise InvalidSpec(f"@handles: {message_type!r} is neither a Call nor a Cast; derive it from one of them")
+    check_message_type(message_type)
 
     def mark(function: Any) -> Any:
         # A method may handle several types.
@@ -57,6 +55,12 @@ def handles(message_type: type[Any]) -> Any:
         return function
 
     return mark
+
+
+def check_message_type(given: object) -> None:
+    """Raises InvalidSpec for what is no type of messages."""
+    if not (isinstance(given, type) and issubclass(given, (Call, Cast))):
+        raise InvalidSpec(f"@handles: {given!r} is neither a Call nor a Cast; derive it from one of them")
 
 
 class Actor:

@@ -66,7 +66,7 @@ class Context:
         return self._life.random
 
     def start_task(
-        self, function: Callable[[Unpack[Ts]], Awaitable[object]], *args: Unpack[Ts], name: str | None = None
+        self, function: Callable[[Unpack[Ts]], Awaitable[object]], *args: *Ts, name: str | None = None
     ) -> ActorTask:
         """Run `function(*args)` in a task that dies with this incarnation and whose crash is the actor's.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from supervision.errors import CrashReport
+from supervision.errors import CrashReport, members_of
 
 __all__: list[str] = []
 
@@ -13,15 +13,17 @@ def contains_fatal(error: BaseException) -> bool:
     """Whether it is, or holds, something that no supervisor may mend: KeyboardInterrupt, SystemExit, and whatever
     else is neither an Exception nor Cancelled.
     """
-    if isinstance(error, BaseExceptionGroup):
-        return any(contains_fatal(member) for member in error.exceptions)
+    members = members_of(error)
+    if members:
+        return any(contains_fatal(member) for member in members)
     return not isinstance(error, (Exception, trio.Cancelled))
 
 
 def is_cancellation(error: BaseException) -> bool:
     """Whether it is Cancelled and nothing else."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(is_cancellation(member) for member in error.exceptions)
+    members = members_of(error)
+    if members:
+        return all(is_cancellation(member) for member in members)
     return isinstance(error, trio.Cancelled)
 
 
@@ -49,6 +51,5 @@ def _strip(error: BaseException, seen: set[int]) -> None:
     for other in (error.__cause__, error.__context__):
         if other is not None:
             _strip(other, seen)
-    if isinstance(error, BaseExceptionGroup):
-        for member in error.exceptions:
-            _strip(member, seen)
+    for member in members_of(error):
+        _strip(member, seen)

@@ -22,7 +22,7 @@ SupervisionError
 from __future__ import annotations
 
 import linecache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
 
@@ -117,11 +117,18 @@ class StopReason(msgspec.Struct, frozen=True, eq=False):
         return f"{text} ({self.detail})" if self.detail else text
 
 
+def members_of(error: BaseException) -> Sequence[BaseException]:
+    """The members of a group; nothing for any other error."""
+    return (
+        cast("BaseExceptionGroup[BaseException]", error).exceptions if isinstance(error, BaseExceptionGroup) else ()
+    )
+
+
 def describe_error(error: BaseException) -> str:
     """`Type: text`, with the members of a group spelled out."""
-    if isinstance(error, BaseExceptionGroup):
-        members: Sequence[BaseException] = error.exceptions
-        return f"{type(error).__qualname__}: {error.message} [{'; '.join(describe_error(e) for e in members)}]"
+    members = members_of(error)
+    if members:
+        return f"{type(error).__qualname__}: {error.args[0]} [{'; '.join(describe_error(e) for e in members)}]"
     text = str(error)
     return f"{type(error).__qualname__}: {text}" if text else type(error).__qualname__
 

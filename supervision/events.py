@@ -115,7 +115,7 @@ class ActorStuck(Event, frozen=True, eq=False):
 
 
 class ListenerFailed(Event, frozen=True, eq=False):
-    """A listener raised and was unsubscribed, or a monitor's or an on_close callback raised; `path` names the place."""
+    """A listener raised and was unsubscribed, or a callback (monitor, on_close) of this place raised."""
 
     error: BaseException
 

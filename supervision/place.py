@@ -157,7 +157,7 @@ class Place:
         self.state = "starting"
         """starting, running, stopping, waiting (for its restart), down (held by its supervisor), stopped, degraded"""
         self.since = system.now()
-        self.number = 0
+        self.number: int = 0
         """The latest incarnation's."""
         self.attempt = 0
         """Restarts in a row without a stable period."""
@@ -468,6 +468,14 @@ class ActorPlace(Place):
             if len(chain) > 10_000:
                 break
         raise CallCycle(chain, message)
+
+    def is_below(self, other: Place) -> bool:
+        supervisor: SupervisorPlace | None = self.parent
+        while supervisor is not None:
+            if supervisor is other:
+                return True
+            supervisor = supervisor.parent
+        return False
 
     def doing(self) -> str:
         if self.life is not None:

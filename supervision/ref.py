@@ -98,7 +98,7 @@ class ActorRef:
             place.check(message)
         inbox = place.inbox
         if inbox.offer(message):
-            if not inbox.accepted & 63:
+            if not inbox.accepted & 127:
                 await checkpoint()
             return
         task = current_task()

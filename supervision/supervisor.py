@@ -45,6 +45,12 @@ __all__: list[str] = []
 AnySpec = ChildSpec | SupervisorSpec | DynamicSupervisorSpec
 
 
+def check_spec(given: object, path: str) -> None:
+    """Raises InvalidSpec for anything but a spec."""
+    if not isinstance(given, AnySpec):
+        raise InvalidSpec(f"{path}: start_child takes a ChildSpec or a supervisor's spec, got {given!r}")
+
+
 @final
 class SupervisorPlace(Place):
     """The place of a supervisor: its children, in start order."""
@@ -252,7 +258,7 @@ class SupervisorPlace(Place):
         return living
 
     async def _mend(self) -> None:
-        # Going down takes op_scope away; a wait that had ended in the same step sees no Cancelled, so each is checked.
+        # Going down takes op_scope away; a wait that ended in the same step sees no Cancelled, so each is checked.
         with trio.CancelScope(shield=True) as scope:
             self.op_scope = scope
             while self.broken:
@@ -403,8 +409,7 @@ class SupervisorPlace(Place):
         return (place for place in self.children.values() if place.closed is None)
 
     async def start_child(self, spec: AnySpec) -> ActorRef | SupervisorRef:
-        if not isinstance(spec, AnySpec):
-            raise InvalidSpec(f"{self.path}: start_child takes a ChildSpec or a supervisor's spec, got {spec!r}")
+        check_spec(spec, self.path)
         if self.state != "running":
             raise NotRunning(self.path, self.state, f"it can't start {spec.name!r}")
         known = self.children.get(spec.name)
@@ -431,11 +436,8 @@ class SupervisorPlace(Place):
         caller = self.system.mains.get(trio.lowlevel.current_task())
         if caller is None:
             return
-        inside: ActorPlace | SupervisorPlace | None = caller.place
-        while inside is not None:
-            if inside is place:
-                raise CallCycle((caller.place.path, place.path), f"{what}({place.name!r})")
-            inside = inside.parent
+        if caller.place is place or caller.place.is_below(place):
+            raise CallCycle((caller.place.path, place.path), f"{what} {place.name!r}")
 
     async def stop_child(self, name: str) -> None:
         place = self.child(name)

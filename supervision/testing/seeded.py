@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar, TypeVarTuple, Unpack, cast
+from typing import TypeVar, TypeVarTuple, Unpack
 
 import trio
 from trio.testing import MockClock
@@ -22,7 +22,7 @@ class VirtualHang(AssertionError):
 
 def _scheduler() -> tuple[object, random.Random]:
     """trio's module of the scheduler and the generator it draws from: private names, so look before use."""
-    module = trio._core._run  # noqa: SLF001  # pyright: ignore
+    module = trio._core._run  # noqa: SLF001
     if not hasattr(module, "_ALLOW_DETERMINISTIC_SCHEDULING") or not isinstance(
         getattr(module, "_r", None), random.Random
     ):
@@ -31,11 +31,11 @@ def _scheduler() -> tuple[object, random.Random]:
             "(_core._run._ALLOW_DETERMINISTIC_SCHEDULING, _core._run._r); "
             "supervision.testing.seeded must follow, until then pin an earlier trio"
         )
-    return module, cast("random.Random", module._r)  # noqa: SLF001
+    return module, module._r  # noqa: SLF001
 
 
 @contextmanager
-def seeded_scheduler(seed: int) -> Iterator[None]:
+def seeded_scheduler(seed: int) -> Generator[None]:
     """Within it, trio runs the tasks that are ready in an order that `seed` fixes."""
     module, generator = _scheduler()
     before = vars(module)["_ALLOW_DETERMINISTIC_SCHEDULING"]
@@ -51,7 +51,7 @@ def seeded_scheduler(seed: int) -> Iterator[None]:
 
 def run_seeded(
     async_fn: Callable[[Unpack[Ts]], Awaitable[T]],
-    *args: Unpack[Ts],
+    *args: *Ts,
     seed: int,
     limit: float = 1e6,
     instruments: Sequence[trio.abc.Instrument] = (),
