@@ -17,11 +17,17 @@ from tinker_actors.local.engine.config import ModelConfig
 from tinker_actors.local.engine.transformer import Layer, Weights
 from tinker_actors.types.tensor import FloatArray
 
-__all__ = ["BASE_S", "BASE_MODELS", "TINY", "BaseModel", "load_base"]
+__all__ = ["BASE_S", "BASE_MODELS", "TINY", "BaseModel", "assemble", "load_base", "random_base"]
 
 BASE_S: Final = "tinker-actors/base-s"
 TINY: Final = "tinker-actors/tiny"
 BASE_MODELS: Final = (BASE_S, TINY)
+
+
+_TINY_CONFIG: Final = ModelConfig(
+    name=TINY, vocab_size=32, d_model=8, n_layers=1, n_heads=2, d_ff=16, rope_theta=1000.0, norm_eps=1e-5,
+    max_context=64, pad_id=0, bos_id=1, eos_id=2,
+)  # fmt: skip
 
 
 class BaseModel(msgspec.Struct, frozen=True, eq=False):
@@ -57,7 +63,7 @@ def load_base(name: str) -> BaseModel:
     Raises InvalidInput for an unknown name, DecodeError when packaged files are not those of the manifest.
     """
     if name == TINY:
-        return _make_tiny()
+        return random_base(_TINY_CONFIG, 20_240_229)
     if name == BASE_S:
         return _read(files("tinker_actors.local") / "base")
     raise InvalidInput("base_model", f"{name!r} is not known here", f"Use one of {', '.join(BASE_MODELS)}")
@@ -72,10 +78,12 @@ def _read(folder: Traversable) -> BaseModel:
             raise DecodeError(f"{name} of {manifest.name} is damaged: its sha256 is not the manifest's. Reinstall")
     config = msgspec.json.decode(contents["config.json"], type=ModelConfig)
     halves = safetensors.numpy.load(contents["model.safetensors"])
-    return _assemble(config, {key: value.astype(np.float32) for key, value in halves.items()})
+    return assemble(config, {key: value.astype(np.float32) for key, value in halves.items()})
 
 
-def _assemble(config: ModelConfig, arrays: dict[str, FloatArray]) -> BaseModel:
+def assemble(config: ModelConfig, arrays: dict[str, FloatArray]) -> BaseModel:
+    """A model of ``arrays``, named as recipes/base_model/model.py names its parameters."""
+
     def stack(prefix: str, *names: str) -> FloatArray:
         return np.concatenate([arrays[f"{prefix}.{name}.weight"] for name in names])
 
@@ -111,24 +119,18 @@ def _assemble(config: ModelConfig, arrays: dict[str, FloatArray]) -> BaseModel:
     )
 
 
-def _make_tiny() -> BaseModel:
-    """A random model small enough for simulations: one layer of width 8, 32 tokens."""
-    config = ModelConfig(
-        name=TINY, vocab_size=32, d_model=8, n_layers=1, n_heads=2, d_ff=16, rope_theta=1000.0, norm_eps=1e-5,
-        max_context=64, pad_id=0, bos_id=1, eos_id=2,
-    )  # fmt: skip
-    bits = np.random.PCG64(20_240_229)
+def random_base(config: ModelConfig, seed: int) -> BaseModel:
+    """An untrained model of any shape: matrices uniform with a standard deviation of in**-0.5, norms one."""
+    bits = np.random.PCG64(seed)
 
     def matrix(rows: int, columns: int) -> FloatArray:
-        # of raw bits, whose stream numpy promises to keep; uniform with a standard deviation of columns**-0.5
-        unit = (bits.random_raw(rows * columns) >> np.uint64(40)).astype(np.float64) / 2**24
-        return ((unit * 2 - 1) * math.sqrt(3 / columns)).astype(np.float32).reshape(rows, columns)
+        # of raw bits, whose stream numpy promises to keep
+        unit = (bits.random_raw(rows * columns) >> np.uint64(40)).astype(np.float64) / 2**23 - 1.0
+        return (unit * math.sqrt(3 / columns)).astype(np.float32).reshape(rows, columns)
 
     d, f = config.d_model, config.d_ff
-    arrays: dict[str, FloatArray] = {
-        "embed.weight": matrix(config.vocab_size, d),
-        "norm.weight": np.ones(d, np.float32),
-    }
+    arrays: dict[str, FloatArray] = {"embed.weight": matrix(config.vocab_size, d)}
+    arrays["norm.weight"] = np.ones(d, np.float32)
     shapes = {"q_proj": (d, d), "k_proj": (d, d), "v_proj": (d, d), "o_proj": (d, d)}
     shapes |= {"gate_proj": (f, d), "up_proj": (f, d), "down_proj": (d, f)}
     for index in range(config.n_layers):
@@ -136,4 +138,4 @@ def _make_tiny() -> BaseModel:
             arrays[f"layers.{index}.{name}.weight"] = matrix(rows, columns)
         for name in ("attn_norm", "mlp_norm"):
             arrays[f"layers.{index}.{name}.weight"] = np.ones(d, np.float32)
-    return _assemble(config, arrays)
+    return assemble(config, arrays)

@@ -156,18 +156,18 @@ def choose(logprobs: FloatArray, params: SamplingParams, rng: random.Random) -> 
     scores = logprobs.astype(np.float64)
     scores /= params.temperature
     probabilities: NDArray[np.float64] = np.exp(scores - scores.max())
-    order = None
+    order: NDArray[np.intp] | None = None
     if params.top_k != -1 or params.top_p < 1.0:
         order = np.argsort(-scores, kind="stable")
         if params.top_k != -1:
             order = order[: params.top_k]
         probabilities = probabilities[order]
-    cumulative = np.cumsum(probabilities)
+    cumulative: NDArray[np.float64] = np.cumsum(probabilities)
     if params.top_p < 1.0:
-        kept = int(np.searchsorted(cumulative, params.top_p * cumulative[-1])) + 1
-        cumulative = cumulative[:kept]
-    at = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
-    at = min(at, cumulative.size - 1)
+        enough: float = params.top_p * float(cumulative[-1])
+        cumulative = cumulative[: int(cumulative.searchsorted(enough)) + 1]
+    drawn: float = rng.random() * float(cumulative[-1])
+    at = min(int(cumulative.searchsorted(drawn, side="right")), cumulative.size - 1)
     return at if order is None else int(order[at])
 
 
