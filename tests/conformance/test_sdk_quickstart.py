@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.programs.quickstart import TOKENS
-from tests.conformance.server import KEY, TINY, serving
+from tests.local.process import KEY, TINY, serving
 
 pytestmark = [pytest.mark.conformance, pytest.mark.process]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 from starlette.applications import Starlette
@@ -116,9 +117,10 @@ async def _body(settings: ServerSettings, type_: type[Any], request: Request) ->
 async def _read(limit: int, request: Request) -> bytes:
     pieces: list[bytes] = []
     size = 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > limit:
-            raise Refusal(413, f"the body is longer than {limit} bytes. Send less at a time")
-        pieces.append(piece)
+    async with aclosing(request.stream()) as stream:
+        async for piece in stream:
+            size += len(piece)
+            if size > limit:
+                raise Refusal(413, f"the body is longer than {limit} bytes. Send less at a time")
+            pieces.append(piece)
     return b"".join(pieces)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import signal
+import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -35,14 +36,13 @@ async def serve(settings: ServerSettings, host: str = "127.0.0.1", port: int = 0
     Port 0 takes a free one. Raises InvalidInput for settings that can't be served, OSError for an address in use.
     """
     config = Config()
-    config.bind = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
     config.backlog = _BACKLOG
     config.keep_alive_timeout = _KEEP_ALIVE
     config.keep_alive_max_requests = _REQUESTS_PER_CONNECTION
     config.graceful_timeout = _GRACE
     config.loglevel = "WARNING"
     stop = trio.Event()
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, _listener(host, port) as listener:
         async with (
             open_service(
                 settings, offload=ThreadOffload(), random=random.SystemRandom(), now=lambda: datetime.now(UTC)
@@ -51,10 +51,19 @@ async def serve(settings: ServerSettings, host: str = "127.0.0.1", port: int = 0
         ):
             with service.system.events.subscribe(_log_crash):
                 nursery.start_soon(_stop_on_signal, signals, stop)
+                config.bind = [f"fd://{listener.detach()}"]
                 async with trio.open_nursery() as serving:
                     binds: list[str] = await serving.start(_serve, service.app, config, stop)
                     print(f"listening on {binds[0]}", flush=True)  # who started us waits for this line
                 nursery.cancel_scope.cancel(reason="the server has stopped")
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    # Hypercorn's own leaks when the address is in use
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections inherit it
+    return listener
 
 
 async def _serve(app: object, config: Config, stop: trio.Event, *, task_status: trio.TaskStatus[list[str]]) -> None:

@@ -27,7 +27,7 @@ class Finished(msgspec.Struct, frozen=True):
 async def create_session(service: LocalService, call: Incoming[CreateSessionRequest]) -> CreateSessionResponse:
     """A new session."""
     record = SessionRecord(
-        session_id=f"sess-{service.random.getrandbits(64):016x}",
+        session_id=_new_id(service),
         created_at=service.now(),
         tags=call.body.tags,
         user_metadata=call.body.user_metadata,
@@ -51,3 +51,11 @@ async def finish_session(service: LocalService, call: Incoming[FinishSessionRequ
     kind = call.body.reason.get("type", "success")
     service.end_session(session, f"was finished by its client ({kind[:40]})", abandon=False)
     return Finished()
+
+
+def _new_id(service: LocalService) -> str:
+    # a seeded generator may give an id that this directory has seen
+    while True:
+        session_id = f"sess-{service.random.getrandbits(64):016x}"
+        if service.catalog.session(session_id) is None:
+            return session_id

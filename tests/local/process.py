@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-KEY = "tml-conformance"
+KEY = "tml-process"
 TINY = "tinker-actors/tiny"
 
 _PROGRAM = """

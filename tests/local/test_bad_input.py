@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.local.harness import PROTOBUF, TINY, Caller, Stage, create_body, datum, open_stage, play, sample_body
+from tinker_actors.codec.compression import compress
+from tinker_actors.codec.forward_backward import encode_forward_backward_request
+from tinker_actors.errors import InvalidInput
+from tinker_actors.local.endpoints.table import ENDPOINTS
+from tinker_actors.local.settings import ServerSettings
+from tinker_actors.types import ForwardBackwardRequest
+
+
+def forward_body(model_id: str, seq_id: int = 1) -> bytes:
+    request = ForwardBackwardRequest(model_id=model_id, seq_id=seq_id, data=(datum(1),), loss_fn="cross_entropy")
+    return b"".join(encode_forward_backward_request(request))
+
+
+@pytest.mark.parametrize("key", [None, "", "sk-1", "TML-1"])
+def test_a_missing_or_malformed_key(key: str | None):
+    async def scenario(stage: Stage) -> None:
+        caller = Caller(stage.network.transport(), key=key)
+        for endpoint in ENDPOINTS:
+            answer = await caller.send(endpoint.method, endpoint.path, {})
+            assert answer.status == (200 if endpoint.open else 401)
+            if not endpoint.open:
+                assert "API key" in answer.detail
+                assert key is None or key == "" or key not in answer.detail
+
+    play(scenario)
+
+
+def test_only_known_keys_where_keys_are_given():
+    async def scenario(stage: Stage) -> None:
+        for key, status in (("tml-right", 200), ("own", 200), ("tml-wrong", 401), ("tml-righ", 401), ("tml-é", 401)):
+            try:
+                answer = await Caller(stage.network.transport(), key=key).get("/get_server_capabilities")
+            except UnicodeEncodeError:
+                continue
+            assert answer.status == status
+        bearer = Caller(stage.network.transport(), key=None)
+        headers = {"authorization": "Bearer tml-right"}
+        assert (await bearer.send("GET", "/get_server_capabilities", headers=headers)).status == 200
+
+    play(scenario, api_keys=("tml-right", "own"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"base_model": "no/such"}, ("base_model", "no/such", f"Use one of: {TINY}")),
+        ({"lora_config": {"rank": 65}}, ("rank", "65", "at most 64")),
+        ({"lora_config": {"rank": 0}}, ("rank", "0")),
+        ({"lora_config": {"rank": "8"}}, ("rank",)),
+        ({"lora_config": {"rank": 8, "train_mlp": False, "train_attn": False, "train_unembed": False}}, ("train_",)),
+        ({"model_seq_id": -1}, ("model_seq_id", "-1")),
+        ({"optimizer_config": {"type": "dimuon", "version": 1}}, ("optimizer_config", "dimuon")),
+        ({"session_id": 5}, ("session_id",)),
+        ({"base_model": None}, ("base_model",)),
+    ],
+)
+def test_a_model_that_can_t_be_is_refused_before_anything_is_made(change: Any, words: tuple[str, ...]):
+    async def scenario(stage: Stage) -> None:
+        answer = await stage.caller.post("/create_model", create_body(await stage.caller.session()) | change)
+        assert answer.status in (400, 422)
+        assert all(word in answer.detail for word in words), answer.detail
+        assert not stage.service.models
+
+    play(scenario, max_rank=64)
+
+
+def test_data_that_can_t_be_trained_on_is_refused_before_it_is_queued():
+    from tinker_actors.types import Datum, ModelInput, TensorData
+
+    length = {"target_tokens": [1, 2], "weights": [1.0, 1.0]}
+    cases: list[tuple[tuple[Datum, ...], str, str]] = [
+        ((), "cross_entropy", "data"),
+        ((Datum(ModelInput.from_ints([1, 99]), length),), "cross_entropy", "vocabulary"),
+        ((Datum(ModelInput.from_ints([1, 2]), length | {"target_tokens": [1, 99]}),), "cross_entropy", "vocabulary"),
+        (
+            (Datum(ModelInput.from_ints([1, 2]), length | {"target_tokens": [1, -1]}),),
+            "cross_entropy",
+            "target_tokens",
+        ),
+        ((Datum(ModelInput.from_ints([1, 2]), {"target_tokens": [1, 2]}),), "cross_entropy", "weights"),
+        ((Datum(ModelInput.from_ints([1, 2]), length),), "importance_sampling", "logprobs"),
+        ((Datum(ModelInput.from_ints([1] * 65), {}),), "cross_entropy", "64"),
+        ((datum(1),), "no_such_loss", "no_such_loss"),
+        (
+            (Datum(ModelInput.from_ints([1]), {"target_tokens": TensorData([1.5]), "weights": [1.0]}),),
+            "cross_entropy",
+            "",
+        ),
+    ]
+
+    async def scenario(stage: Stage) -> None:
+        caller = stage.caller
+        model_id = await caller.model()
+        for data, loss_fn, word in cases:
+            answer = await caller.forward_backward(model_id, 1, data, loss_fn=loss_fn)
+            assert answer.status in (400, 422), (data, answer)
+            assert word in answer.detail
+        await caller.train(model_id, 1)
+
+    play(scenario)
+
+
+def test_a_datum_of_another_length_than_its_targets_is_refused():
+    async def scenario(stage: Stage) -> None:
+        model_id = await stage.caller.model()
+        body = forward_body(model_id)
+        tokens = datum(1).model_input.to_array()
+        short = body.replace(b"\x0a\x14" + tokens.tobytes(), b"\x0a\x10" + tokens[:4].tobytes())
+        # the lengths of the enclosing messages shrink with it
+        for outer in (b"\x0a\x16", b"\x0a\x18"):
+            short = short.replace(outer, outer[:1] + bytes([outer[1] - 4]), 1)
+        answer = await stage.caller.post("/forward_backward", short, content_type=PROTOBUF)
+        assert answer.status in (400, 422)
+        await stage.caller.train(model_id, 1)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("learning_rate", [None, -1.0, "0.1", 1e400])
+def test_a_learning_rate_that_is_none_is_refused(learning_rate: Any):
+    async def scenario(stage: Stage) -> None:
+        caller = stage.caller
+        model_id = await caller.model()
+        answer = await caller.optim_step(model_id, 1, learning_rate)
+        assert answer.status == 422
+        assert "learning_rate" in answer.detail
+        body = msgspec.json.encode({"model_id": model_id, "seq_id": 1, "adam_params": {}})
+        answer = await caller.post("/optim_step", body.replace(b"{}", b'{"learning_rate": NaN}'))
+        assert answer.status == 422
+        for missing in ({"model_id": model_id, "seq_id": 1}, {"model_id": model_id, "adam_params": {}}):
+            answer = await caller.post("/optim_step", missing)
+            assert answer.status in (400, 422)
+        await caller.train(model_id, 1)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_samples": 0},
+        {"num_samples": 10**6},
+        {"prompt": {"chunks": []}},
+        {"prompt": {"chunks": [{"tokens": [99], "type": "encoded_text"}]}},
+        {"prompt": {"chunks": [{"tokens": [-1], "type": "encoded_text"}]}},
+        {"prompt": {"chunks": [{"tokens": [1] * 64, "type": "encoded_text"}]}},
+        {"prompt": {"chunks": [{"data": "", "format": "png", "type": "image"}]}},
+        {"sampling_params": {"max_tokens": 0}},
+        {"sampling_params": {"temperature": -1}},
+        {"sampling_params": {"top_p": 0}},
+        {"sampling_params": {"stop": ["a", 1]}},
+        {"sampling_params": {"seed": "x"}},
+        {"topk_prompt_logprobs": -1},
+        {"seq_id": -1},
+        {"seq_id": None},
+        {"sampling_session_id": None},
+    ],
+)
+def test_a_sample_that_can_t_be_is_refused_before_it_is_queued(change: Any):
+    async def scenario(stage: Stage) -> None:
+        sampler = await stage.caller.sampler(await stage.caller.session())
+        answer = await stage.caller.post("/asample", sample_body(sampler) | change)
+        assert answer.status in (400, 422), answer
+        assert answer.detail
+        assert "sequences" in await stage.caller.sample(sampler, 0)
+
+    play(scenario)
+
+
+def test_bodies_too_long_and_bombs():
+    async def scenario(stage: Stage) -> None:
+        caller = stage.caller
+        model_id = await caller.model()
+        body = forward_body(model_id)
+        packed = compress(body, "zstd")
+        first = (await caller.post("/forward_backward", packed, content_type=PROTOBUF, content_encoding="zstd")).ok
+        assert (await caller.post("/forward_backward", body, content_type=PROTOBUF)).ok == first
+        bomb = compress(bytes(5_000_000), "zstd")
+        assert len(bomb) < 2000
+        for content, encoding, status in (
+            (bytes(20_001), None, 413),
+            (bomb, "zstd", 422),
+            (packed[:-3], "zstd", 422),
+            (body, "zstd", 422),
+            (body, "br", 422),
+        ):
+            headers = {"content-type": PROTOBUF} | ({"content-encoding": encoding} if encoding else {})
+            answer = await caller.send("POST", "/forward_backward", content, headers=headers)
+            assert answer.status == status
+            assert answer.detail
+        answer = await caller.post("/forward_backward", b"{}")
+        assert answer.status == 415
+        assert "application/x-protobuf" in answer.detail
+
+    play(scenario, max_body_bytes=20_000)
+
+
+def test_unknown_paths_and_methods_are_told_in_json():
+    async def scenario(stage: Stage) -> None:
+        for method, path, status in (("GET", "/nothing", 404), ("GET", "/asample", 405), ("POST", "/healthz", 405)):
+            answer = await stage.caller.send(method, path)
+            assert answer.status == status
+            assert path in answer.detail
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"poll_hold": 31.0},
+        {"poll_hold": 0.0},
+        {"poll_hold": float("nan")},
+        {"max_rank": 0},
+        {"session_expiry": -1.0},
+        {"api_keys": ("",)},
+        {"base_model": ""},
+    ],
+)
+def test_settings_that_can_t_be_served(wrong: Any):
+    with pytest.raises(InvalidInput):
+        ServerSettings(**wrong)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(
+    [
+        *("model_id", "seq_id", "session_id", "model_seq_id", "path", "optimizer", "prompt", "sampling_params"),
+        *("adam_params", "lora_config", "request_id", "sampling_session_id", "num_samples", "base_model", "kind"),
+        *("ttl_seconds", "sampling_session_seq_id", "user_metadata", "tinker_path", "reason", "tags", "sdk_version"),
+    ]
+)
+
+
+def mutate(body: bytes, rng: random.Random) -> bytes:
+    data = bytearray(body)
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(data)) if data else 0
+        match rng.randrange(4):
+            case 0 if data:
+                data[at] = rng.randrange(256)
+            case 1 if data:
+                del data[at : at + rng.randint(1, 9)]
+            case 2:
+                data[at:at] = rng.randbytes(rng.randint(1, 5))
+            case _:
+                data += data[at : at + 20]
+    return bytes(data)
+
+
+@given(seed=st.integers(0, 2**32), changes=st.lists(st.tuples(KEYS, JSON_VALUES), min_size=1, max_size=3))
+def test_no_body_makes_an_error_of_the_server_s(seed: int, changes: list[tuple[str, Any]]):
+    rng = random.Random(seed)
+
+    async def scenario(stage: Stage) -> None:
+        caller = stage.caller
+        session_id = await caller.session()
+        model_id = await caller.start_model(session_id)
+        sampler = await caller.sampler(session_id)
+        bodies: dict[str, Any] = {
+            "/create_session": {"tags": [], "user_metadata": {}, "sdk_version": "0"},
+            "/create_model": create_body(session_id, 1),
+            "/optim_step": {"model_id": model_id, "seq_id": 1, "adam_params": {"learning_rate": 0.1}},
+            "/save_weights": {"model_id": model_id, "seq_id": 2, "path": "a"},
+            "/save_weights_for_sampler": {"model_id": model_id, "seq_id": 3, "sampling_session_seq_id": 5},
+            "/load_weights": {"model_id": model_id, "seq_id": 4, "path": "tinker://a/weights/b", "optimizer": True},
+            "/asample": sample_body(sampler),
+            "/create_sampling_session": {"session_id": session_id, "sampling_session_seq_id": 3, "base_model": TINY},
+            "/weights_info": {"tinker_path": "tinker://a/weights/b"},
+            "/session_heartbeat": {"session_id": session_id},
+            "/get_info": {"model_id": model_id},
+            "/client/config": {"sdk_version": "0.38.0"},
+            "/telemetry": {"events": []},
+        }
+        for path, body in bodies.items():
+            for content in (
+                msgspec.json.encode(body | {key: _finite(value) for key, value in changes}),
+                mutate(msgspec.json.encode(body), rng),
+            ):
+                answer = await caller.post(path, content)
+                assert answer.status < 500, (path, content, answer)
+                assert answer.status == 200 or answer.detail
+        for n in range(4):
+            content = mutate(forward_body(model_id, 5 + n), rng)
+            answer = await caller.post("/forward_backward", content, content_type=PROTOBUF)
+            assert answer.status < 500, (content, answer)
+        # whatever was taken comes to an end, and the server still works
+        await caller.train(await caller.start_model(await caller.session()), 1)
+        assert len(await caller.digest(model_id)) == 64
+
+    play(scenario, seed=seed, poll_hold=0.1)
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float() if value != value or value in (float("inf"), float("-inf")):
+            return None
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+        case list():
+            return [_finite(item) for item in value]
+        case _:
+            return value
+
+
+async def test_a_client_that_leaves_within_its_body_disturbs_nobody(autojump_clock: object) -> None:
+    async with open_stage() as stage:
+        messages = iter(
+            [
+                {"type": "http.request", "body": b'{"tags"', "more_body": True},
+                {"type": "http.disconnect"},
+            ]
+        )
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            await trio.lowlevel.checkpoint()
+            return next(messages)
+
+        async def send(message: Any) -> None:
+            await trio.lowlevel.checkpoint()
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": "/api/v1/create_session",
+            "raw_path": b"/api/v1/create_session",
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(b"x-api-key", b"tml-a")],
+            "client": ("127.0.0.1", 1),
+            "server": ("server", 80),
+        }
+        await stage.service.app(scope, receive, send)
+        assert sent[0]["status"] == 400
+        await stage.caller.session()
