@@ -62,7 +62,7 @@ async def _run(options: DemoOptions, folder: RunFolder, display: Display, plan: 
     if findings is not None:
         _tell_verdicts(findings, display)
     _keep(options, folder, display, story)
-    if findings is None and options.base_url is None:
+    if findings is None and options.base_url is None and folder.rows:
         display.line("", "the adapter was in the memory of the demo's own server, and has ended with it")
     if findings is not None:
         display.line("done", f"in {findings.wall_s:.1f} s")
