@@ -158,3 +158,30 @@ def test_large_results_are_announced_by_their_size():
         assert "metrics" in (await caller.poll(small, metadata=True)).ok
 
     play(scenario, metadata_only_above=100)
+
+
+def test_results_are_freed_after_their_retention_though_their_seq_ids_are_remembered():
+    import gc
+    import weakref
+
+    from tinker_actors.types import ForwardBackwardOutput
+
+    async def scenario(stage: Stage) -> None:
+        caller = stage.caller
+        model_id = await caller.model()
+        request_id = (await caller.forward_backward(model_id, 1)).ok["request_id"]
+        await caller.result(request_id)
+        result = stage.service.futures.find(request_id).result
+        assert isinstance(result, ForwardBackwardOutput)
+        array = weakref.ref(result.loss_fn_outputs[0]["logprobs"].to_numpy())
+        del result
+        gc.collect()
+        assert array() is not None
+        await trio.sleep(101.0)
+        assert (await caller.forward_backward(model_id, 1)).ok["request_id"] == request_id
+        assert (await caller.poll(request_id)).status == 410
+        gc.collect()
+        assert array() is None
+        assert await caller.applied(model_id) == [(1, "forward_backward")]
+
+    play(scenario, result_retention=100.0)

@@ -90,18 +90,18 @@ def test_a_signal_ends_it_cleanly_with_polls_under_way(number: signal.Signals, t
             early = client.post("/optim_step", body)["request_id"]
 
             def poll() -> None:
-                with pytest.raises(httpx.HTTPError):
-                    client.post("/retrieve_future", {"request_id": early})
+                answers.append(client.post("/retrieve_future", {"request_id": early})["type"])
 
+            answers: list[str] = []
             thread = threading.Thread(target=poll)
             thread.start()
-            time.sleep(0.3)  # the poll is on its way; whether it has arrived does not matter
+            time.sleep(1.0)  # the poll has arrived, or is answered the same when it does
             began = time.monotonic()
             served.process.send_signal(number)
             assert served.process.wait(10) == 0
-            assert time.monotonic() - began < 8.0
+            assert time.monotonic() - began < 5.0
             thread.join(10)
-            assert not thread.is_alive()
+            assert answers == ["try_again"]  # at once, not after the hold
 
 
 def test_after_a_kill_it_goes_on_from_its_directory(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ is what its predecessor crashed in: it fails, once, and the rest goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import final
 
@@ -47,12 +47,14 @@ class ModelActor(Actor):
     async def _run(self) -> None:
         model = self._model
         while not model.over:
-            operation = await model.queue.take()
-            result = await self._offload.run(
-                partial(self._effects.apply, model, operation), cost=self._effects.cost(model, operation)
-            )
-            self._conclude(operation, result)
+            await self._work_off(await model.queue.take())
         self.context.stop()
+
+    async def _work_off(self, operation: Operation) -> None:
+        # a frame of its own: while the next one is waited for, nothing holds this one's data and result
+        effects, model = self._effects, self._model
+        work = partial(effects.apply, model, operation)
+        self._conclude(operation, await self._offload.run(work, cost=effects.cost(model, operation)))
 
     def _conclude(self, operation: Operation, result: Result) -> None:
         model = self._model
@@ -87,13 +89,15 @@ class SamplingActor(Actor):
 
     async def _run(self) -> None:
         while True:
-            samples = await self._queue.take_alike(_same_sampler, most=_AT_ONCE)
-            results = await self._offload.run(
-                partial(self._effects.sample, samples), cost=sum(map(self._effects.sample_cost, samples))
-            )
-            for sample, result in zip(samples, results, strict=True):
-                self._futures.finish(sample.future, result)
-            self._queue.put_away()
+            await self._work_off(await self._queue.take_alike(_same_sampler, most=_AT_ONCE))
+
+    async def _work_off(self, samples: Sequence[Sample]) -> None:
+        effects = self._effects
+        cost = sum(map(effects.sample_cost, samples))
+        results = await self._offload.run(partial(effects.sample, samples), cost=cost)
+        for sample, result in zip(samples, results, strict=True):
+            self._futures.finish(sample.future, result)
+        self._queue.put_away()
 
 
 def _same_sampler(first: Sample, second: Sample) -> bool:

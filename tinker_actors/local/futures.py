@@ -60,14 +60,9 @@ class ServerFuture:
         self.done_at = trio.current_time()
         self._done.set()
 
-    async def wait(self, hold: float) -> Result | None:
-        """The result, waiting up to ``hold`` seconds for it; None when it is not there then."""
-        if self._result is None:
-            with trio.move_on_after(hold):
-                await self._done.wait()
-        else:
-            await trio.lowlevel.checkpoint()
-        return self._result
+    async def wait(self) -> None:
+        """Wait for the result."""
+        await self._done.wait()
 
 
 @final
@@ -83,6 +78,8 @@ class FutureTable:
         self._futures: dict[str, ServerFuture] = {}
         self._done: deque[ServerFuture] = deque()
         self._issued = 0
+        self._holds: set[trio.CancelScope] = set()
+        self._released = False
 
     def create(self, what: str) -> ServerFuture:
         """A new promise; ``what`` says for what, in error texts."""
@@ -100,6 +97,25 @@ class FutureTable:
     def fail(self, future: ServerFuture, error: str, category: RequestErrorCategory) -> None:
         """Let ``future`` fail."""
         self.finish(future, FailedResult(error=error, category=category))
+
+    async def hold(self, future: ServerFuture, seconds: float) -> Result | None:
+        """The result, waiting up to ``seconds`` for it; None when it is not there then."""
+        if future.result is None and not self._released:
+            with trio.move_on_after(seconds) as scope:
+                self._holds.add(scope)
+                try:
+                    await future.wait()
+                finally:
+                    self._holds.discard(scope)
+        else:
+            await trio.lowlevel.checkpoint()
+        return future.result
+
+    def release(self) -> None:
+        """Hold no more: the server is about to end, and who waits should know at once."""
+        self._released = True
+        for scope in self._holds:
+            scope.cancel(reason="the server is about to end")
 
     def find(self, request_id: str) -> ServerFuture:
         """The promise of this id. Refuses with 410 when it was kept long enough or belongs to an earlier process,

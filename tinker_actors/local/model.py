@@ -100,7 +100,8 @@ class Model:
         self._dedup = dedup
         self._next_seq_id = 1
         self._early: dict[int, list[Operation]] = {}
-        self._promises: dict[int, tuple[str, ServerFuture]] = {}
+        # ids, not futures: a result lives no longer than its retention
+        self._promises: dict[int, tuple[str, str]] = {}
 
     @property
     def model_id(self) -> str:
@@ -121,8 +122,8 @@ class Model:
         """Queue the creation itself, before anything else."""
         self._push(Operation(0, request, "", future))
 
-    def promised(self, seq_id: int, request: ModelRequest, digest: str) -> ServerFuture | None:
-        """The promise under this seq_id, if there is one.
+    def promised(self, seq_id: int, request: ModelRequest, digest: str) -> str | None:
+        """The id of the promise under this seq_id, if there is one.
 
         Refuses (400) a seq_id below 1 and another payload under a known one.
         """
@@ -139,8 +140,8 @@ class Model:
             )
         return known[1]
 
-    def submit(self, seq_id: int, request: ModelRequest, digest: str) -> ServerFuture:
-        """The promise for ``request``: a new one, or the first one when this seq_id has been seen.
+    def submit(self, seq_id: int, request: ModelRequest, digest: str) -> str:
+        """The id of the promise for ``request``: a new one, or the first one when this seq_id has been seen.
 
         Refuses as ``promised`` does, and with 410 when the model is over.
         """
@@ -150,7 +151,7 @@ class Model:
         self.require_open()
         future = self._futures.create(f"{kind_of(request)} (seq_id {seq_id}) of {self.model_id}")
         operation = Operation(seq_id, request, digest, future)
-        self._promises[seq_id] = (digest, future)
+        self._promises[seq_id] = (digest, future.request_id)
         if seq_id > self._next_seq_id:
             self._early.setdefault(seq_id, []).append(operation)
             future.explain = self._gap
@@ -158,7 +159,7 @@ class Model:
             self._push(operation)
             if seq_id == self._next_seq_id:
                 self._advance()
-        return future
+        return future.request_id
 
     def require_open(self) -> None:
         """Refuse (410) when the model is over."""

@@ -15,7 +15,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve  # pyright: ignore[reportUnknownVariableType]
 
 from supervision import ActorCrashed, Event
-from tinker_actors.local.service import open_service
+from tinker_actors.local.service import LocalService, open_service
 from tinker_actors.local.settings import ServerSettings
 from tinker_actors.ports import ThreadOffload
 
@@ -27,7 +27,7 @@ _log = logging.getLogger("tinker_actors.local")
 _BACKLOG = 4096
 _KEEP_ALIVE = 120.0
 _REQUESTS_PER_CONNECTION = 1_000_000_000
-_GRACE = 2.0  # for long polls, at the end
+_GRACE = 2.0  # for requests under way, at the end
 
 
 async def serve(settings: ServerSettings, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -50,7 +50,7 @@ async def serve(settings: ServerSettings, host: str = "127.0.0.1", port: int = 0
             trio.open_nursery() as nursery,
         ):
             with service.system.events.subscribe(_log_crash):
-                nursery.start_soon(_stop_on_signal, signals, stop)
+                nursery.start_soon(_stop_on_signal, signals, service, stop)
                 config.bind = [f"fd://{listener.detach()}"]
                 async with trio.open_nursery() as serving:
                     binds: list[str] = await serving.start(_serve, service.app, config, stop)
@@ -70,8 +70,9 @@ async def _serve(app: object, config: Config, stop: trio.Event, *, task_status: 
     await hypercorn_serve(cast("Any", app), config, shutdown_trigger=stop.wait, task_status=task_status, mode="asgi")
 
 
-async def _stop_on_signal(signals: AsyncIterator[int], stop: trio.Event) -> None:
+async def _stop_on_signal(signals: AsyncIterator[int], service: LocalService, stop: trio.Event) -> None:
     async for _ in signals:
+        service.futures.release()
         stop.set()
 
 

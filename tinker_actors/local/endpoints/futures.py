@@ -30,7 +30,7 @@ async def retrieve_future(
 ) -> Raw | TryAgain | MetadataOnly | FailedResult:
     """A promise's result, once it is there; try_again when that takes longer than one poll is held."""
     future = service.futures.find(call.body.request_id)
-    result = await future.wait(service.settings.poll_hold)
+    result = await service.futures.hold(future, service.settings.poll_hold)
     if result is None:
         progress = future.explain()
         return TryAgain(

@@ -84,12 +84,12 @@ async def _submit(
     session.touch()
     await model.created.wait()
     digest = operation_digest(request)
-    future = model.promised(seq_id, request, digest)
-    if future is None:
+    request_id = model.promised(seq_id, request, digest)
+    if request_id is None:
         model.require_open()
         service.check(model, request)
-        future = model.submit(seq_id, request, digest)
-    return Promise(request_id=future.request_id, model_id=model_id)
+        request_id = model.submit(seq_id, request, digest)
+    return Promise(request_id=request_id, model_id=model_id)
 
 
 def _check_ttl(seconds: int | None) -> None:
