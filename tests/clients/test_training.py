@@ -257,9 +257,7 @@ def test_chunks_travel_together_and_come_back_in_order():
         assert output.metrics["loss:sum"] == pytest.approx(sum(one.metrics["loss:sum"] for one in alone), rel=1e-5)
 
     for parallel in (True, False):
-        settings = ServerSettings(
-            base_model=BASE_MODEL, fwdbwd_max_chunk_len=2, parallel_fwdbwd_chunks=parallel
-        )
+        settings = ServerSettings(base_model=BASE_MODEL, fwdbwd_max_chunk_len=2, parallel_fwdbwd_chunks=parallel)
         outcome = train(story, settings=settings)
         assert [operation.seq_id for operation in outcome.models[0].applied][:4] == [1, 2, 3, 4]
 

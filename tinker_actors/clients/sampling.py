@@ -124,9 +124,7 @@ class SamplingClient:
     sample belongs to its caller: cancelling the caller gives it up.
     """
 
-    def __init__(
-        self, session: Session, sampler: Sampler, ref: ActorRef, clients: SupervisorRef, name: str
-    ) -> None:
+    def __init__(self, session: Session, sampler: Sampler, ref: ActorRef, clients: SupervisorRef, name: str) -> None:
         self._session = session
         self._sampler = sampler
         self._ref = ref

@@ -46,7 +46,7 @@ def decompress(body: bytes | memoryview, encoding: str, *, limit: int) -> bytes:
         case "identity" | "":
             pieces = iter((bytes(body),))
         case other:
-            raise DecodeError(f"the content encoding {other[:40]!r} is not known")
+            raise DecodeError(f"the content encoding {other!r} is not known")
     out: list[bytes] = []
     size = 0
     for piece in pieces:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import msgspec
 
 from tinker_actors.codec.forward_backward import encode_forward_backward_request
+from tinker_actors.codec.protobuf import Buffers
 from tinker_actors.types import (
     ForwardBackwardRequest,
     LoadWeightsRequest,
@@ -24,20 +25,17 @@ _Request: TypeAlias = (
 )
 
 
-def operation_digest(request: _Request) -> str:
+def operation_digest(request: _Request, data: Buffers | None = None) -> str:
     """SHA-256 in hex of what ``request`` asks for, leaving out model_id and seq_id, which say where.
 
-    Loss inputs and configuration count in the order of their names.
+    Loss inputs and configuration count in the order of their names. ``data`` is what ``encode_data`` has made of the
+    request's data, if that was done already.
     """
     digest = hashlib.sha256(type(request).__name__.encode())
     if isinstance(request, ForwardBackwardRequest):
-        data = tuple(
-            msgspec.structs.replace(datum, loss_fn_inputs=dict(sorted(datum.tensors().items())))
-            for datum in request.data
-        )
         config = dict(sorted(request.loss_fn_config.items()))
-        canonical = msgspec.structs.replace(request, model_id="", seq_id=0, data=data, loss_fn_config=config)
-        for piece in encode_forward_backward_request(canonical):
+        canonical = msgspec.structs.replace(request, model_id="", seq_id=0, loss_fn_config=config)
+        for piece in encode_forward_backward_request(canonical, data):
             digest.update(piece)
     else:
         # Every field: omit_defaults leaves out the default object itself, and a decoded equal is another object.

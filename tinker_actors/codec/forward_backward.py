@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -32,16 +34,29 @@ from tinker_actors.types import (
     TokenArray,
 )
 
-__all__ = ["decode_forward_backward_request", "encode_forward_backward_request"]
+__all__ = ["decode_forward_backward_request", "encode_data", "encode_forward_backward_request"]
 
-_DTYPE_NUMBERS = {"float32": 1, "int64": 2}
+_DTYPE_NUMBERS = {"f": 1, "i": 2}  # by kind: tensors are float32 or int64
+_LITTLE = sys.byteorder == "little"
 
 
-def encode_forward_backward_request(request: ForwardBackwardRequest) -> tuple[bytes | memoryview, ...]:
-    """``request`` as a row of buffers; those of arrays are the arrays' own memory."""
-    out: Buffers = [text_field(1, request.model_id), varint_field(2, request.seq_id)]
-    for datum in request.data:
+def encode_data(data: Sequence[Datum]) -> Buffers:
+    """The part of a request that is large and the same wherever it is sent, as a row of buffers."""
+    out: Buffers = []
+    for datum in data:
         out += length_field(3, *_datum(datum))
+    return out
+
+
+def encode_forward_backward_request(
+    request: ForwardBackwardRequest, data: Buffers | None = None
+) -> tuple[bytes | memoryview, ...]:
+    """``request`` as a row of buffers; those of arrays are the arrays' own memory.
+
+    ``data`` is what ``encode_data`` has made of its data, if that was done already.
+    """
+    out: Buffers = [text_field(1, request.model_id), varint_field(2, request.seq_id)]
+    out += encode_data(request.data) if data is None else data
     out.append(text_field(4, request.loss_fn))
     for key, value in request.loss_fn_config.items():
         name = text_field(1, key)
@@ -108,15 +123,17 @@ def _datum(datum: Datum) -> Buffers:
         values = _memory(array)
         shape = b"".join(map(varint, array.shape))
         head = length_head(1, len(values))
-        tail = varint_field(3, _DTYPE_NUMBERS[array.dtype.name]) + length_head(4, len(shape)) + shape
+        tail = varint_field(3, _DTYPE_NUMBERS[array.dtype.kind]) + length_head(4, len(shape)) + shape
         head = text_field(1, key) + length_head(2, len(head) + len(values) + len(tail)) + head
         out += (length_head(2, len(head) + len(values) + len(tail)) + head, values, tail)
     return out
 
 
 def _memory(array: TokenArray | TensorArray) -> bytes | memoryview:
-    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    return little.reshape(-1).view(np.uint8).data if little.size else b""
+    if not array.size:
+        return b""
+    little = array if _LITTLE else array.astype(array.dtype.newbyteorder("<"))
+    return little.data.cast("B")
 
 
 def _read_datum(data: memoryview) -> Datum:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, final
 
 import msgspec
 
+from tinker_actors.codec.protobuf import Buffers
 from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.ledger.future import Future
 from tinker_actors.types.requests import (
@@ -59,12 +60,14 @@ class Chunk(msgspec.Struct, frozen=True):
     """One request of an operation, its boundaries frozen at acceptance.
 
     ``request`` lacks model_id and seq_id, which depend on where it is sent; ``digest`` names its content and
-    ``size`` estimates its bytes on the wire.
+    ``size`` estimates its bytes on the wire. ``data`` is its data as it will be sent, encoded once: a row of buffers,
+    most of them the arrays' own memory.
     """
 
     request: TrainingRequest
     digest: str
     size: int
+    data: Buffers | None = None
 
 
 class AcceptedOperation(msgspec.Struct, frozen=True):

@@ -34,7 +34,7 @@ class Datum(msgspec.Struct, frozen=True):
     ``loss_fn_inputs`` maps names to tensors. Lists and arrays are converted once, here: ``target_tokens`` to
     int64; ``weights``, ``advantages``, ``logprobs`` and the clip thresholds to float32. ``target_tokens[i]`` is
     the token to be predicted after input position i, so every per-token tensor has the input's length
-    (or shape [length, K]). Raises InvalidInput, naming the key, when a tensor has another length.
+    (or shape [length, K]). They are kept in the order of their names. Raises InvalidInput, naming the key, when a tensor has another length.
     """
 
     model_input: ModelInput
@@ -45,7 +45,7 @@ class Datum(msgspec.Struct, frozen=True):
         if length == 0:
             raise InvalidInput("model_input", "is empty", "Give at least one token")
         tensors: dict[str, TensorData] = {}
-        for key, value in self.loss_fn_inputs.items():
+        for key, value in sorted(self.loss_fn_inputs.items()):
             tensors[key] = tensor = _tensor(key, value)
             shape = tensor.to_numpy().shape
             if key in _DTYPES and (not shape or shape[0] != length):

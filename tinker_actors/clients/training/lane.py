@@ -97,7 +97,7 @@ class SendLane:
     ) -> None:
         session, ledger = self._session, self._ledger
         seq_id = sending.first_seq_id + index
-        request = operation.chunks[index].request
+        chunk = operation.chunks[index]
 
         def announce(reason: str) -> None:
             operation.entry.explain(reason)
@@ -106,7 +106,7 @@ class SendLane:
         async def attempt() -> str:
             session.counters.add("sends")
             promise = await operations.submit(
-                session.api, request, model_id=sending.model_id, seq_id=seq_id, key=sending.keys[index]
+                session.api, chunk, model_id=sending.model_id, seq_id=seq_id, key=sending.keys[index]
             )
             return promise.request_id
 

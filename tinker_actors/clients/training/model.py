@@ -46,5 +46,6 @@ class Model:
             )
             ledger.stop(error, state=OperationState.VERDICT)
         else:
-            ledger.stop(ClosedError(f"the client of {ledger.name} was closed; what had no result by then is abandoned"))
+            closed = f"the client of {ledger.name} was closed; what had no result by then is abandoned"
+            ledger.stop(ClosedError(closed))
         self.ledgers.discard(ledger)

@@ -10,6 +10,7 @@ import msgspec
 from tinker_actors.clients.training.combine import combine_outputs
 from tinker_actors.clients.training.data_processor import datum_size, split
 from tinker_actors.codec.digest import operation_digest
+from tinker_actors.codec.forward_backward import encode_data
 from tinker_actors.errors import InvalidInput
 from tinker_actors.ledger import Chunk, OperationKind
 from tinker_actors.ledger.operation import TrainingRequest
@@ -135,18 +136,21 @@ def load_chunk(path: str, *, optimizer: bool) -> Chunk:
     return _chunk(LoadWeightsRequest(model_id="", seq_id=0, path=path, optimizer=optimizer), _SMALL)
 
 
-def filler() -> ForwardBackwardRequest:
+def filler() -> Chunk:
     """A request that changes nothing, for a seq_id whose operation was refused."""
     datum = Datum(ModelInput.from_ints([0]), {"target_tokens": [0], "weights": [0.0]})
-    return ForwardBackwardRequest(model_id="", seq_id=0, data=(datum,), loss_fn="cross_entropy", forward_only=True)
+    return _chunk(
+        ForwardBackwardRequest(model_id="", seq_id=0, data=(datum,), loss_fn="cross_entropy", forward_only=True),
+        _SMALL,
+    )
 
 
-async def submit(api: Api, request: TrainingRequest, *, model_id: str, seq_id: int, key: str) -> Promise:
+async def submit(api: Api, chunk: Chunk, *, model_id: str, seq_id: int, key: str) -> Promise:
     """Send one chunk under its seq_id; one attempt."""
-    addressed = msgspec.structs.replace(request, model_id=model_id, seq_id=seq_id)
+    addressed = msgspec.structs.replace(chunk.request, model_id=model_id, seq_id=seq_id)
     match addressed:
         case ForwardBackwardRequest():
-            return await forward_backward(api, addressed, key=key)
+            return await forward_backward(api, addressed, key=key, data=chunk.data)
         case OptimStepRequest():
             return await optim_step(api, addressed, key=key)
         case SaveWeightsRequest():
@@ -165,7 +169,8 @@ def combine(kind: OperationKind, results: Sequence[Any]) -> Any:
 
 
 def _chunk(request: TrainingRequest, size: int) -> Chunk:
-    return Chunk(request, operation_digest(request), size)
+    data = encode_data(request.data) if isinstance(request, ForwardBackwardRequest) else None
+    return Chunk(request, operation_digest(request, data), size, data)
 
 
 def _check_datum(index: int, datum: Datum, vocabulary: int | None) -> None:

@@ -93,10 +93,7 @@ def _interpret(
         read = _IN_PROTOBUF.get(result_type)
         if read is None:
             raise api.unreadable(reply, f"protobuf where a {result_type.__name__} in JSON is due")
-        try:
-            value: T = read(reply.body)
-        except DecodeError as error:
-            raise api.unreadable(reply, str(error)) from None
+        value: T = api.read(reply, read)
         return value
     marks = _marks(reply)
     if marks is None:
