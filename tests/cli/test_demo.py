@@ -17,7 +17,7 @@ from tests.cli.processes import Running, gone, running
 
 pytestmark = pytest.mark.process
 
-STEPS = 66
+STEPS = 48
 FIELDS = [
     "accuracy_before",
     "accuracy_after",

@@ -29,11 +29,11 @@ def test_the_quickstart_teaches_the_model() -> None:
         )
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert [line.partition(":")[0] for line in lines[:100]] == [f"step {n}" for n in range(1, 101)]
-    answers = dict(line.split(" -> ") for line in lines[100:])
+    assert [line.partition(":")[0] for line in lines[:60]] == [f"step {n}" for n in range(1, 61)]
+    answers = dict(line.split(" -> ") for line in lines[60:])
     assert len(answers) == 5
     assert all(map(is_held_out, answers))
-    assert sum(given.strip() == pig_latin(word) for word, given in answers.items()) >= 3
+    assert sum(given == pig_latin(word) for word, given in answers.items()) >= 3
 
 
 def test_it_is_as_short_as_it_says() -> None:
