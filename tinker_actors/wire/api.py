@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, final
 
 import msgspec
@@ -30,6 +30,7 @@ RESULT_LIMIT = 512 << 20
 """Bytes of a reply that may carry the result of an operation."""
 _ERROR_LIMIT = 64 << 10  # of an error's body; the rest is not read
 _LONGEST_TEXT = 1000
+_LONGEST_DETAIL = 600
 _HIDDEN = "[hidden]"
 
 
@@ -58,12 +59,14 @@ class Api:
         self._transport = transport
         self._base_url = config.base_url
         self._timeout = config.timeout
+        self._secrets: tuple[Secret, ...] = ()
+        self._common: Headers = ()
         self.renew(config.api_key)
 
     def renew(self, secret: Secret) -> None:
         """Use another credential from now on."""
-        self._secret = secret
-        self._common: Headers = (
+        self._secrets = (secret, *(old for old in self._secrets if old != secret))
+        self._common = (
             ("accept-encoding", "gzip, zstd"),
             ("user-agent", f"tinker-actors/{__version__}"),
             ("x-api-key", secret.reveal()),
@@ -130,20 +133,26 @@ class Api:
             content = _unpacked(response, await _start_of(response, _ERROR_LIMIT))
             raise self.status_error(Reply(response.status, response.headers, content, name))
         content = await response.read(limit)
+        reply = Reply(response.status, response.headers, content, name)
         encoding = response.headers.get("content-encoding")
-        if encoding is not None:
-            try:
-                content = decompress(content, encoding, limit=limit)
-            except DecodeError as error:
-                raise APIResponseError(f"{name}: {self.redact(str(error))}", request=name) from None
-        return Reply(response.status, response.headers, content, name)
+        if encoding is None:
+            return reply
+        return msgspec.structs.replace(
+            reply, body=self.read(reply, lambda body: decompress(body, encoding, limit=limit))
+        )
 
     def decode(self, reply: Reply, result_type: type[T]) -> T:
         """The JSON of ``reply`` as a ``result_type``; APIResponseError when it is none."""
+        return self.read(reply, lambda body: decode_json(body, result_type))
+
+    def read(self, reply: Reply, decoder: Callable[[bytes], T]) -> T:
+        """What ``decoder`` makes of the body; APIResponseError where it raises DecodeError."""
         try:
-            return decode_json(reply.body, result_type)
+            return decoder(reply.body)
         except DecodeError as error:
-            raise self.unreadable(reply, str(error)) from None
+            problem = str(error)
+        # outside of the handler: that error may quote a credential, so it must not become this one's context
+        raise self.unreadable(reply, problem)
 
     def unreadable(self, reply: Reply, problem: str) -> APIResponseError:
         """The error for a reply that was received whole and makes no sense."""
@@ -154,12 +163,16 @@ class Api:
         return APIResponseError(self.redact(text), request=reply.name)
 
     def redact(self, text: str) -> str:
-        """``text`` without the credential."""
-        return text.replace(self._secret.reveal(), _HIDDEN)
+        """``text`` without the credential. To be called before a text is cut, or a part of it might stay."""
+        for secret in self._secrets:
+            text = text.replace(secret.reveal(), _HIDDEN)
+        return text
 
     def status_error(self, reply: Reply) -> APIStatusError:
         """The error for a reply with an error status."""
         detail = self.redact(reply_detail(reply.status, reply.body))
+        if len(detail) > _LONGEST_DETAIL:
+            detail = f"{detail[:_LONGEST_DETAIL]}..."
         request_id = request_id_of(reply.headers)
         return status_error(
             reply.status,

@@ -12,14 +12,13 @@ import msgspec
 
 __all__ = ["expected_seq_id", "reply_detail", "request_id_of", "retry_after"]
 
-_LONGEST_DETAIL = 600
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-tinker-request-id")
 # such as "Sequence conflict: expected 5, got 3"
 _EXPECTED = re.compile(r"expected\b[^0-9]{0,40}?(\d{1,18})\b", re.IGNORECASE)
 
 
 def reply_detail(status: int, body: bytes) -> str:
-    """The server's own words in ``body``, shortened; the status's usual name when there are none.
+    """The server's own words in ``body``; the status's usual name when there are none.
 
     FastAPI's ``{"detail": ...}`` is understood in its three forms, and so are ``error`` and ``message``; any other
     body is quoted.
@@ -29,7 +28,7 @@ def reply_detail(status: int, body: bytes) -> str:
     text = " ".join(text.split())
     if not text:
         text = next((known.phrase for known in HTTPStatus if known == status), "no reason given")
-    return text if len(text) <= _LONGEST_DETAIL else f"{text[:_LONGEST_DETAIL]}..."
+    return text
 
 
 def expected_seq_id(status: int, body: bytes, detail: str) -> int | None:
