@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Literal, cast, final
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
+_FOREIGN = (str(Path(__file__).parent), str(Path(trio.__file__).parent))
 _BATCH = 64  # messages handled per checkpoint
 
 StopKind = Literal["normal", "shutdown", "cancelled"]
@@ -510,7 +512,8 @@ class Incarnation:
         )
         if self.waiting is not None:
             text += f", waiting for {self.waiting.place.path}"
-        where = self.where()
+        # The innermost place in the user's own code.
+        where = [line for line in self.where() if not line.startswith(_FOREIGN)]
         return f"{text}, at {where[-1]}" if where else text
 
     def where(self) -> tuple[str, ...]:

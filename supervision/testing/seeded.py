@@ -64,13 +64,9 @@ def run_seeded(
     """
 
     async def main() -> T:
-        with trio.CancelScope(deadline=trio.current_time() + limit) as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_guard, trio.current_time() + limit)
-                result = await async_fn(*args)
-                nursery.cancel_scope.cancel()
-            return result
-        assert scope.cancelled_caught
+        trio.lowlevel.spawn_system_task(_guard, trio.current_time() + limit)
+        with trio.move_on_after(limit):
+            return await async_fn(*args)
         raise VirtualHang(f"not finished after {limit:g} virtual seconds")
 
     with seeded_scheduler(seed):
