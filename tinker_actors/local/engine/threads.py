@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import cache
 from typing import Final, Protocol, cast, final
@@ -41,8 +41,9 @@ class _Guard:
         with self._lock:
             if self._holders == 0:
                 self._before = [library.get_num_threads() for library in self._libraries]
-                for library in self._libraries:
-                    library.set_num_threads(BLAS_THREADS)
+            # every time, not only the first: where BLAS uses OpenMP, each thread has a setting of its own
+            for library in self._libraries:
+                _set_threads(library, BLAS_THREADS)
             self._holders += 1
 
     def leave(self) -> None:
@@ -50,7 +51,21 @@ class _Guard:
             self._holders -= 1
             if self._holders == 0:
                 for library, count in zip(self._libraries, self._before, strict=True):
-                    library.set_num_threads(count)
+                    _set_threads(library, count)
+
+
+def _set_threads(library: _Library, count: int) -> None:
+    """Set it, from whatever thread this is: threadpoolctl heeds but one thread, ignores others, and does not say so."""
+    if library.get_num_threads() == count:
+        return
+    release: Callable[..., None] | None = getattr(library, "clear_controlling_thread", None)
+    if release is not None:
+        release(force=True)
+    library.set_num_threads(count)
+    if release is not None:
+        release(force=True)
+    if library.get_num_threads() != count:
+        raise RuntimeError(f"BLAS runs {library.get_num_threads()} threads and would not be set to {count}")
 
 
 @cache  # one for the process, as the setting that it guards is
