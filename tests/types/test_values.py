@@ -43,6 +43,11 @@ KEY = "tml-very-secret-key"
         ("TensorData.shape", lambda: TensorData([1.0, 2.0], shape=[3])),
         ("TensorData.data", lambda: TensorData(["a"])),
         ("TensorData.data", lambda: TensorData([0.5], "int64")),
+        ("TensorData.data", lambda: TensorData([1e300])),
+        ("TensorData.data", lambda: TensorData([math.inf, -1e39], "float32")),
+        ("TensorData.data", lambda: TensorData([2.0**63], "int64")),
+        ("TensorData.data", lambda: TensorData([-math.inf], "int64")),
+        ("TensorData.data", lambda: TensorData(np.array([2**63], np.uint64))),
         ("model_input", lambda: Datum(ModelInput.empty(), {})),
         ("loss_fn_inputs['target_tokens']", lambda: Datum(ModelInput.from_ints([1, 2]), {"target_tokens": [1]})),
         ("loss_fn_inputs['other']", lambda: Datum(ModelInput.from_ints([1]), {"other": [1]})),
@@ -98,3 +103,10 @@ def test_a_path_may_hold_colons_in_its_run():
     path = TinkerPath.parse("tinker://s:train:0/weights/step-1")
     assert (path.run, path.kind, path.name) == ("s:train:0", "weights", "step-1")
     assert str(path) == "tinker://s:train:0/weights/step-1"
+
+
+def test_a_tensor_keeps_what_its_type_can_hold():
+    assert TensorData([math.inf, -math.inf, 3.4e38], "float32").to_numpy().tolist()[:2] == [math.inf, -math.inf]
+    assert math.isnan(TensorData([math.nan]).to_numpy()[0])
+    assert TensorData([2**63 - 1, -(2**63)], "int64").tolist() == [2**63 - 1, -(2**63)]
+    assert TensorData(np.array([2**63 - 1], np.uint64)).tolist() == [2**63 - 1]

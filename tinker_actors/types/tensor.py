@@ -20,7 +20,7 @@ FloatArray: TypeAlias = NDArray[np.float32]
 TokenArray: TypeAlias = NDArray[np.int32]
 TensorArray: TypeAlias = NDArray[np.int64] | NDArray[np.float32]
 
-_INT64_END = 2.0**63
+_INT64_END = 2**63
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
@@ -99,7 +99,12 @@ class TensorData(msgspec.Struct, frozen=True, eq=False):
 def _converted(array: NDArray[np.generic], dtype: TensorDtype) -> TensorArray:
     """``array`` as ``dtype``; what would change a value without a word is refused."""
     if dtype == "int64":
-        if array.dtype.kind in "uf" and array.size and not (array.min() >= -_INT64_END and array.max() < _INT64_END):
+        # in Python's own numbers, which compare exactly
+        if (
+            array.dtype.kind in "uf"
+            and array.size
+            and not -_INT64_END <= array.min().item() <= array.max().item() < _INT64_END
+        ):
             raise InvalidInput("TensorData.data", "holds values beyond int64", "Use numbers below 2**63")
         return np.ascontiguousarray(array, dtype=np.int64)
     if array.dtype.kind == "f" and array.dtype.itemsize > 4:

@@ -160,7 +160,7 @@ class Api:
         text = (
             f"{reply.name}: HTTP {reply.status} with {len(reply.body)} bytes of {kind} that can't be read: {problem}"
         )
-        return APIResponseError(self.redact(text), request=reply.name)
+        return APIResponseError(self.redact(text)[:_LONGEST_TEXT], request=reply.name)
 
     def redact(self, text: str) -> str:
         """``text`` without the credential. To be called before a text is cut, or a part of it might stay."""
