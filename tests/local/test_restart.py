@@ -188,7 +188,7 @@ def test_a_full_disk_fails_the_save_and_nothing_else(tmp_path: Path, monkeypatch
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    async def save(caller: Caller) -> None:
+    async def save(caller: Caller) -> str:
         model_id = await caller.model()
         first = await caller.save(model_id, 1, "first")
         with monkeypatch.context() as patched:
@@ -199,5 +199,12 @@ def test_a_full_disk_fails_the_save_and_nothing_else(tmp_path: Path, monkeypatch
         await caller.train(model_id, 3)
         assert "path" in await caller.save(model_id, 7, "second")
         assert (await caller.post("/weights_info", {"tinker_path": first["path"]})).status == 200
+        monkeypatch.setattr(storage, "_write_synced", full)
+        assert (await caller.save(model_id, 8, "third"))["category"] == "server"
+        return model_id
 
-    in_turn(tmp_path, save)
+    async def look(caller: Caller, model_id: str) -> list[str]:
+        listed = (await caller.get(f"/training_runs/{model_id}/checkpoints")).ok["checkpoints"]
+        return [entry["checkpoint_id"] for entry in listed]
+
+    assert in_turn(tmp_path, save, look)[1] == ["weights/first", "weights/second"]
