@@ -74,6 +74,7 @@ class Incarnation:
         "stop",
         "stop_timer",
         "stray",
+        "stuck",
         "task",
         "tasks",
         "tasks_ended",
@@ -106,6 +107,8 @@ class Incarnation:
         self.hard = math.inf
         self.stop_timer: Timer | None = None
         self.killed = ""
+        self.stuck = False
+        """It has been reported so."""
         # how it ends
         self.errors: list[BaseException] | None = None
         self.fatal = False

@@ -376,7 +376,9 @@ class ActorPlace(Place):
         with trio.CancelScope(deadline=deadline):
             await event.wait()
         if self.life is life:
-            self.system.events.emit(ActorStuck(self.path, life.number, life.where()))
+            if not life.stuck:
+                life.stuck = True
+                self.system.events.emit(ActorStuck(self.path, life.number, life.where()))
             if not past_stuck:
                 await event.wait()
 
