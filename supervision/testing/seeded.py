@@ -86,16 +86,14 @@ _PATIENCE = 1000.0  # virtual seconds for a cancelled program to end, shields in
 
 async def _guard(limit: float) -> None:
     """If even cancelling does not end the program, break trio's loop: nothing else gets past a shield."""
-    try:
-        await trio.sleep_until(limit)
-    finally:
-        if trio.current_time() >= limit:
 
-            def abort(_: object) -> trio.lowlevel.Abort:
-                raise VirtualHang("cancelled at its limit, the program still did not end:" + _stacks())
+    def abort(_: object) -> trio.lowlevel.Abort:
+        raise VirtualHang("cancelled at its limit, the program still did not end:" + _stacks())
 
-            with trio.CancelScope(deadline=limit + _PATIENCE, shield=True):
-                await trio.lowlevel.wait_task_rescheduled(abort)
+    # Ends when the program has: trio cancels system tasks then.
+    await trio.sleep_until(limit + _PATIENCE)
+    with trio.CancelScope(deadline=trio.current_time() + 1):
+        await trio.lowlevel.wait_task_rescheduled(abort)
 
 
 def _stacks() -> str:

@@ -9,6 +9,7 @@ import msgspec
 import trio
 from outcome import Error, Outcome
 
+from supervision.crash import is_cancellation
 from supervision.testing.seeded import run_seeded
 
 __all__ = ["cancel_sweep", "InjectedFault", "Scenario", "SweepFailed", "SweepReport"]
@@ -95,7 +96,11 @@ def _everything(_: trio.lowlevel.Task) -> bool:
 
 
 def _actors(task: trio.lowlevel.Task) -> bool:
-    return "#" in task.name and not task.name.endswith("/stop")
+    """Where an actor's own code, or the idle actor, waits; not where the library waits for the actor's tasks."""
+    if getattr(task.coro, "__qualname__", "") not in {"Incarnation.run", "ActorTask.run"}:
+        return False
+    functions = {frame.f_code.co_qualname for frame, _ in task.iter_await_frames()}
+    return "Incarnation._end" not in functions or "Incarnation._terminate" in functions
 
 
 def cancel_sweep(
@@ -146,10 +151,8 @@ def _run(
         with scope or trio.CancelScope():
             try:
                 await scenario.run()
-            except trio.Cancelled:
-                raise
             except BaseException as error:
-                if isinstance(error, GeneratorExit):
+                if isinstance(error, GeneratorExit) or is_cancellation(error):
                     raise
                 caught.append(error)
 
