@@ -1,6 +1,6 @@
 """What a user of the official SDK writes first. Prints what it saw, as one JSON object.
 
-python quickstart.py URL KEY MODEL
+python quickstart.py URL KEY MODEL LEARNING_RATE
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def batch(count: int = 1) -> list[types.Datum]:
     ]
 
 
-def step(client: tinker.TrainingClient) -> float:
+def step(client: tinker.TrainingClient, learning_rate: float) -> float:
     """One training step; its loss."""
     forward = client.forward_backward(batch(), "cross_entropy")
-    update = client.optim_step(types.AdamParams(learning_rate=0.02))
+    update = client.optim_step(types.AdamParams(learning_rate=learning_rate))
     update.result()
     return forward.result().metrics["loss:sum"]
 
@@ -38,9 +38,10 @@ def target_logprobs(client: tinker.TrainingClient) -> list[float]:
     return client.forward(batch(), "cross_entropy").result().loss_fn_outputs[0]["logprobs"].tolist()
 
 
-def main(url: str, key: str, model: str) -> dict[str, object]:
+def main(url: str, key: str, model: str, learning_rate: str) -> dict[str, object]:
     """The program."""
     seen: dict[str, object] = {}
+    rate = float(learning_rate)
     with tinker.ServiceClient(base_url=url, api_key=key) as service:
         seen["models"] = [
             (offered.model_name, offered.max_context_length, offered.trainable, offered.sampleable)
@@ -50,15 +51,15 @@ def main(url: str, key: str, model: str) -> dict[str, object]:
         training = service.create_lora_training_client(base_model=model, rank=8, seed=1).result()
         info = training.get_info()
         seen["info"] = (info.model_id, info.model_data.model_name, info.is_lora, info.lora_rank)
-        seen["losses"] = [step(training) for _ in range(30)]
+        seen["losses"] = [step(training, rate) for _ in range(50)]
         seen["trained"] = target_logprobs(training)
 
         saved = training.save_state("middle").result().path
         seen["saved"] = saved
         resumed = service.create_training_client_from_state_with_optimizer(saved).result()
         seen["resumed"] = target_logprobs(resumed)
-        seen["losses_resumed"] = [step(resumed) for _ in range(3)]
-        seen["losses_original"] = [step(training) for _ in range(3)]
+        seen["losses_resumed"] = [step(resumed, rate) for _ in range(3)]
+        seen["losses_original"] = [step(training, rate) for _ in range(3)]
         seen["weights_only"] = target_logprobs(service.create_training_client_from_state(saved).result())
 
         prompt = types.ModelInput.from_ints(TOKENS[:3])
