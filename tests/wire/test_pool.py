@@ -131,6 +131,36 @@ async def test_who_comes_first_is_served_first(autojump_clock: MockClock):
     assert server.connects == 1
 
 
+@pytest.mark.parametrize("give_back", [True, False])
+async def test_who_is_cancelled_as_it_is_served_passes_it_on(give_back: bool, autojump_clock: MockClock):
+    server = FakeServer()
+    pool = Pool(server.connect, limit=1, keep=1)
+    held = await pool.acquire()
+    served: list[str] = []
+
+    async def one(name: str, scope: trio.CancelScope) -> None:
+        with scope:
+            connection = await pool.acquire()
+            served.append(name)
+            pool.release(connection)
+
+    scope = trio.CancelScope()
+    with trio.fail_after(100):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one, "cancelled", scope)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(one, "next", trio.CancelScope())
+            await wait_all_tasks_blocked()
+            # in this order, in one step: the waiter is being cancelled when its turn comes
+            scope.cancel()
+            if give_back:
+                pool.release(held)
+            else:
+                pool.discard(held)
+    assert served == ["next"]
+    assert pool.open == pool.idle == 1
+
+
 async def test_a_failed_connection_is_its_own_callers_and_the_next_tries_again(autojump_clock: MockClock):
     server = FakeServer(failing=1.0)
     pool = Pool(server.connect, limit=1, keep=1)

@@ -79,13 +79,10 @@ def _gzip(body: memoryview) -> Iterator[bytes]:
     at = 0
     try:
         while at < len(body) and not unpacker.eof:
-            piece = unpacker.decompress(body[at : at + _GZIP_PIECE], _GZIP_OUTPUT)
+            yield unpacker.decompress(body[at : at + _GZIP_PIECE], _GZIP_OUTPUT)
             at += _GZIP_PIECE
-            # what was held back: of the input, or of the output when the input is used up already
-            while piece and not unpacker.eof:
-                yield piece
-                piece = unpacker.decompress(unpacker.unconsumed_tail, _GZIP_OUTPUT)
-            yield piece
+            while unpacker.unconsumed_tail:
+                yield unpacker.decompress(unpacker.unconsumed_tail, _GZIP_OUTPUT)
     except zlib.error as error:
         raise DecodeError(f"a gzip body that is damaged: {error}") from error
     if not unpacker.eof:
