@@ -17,7 +17,7 @@ from tinker_actors.local.engine.config import ModelConfig
 from tinker_actors.local.engine.transformer import Layer, Weights
 from tinker_actors.types.tensor import FloatArray
 
-__all__ = ["BASE_S", "BASE_MODELS", "TINY", "BaseModel", "assemble", "load_base", "random_base"]
+__all__ = ["BASE_S", "BASE_MODELS", "TINY", "BaseModel", "assemble", "load_base", "random_base", "read_base"]
 
 BASE_S: Final = "tinker-actors/base-s"
 TINY: Final = "tinker-actors/tiny"
@@ -65,11 +65,12 @@ def load_base(name: str) -> BaseModel:
     if name == TINY:
         return random_base(_TINY_CONFIG, 20_240_229)
     if name == BASE_S:
-        return _read(files("tinker_actors.local") / "base")
+        return read_base(files("tinker_actors.local") / "base")
     raise InvalidInput("base_model", f"{name!r} is not known here", f"Use one of {', '.join(BASE_MODELS)}")
 
 
-def _read(folder: Traversable) -> BaseModel:
+def read_base(folder: Traversable) -> BaseModel:
+    """The model in ``folder``; DecodeError when a file's sha256 is not that of manifest.json."""
     manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=_Manifest)
     contents: dict[str, bytes] = {}
     for name, expected in manifest.files.items():

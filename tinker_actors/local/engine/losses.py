@@ -80,7 +80,5 @@ def loss_and_slope(loss_fn: str, lp: FloatArray, inputs: Mapping[str, FloatArray
     if loss_fn == "cross_entropy":
         weights = inputs["weights"]
         return -weights * lp, -weights
-    with np.errstate(over="ignore"):  # the caller refuses a loss that is not finite
-        ratio = np.exp(lp - inputs["logprobs"])
-    loss = -ratio * inputs["advantages"]
-    return loss, loss
+    loss = -np.exp(lp - inputs["logprobs"]) * inputs["advantages"]
+    return loss, loss.copy()

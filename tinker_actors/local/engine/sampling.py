@@ -23,7 +23,7 @@ from tinker_actors.types.requests import SampleRequest
 from tinker_actors.types.sampling import SampledSequence, SampleResponse, SamplingParams, StopReason, TopkLogprobs
 from tinker_actors.types.tensor import FloatArray
 
-__all__ = ["BYTE_OFFSET", "check_sample", "sample_all", "seed_of"]
+__all__ = ["BYTE_OFFSET", "Stops", "check_sample", "choose", "sample_all", "seed_of"]
 
 SLOTS: Final = 16
 """Sequences that are sampled side by side. It bounds memory and changes no result."""
@@ -79,12 +79,14 @@ def seed_of(request: SampleRequest, seed: int | None) -> int:
 
 
 @dataclass(slots=True)
-class _Stops:
+class Stops:
+    """What ends a sequence: token ids, and texts as bytes."""
+
     tokens: frozenset[int]
     texts: tuple[bytes, ...]
 
     @classmethod
-    def of(cls, params: SamplingParams, eos_id: int) -> _Stops:
+    def of(cls, params: SamplingParams, eos_id: int) -> Stops:
         if params.stop is None:
             return cls(frozenset((eos_id,)), ())
         items = (params.stop,) if isinstance(params.stop, str) else params.stop
@@ -92,6 +94,14 @@ class _Stops:
             frozenset(item for item in items if isinstance(item, int)),
             tuple(item.encode("utf-8", "surrogatepass") for item in items if isinstance(item, str)),
         )
+
+    def ended_by(self, token: int, text: bytearray) -> bool:
+        """Whether ``token`` is the last one; adds its byte to ``text``, what was generated before it."""
+        if token < BYTE_OFFSET:
+            text.clear()  # a stop string does not reach across a special token
+        else:
+            text.append((token - BYTE_OFFSET) & 0xFF)
+        return token in self.tokens or any(text.endswith(stop) for stop in self.texts)
 
 
 @dataclass(slots=True)
@@ -101,7 +111,7 @@ class _Prompt:
     request: SampleRequest
     length: int
     limit: int
-    stops: _Stops
+    stops: Stops
     tape: Tape
     prompt_logprobs: tuple[float | None, ...] | None
     topk_prompt_logprobs: TopkLogprobs | None
@@ -127,12 +137,7 @@ class _Run:
         self.logprobs.append(float(logprobs[token]))
         if request.topk_sample_logprobs:
             self.topk.append(_best(logprobs, request.topk_sample_logprobs))
-        if token < BYTE_OFFSET:
-            self.text.clear()  # a stop string does not reach across a special token
-        else:
-            self.text.append((token - BYTE_OFFSET) & 0xFF)
-        stops = self.prompt.stops
-        if token in stops.tokens or any(self.text.endswith(text) for text in stops.texts):
+        if self.prompt.stops.ended_by(token, self.text):
             self.stop_reason = "stop"
         elif len(self.tokens) >= self.prompt.limit:
             self.stop_reason = "length"
@@ -202,10 +207,11 @@ def _read_prompt(config: ModelConfig, weights: Weights, request: SampleRequest) 
     limit = config.max_context - length
     if request.sampling_params.max_tokens is not None:
         limit = min(limit, request.sampling_params.max_tokens)
-    stops = _Stops.of(request.sampling_params, config.eos_id)
+    stops = Stops.of(request.sampling_params, config.eos_id)
     return _Prompt(request, length, limit, stops, tape, prompt_logprobs, topk)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused by name, not by a warning
 def sample_all(
     config: ModelConfig, weights: Weights, requests: Sequence[SampleRequest], seeds: Sequence[int]
 ) -> list[SampleResponse]:
@@ -236,6 +242,10 @@ def sample_all(
             hidden[len(slots), 0] = prompt.tape.hidden[0, prompt.length - 1]
             slots.append(run)
         logprobs = _log_softmax(hidden[: len(slots)], weights.head)
+        if np.isnan(logprobs[:, 0, 0]).any():
+            raise InvalidInput(
+                "snapshot", "its weights give no finite probabilities", "Train at a lower learning rate"
+            )
         for slot, run in enumerate(slots):
             run.take(logprobs[slot, 0])
         for slot in reversed(range(len(slots))):

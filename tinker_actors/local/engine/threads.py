@@ -55,7 +55,7 @@ class _Guard:
 
 
 def _set_threads(library: _Library, count: int) -> None:
-    """Set it, from whatever thread this is: threadpoolctl heeds but one thread, ignores others, and does not say so."""
+    """Set it, from whatever thread this is: threadpoolctl heeds one thread and ignores the others silently."""
     if library.get_num_threads() == count:
         return
     release: Callable[..., None] | None = getattr(library, "clear_controlling_thread", None)

@@ -24,13 +24,14 @@ _TOKENS_AT_A_TIME = 160
 pages cost a fifth of the time; with fewer, calls cost more than they do."""
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused by name, not by a warning
 def forward_backward(
     weights: Weights, adapter: Adapter, data: Sequence[Datum], loss_fn: str, gradient: FloatArray | None
 ) -> ForwardBackwardOutput:
     """Losses of ``data``; adds their gradients, datum by datum in order, to ``gradient`` [size] if there is one.
 
     The gradient of one datum depends on nothing but itself, so data split over several calls give the same bits.
-    Raises InvalidInput when a loss or a gradient is not finite; ``gradient`` is then of no use any more.
+    Raises InvalidInput when a loss or the gradient is not finite; ``gradient`` is then of no use any more.
     """
     logprobs: list[FloatArray] = []
     losses: list[float] = []
@@ -51,6 +52,9 @@ def forward_backward(
                 weights, adapter, [window[index] for index in group], length, loss_fn=loss_fn, gradients=part
             )
             for row, (index, result) in enumerate(zip(group, results, strict=True)):
+                if not math.isfinite(result[1]):
+                    field, cure = f"data[{start + index}]", "Check its inputs and the learning rate"
+                    raise InvalidInput(field, f"its {loss_fn} loss is {result[1]}", cure)
                 found[index], place[index] = result, at + row
             at += len(group)
         for index in range(len(window)):
@@ -58,11 +62,8 @@ def forward_backward(
             losses.append(found[index][1])
             if gradient is not None and gradients is not None:
                 gradient += gradients[place[index]]
-    for index, loss in enumerate(losses):
-        if not math.isfinite(loss):
-            raise InvalidInput(
-                f"data[{index}]", f"its {loss_fn} loss is {loss}", "Check the inputs and the learning rate"
-            )
+    if gradient is not None and not np.isfinite(gradient).all():
+        raise InvalidInput("data", "their gradient is not finite", "Check the inputs and the learning rate")
     return ForwardBackwardOutput(
         loss_fn_output_type="TorchLossReturn",
         loss_fn_outputs=tuple({"logprobs": TensorData(array)} for array in logprobs),
