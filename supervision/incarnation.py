@@ -238,9 +238,11 @@ class Incarnation:
             for task in tuple(self.tasks):
                 task.cancel(reason=f"{place.path}#{self.number} ends")
             self.tasks_ended = trio.Event()
+            known = len(self.errors or ())
             with trio.CancelScope(shield=True):
                 await self.tasks_ended.wait()
-            reason = self._reason()
+            if len(self.errors or ()) != known:
+                reason = self._reason()
         crash = reason.crash
         if crash is not None:
             self._fail_deferred(reason)
@@ -261,7 +263,7 @@ class Incarnation:
             monitor.cancel()
         if place.inbox.urgent:
             place.inbox.urgent.clear()
-        self.actor = None
+        self.actor = self.hand = None
         if self.task is not None:
             del system.mains[self.task]
         if system.events.active:
@@ -352,13 +354,12 @@ class Incarnation:
         return StopReason(reason.kind, reason.crash, detail, reason.restarting)
 
     def _fail_hand(self, reason: StopReason) -> None:
-        message, self.hand = self.hand, None
+        message = self.hand
         cell, self.cell = self.cell, None
         if cell is not None:
             if not cell.deferred and not cell.done:
                 cell.fail(ActorDown(self.place.path, reason, begun=True))
         elif message is not None:
-            self.hand = message  # for the report of a task's crash that follows
             left = self.redeliveries
             if left is None and isinstance(message, Cast):
                 left = message.redeliver
@@ -366,7 +367,6 @@ class Incarnation:
                 self.place.inbox.put_back(Again(message, left - 1))
             else:
                 self.place.give_up(message, "in_hand" if self.redeliveries is None else "dead_letter")
-        self.hand = None
 
     def _fail_deferred(self, reason: StopReason) -> None:
         deferred, self.deferred = self.deferred, None

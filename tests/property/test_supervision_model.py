@@ -221,9 +221,9 @@ def test_every_call_ends_exactly_once_and_in_time(
 
             async def ask(index: int, message: Any, timeout: float, patience: float | None) -> None:
                 before = trio.current_time()
-                with trio.CancelScope(deadline=before + (math.inf if patience is None else patience)) as scope:
-                    with contextlib.suppress(SupervisionError):
-                        await ref.call(message, timeout)
+                scope = trio.CancelScope(deadline=before + (math.inf if patience is None else patience))
+                with scope, contextlib.suppress(SupervisionError):
+                    await ref.call(message, timeout)
                 if scope.cancelled_caught:
                     assert patience is not None
                 assert trio.current_time() - before <= min(timeout, math.inf if patience is None else patience) + 1e-6
