@@ -59,6 +59,7 @@ class Weights(NamedTuple):
     head: FloatArray
 
 
+@np.errstate(over="ignore", invalid="ignore")  # the loss, then, is not finite, and that is refused by name
 def merge(base: Weights, adapter: Adapter) -> Weights:
     """``base`` with ``W + scale * B A`` in place of each matrix W that ``adapter`` changes."""
     layers: list[Layer] = []
