@@ -17,7 +17,7 @@ from tinker_actors.cli.interruption import Interruption
 from tinker_actors.cli.report import Findings
 from tinker_actors.cli.run_folder import RunFolder, open_run_folder
 from tinker_actors.cli.story import Story
-from tinker_actors.errors import TinkerError
+from tinker_actors.errors import APIConnectionError, TinkerError
 from tinker_actors.testing.faults import FaultPlan
 
 __all__ = ["run_demo"]
@@ -96,4 +96,5 @@ def _keep(options: DemoOptions, folder: RunFolder, display: Display, story: Stor
 
 
 def _complain(stream: TextIO, error: TinkerError) -> None:
-    print(f"tinker-actors demo: {error}", file=stream, flush=True)
+    cure = ". Check the URL and that the server runs" if isinstance(error, APIConnectionError) else ""
+    print(f"tinker-actors demo: {error}{cure}", file=stream, flush=True)

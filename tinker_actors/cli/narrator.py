@@ -13,6 +13,7 @@ from supervision import (
     ActorEnded,
     ActorRestarted,
     ActorRestarting,
+    ActorStarted,
     ActorSystem,
     Event,
     SupervisorGaveUp,
@@ -20,6 +21,7 @@ from supervision import (
 from tinker_actors.cli.chart import Mark
 from tinker_actors.cli.display import Display
 from tinker_actors.cli.faults import describe, label, short
+from tinker_actors.errors import TinkerError
 from tinker_actors.testing.faults import Fired
 
 __all__ = ["Narrator"]
@@ -39,6 +41,7 @@ class Narrator:
         self._fired = fired
         self._step = step
         self._told = 0
+        self._started: set[str] = set()
         self._marks: list[Mark] = []
         self.restarts = 0
         self.stopping = False
@@ -77,6 +80,10 @@ class Narrator:
         self.tell_faults()
         name = short(event.path)
         match event:
+            case ActorStarted():
+                self._started.add(event.path)
+            case ActorCrashed() if event.path not in self._started and isinstance(event.crash.error, TinkerError):
+                pass  # a start that was refused: who asked for it gets the error
             case ActorCrashed():
                 self._display.line("crash", f"{name}: {event.crash.text}")
             case ActorRestarting():

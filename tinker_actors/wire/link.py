@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import ssl
 from collections.abc import Sequence
 from typing import Protocol, final
@@ -192,6 +193,8 @@ def _reason(error: BaseException) -> str:
     cause = error.__cause__
     if isinstance(error, trio.BrokenResourceError) and cause is not None:
         return _reason(cause)
+    if isinstance(error, ConnectionError) and error.errno:
+        return os.strerror(error.errno)  # trio's own text repeats the address
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
