@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from tests.clients.scenario import batch, train
 from tinker_actors.clients import SamplingClient, ServiceClient, TrainingClient
 from tinker_actors.errors import BadRequestError, ClosedError, InvalidInput, OutageError, TinkerError
 from tinker_actors.local import ServerSettings
@@ -12,7 +13,6 @@ from tinker_actors.testing.faults import CrashAt, DropAfter, DropBefore, Duplica
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT, plain
 from tinker_actors.testing.simulation import World
 from tinker_actors.types import AdamParams, ModelInput, SamplingParams
-from tests.clients.scenario import batch, train
 
 PARAMS = SamplingParams(max_tokens=4, seed=5)
 
@@ -75,6 +75,17 @@ def test_ephemeral_and_named_weights_are_those_of_their_moment():
     train(story)
 
 
+def test_a_sample_without_a_seed_is_sent_with_one():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        sampler = await base_sampler(service)
+        params = SamplingParams(max_tokens=8)
+        return [plain(await sampler.sample(PROMPT, 1, params)) for _ in range(3)]
+
+    one, other = train(story), train(story, Status(path="/retrieve_future", nth=2, status=410, times=2))
+    assert len(set(one.value)) == 3  # each its own
+    assert one.value == other.value  # and the same again when its promise expires
+
+
 def test_many_samples_at_once_each_get_their_own():
     async def story(world: World, service: ServiceClient, client: TrainingClient):
         sampler = await base_sampler(service)
@@ -115,7 +126,7 @@ def test_bad_arguments_of_samples():
             (lambda: sampler.sample(PROMPT, 0), "num_samples"),
             (lambda: sampler.sample(ModelInput.empty()), "prompt"),
             (lambda: sampler.sample(PROMPT, topk_prompt_logprobs=-1), "topk"),
-            (lambda: service.create_sampling_client(), "exactly one"),
+            (service.create_sampling_client, "exactly one"),
         ):
             with pytest.raises(InvalidInput, match=field):
                 await call()

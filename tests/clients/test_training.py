@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from supervision import ActorDegraded, ActorRestarted
+from tests.clients.scenario import batch, train
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.errors import (
     AuthenticationError,
@@ -25,7 +26,6 @@ from tinker_actors.testing.faults import CrashAt, Delay, DropAfter, DropBefore, 
 from tinker_actors.testing.operations import BASE_MODEL
 from tinker_actors.testing.simulation import World
 from tinker_actors.types import AdamParams, Datum, ModelInput
-from tests.clients.scenario import batch, train
 
 FOREVER = 10_000
 
@@ -138,7 +138,7 @@ def test_what_cannot_be_mended_stops_the_lane_with_one_error(status: int, error:
 def test_a_refused_key_halts_the_lane_until_it_is_mended():
     async def story(world: World, service: ServiceClient, client: TrainingClient):
         future = await client.forward_backward(batch(1))
-        with pytest.raises(WaitTimeout, match="halted.*401"):
+        with pytest.raises(WaitTimeout, match=r"halted.*401"):
             await future.result(timeout=60)
         assert ["halted" in str(row) for row in world.runtime.pending()] == [True]
         with pytest.raises(LaneStopped, match="is halted"):
@@ -156,7 +156,7 @@ def test_a_refused_key_halts_the_lane_until_it_is_mended():
 def test_a_refused_key_while_polling_keeps_the_promise():
     async def story(world: World, service: ServiceClient, client: TrainingClient):
         future = await client.forward_backward(batch(1))
-        with pytest.raises(WaitTimeout, match="halted.*401"):
+        with pytest.raises(WaitTimeout, match=r"halted.*401"):
             await future.result(timeout=60)
         world.runtime.renew_api_key("tml-renewed")
         await future
@@ -237,7 +237,7 @@ def test_closing_ends_what_is_unfinished():
 def test_a_client_that_waits_for_its_restart_can_be_closed():
     async def story(world: World, service: ServiceClient, client: TrainingClient):
         future = await client.optim_step(AdamParams())
-        while not world.points.fired:
+        while not world.points.fired:  # noqa: ASYNC110  # points have no event
             await trio.sleep(0.001)
         await client.aclose()
         with pytest.raises(ClosedError):

@@ -1,8 +1,8 @@
 """Plant known bugs one by one and see each noticed: ``python -m tests.mutants.run [NAME ...]``.
 
-Each ``*.toml`` here is a list of small edits: ``file``, ``old`` (found exactly once in it), ``new``, ``test`` (the pytest
-id that must notice) and ``about``. Every edit is made in a copy of the project, never in the project itself. The
-unmutated copy must pass the same tests first. A mutant counts as caught only when its test runs and fails: a test
+Each ``*.toml`` here is a list of small edits: ``file``, ``old`` (found exactly once in it), ``new``, ``test`` (the
+pytest id that must notice) and ``about``. Every edit is made in a copy of the project, never in the project itself.
+The unmutated copy must pass the same tests first. A mutant counts as caught only when its test runs and fails: a test
 that can't be collected, that hangs or that passes is a failure of this job.
 """
 
@@ -115,7 +115,7 @@ def _pytest(copy: Path, tests: Sequence[str]) -> tuple[int, str]:
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_PROFILE": "mutants"},
     )
     return done.returncode, done.stdout + done.stderr
 

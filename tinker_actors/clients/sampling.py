@@ -171,7 +171,7 @@ class SamplingClient:
         session = self._session
         session.require_active()
         if params.seed is None:
-            params = msgspec.structs.replace(params, seed=session.random.getrandbits(_SEED_BITS))
+            params = msgspec.structs.replace(params, seed=session.seeds.getrandbits(_SEED_BITS))
         request = SampleRequest(
             prompt=prompt,
             sampling_params=params,

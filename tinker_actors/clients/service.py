@@ -114,7 +114,7 @@ class ServiceClient:
         session.require_active()
         lora = LoraConfig(
             rank=rank,
-            seed=session.random.getrandbits(_SEED_BITS) if seed is None else seed,
+            seed=session.seeds.getrandbits(_SEED_BITS) if seed is None else seed,
             train_mlp=train_mlp,
             train_attn=train_attn,
             train_unembed=train_unembed,

@@ -58,6 +58,8 @@ class Session:
         self.config = config
         self.api = api
         self.random = rng
+        # Apart from what delays and keys draw, so that faults change no adapter and no sample.
+        self.seeds = random.Random(rng.getrandbits(64))
         self.pending = pending
         self.counters = counters
         self.points = points
