@@ -208,3 +208,47 @@ def test_a_full_disk_fails_the_save_and_nothing_else(tmp_path: Path, monkeypatch
         return [entry["checkpoint_id"] for entry in listed]
 
     assert in_turn(tmp_path, save, look)[1] == ["weights/first", "weights/second"]
+
+
+def test_a_full_log_is_told_and_stops_no_training(tmp_path: Path) -> None:
+    (tmp_path / "applied.jsonl").symlink_to("/dev/full")
+
+    async def train(caller: Caller) -> None:
+        model_id = await caller.model()
+        await caller.train(model_id, 1)
+        assert len(await caller.applied(model_id)) == 4
+        assert "No space left" in (await caller.get("/local/queue")).ok["log_failure"]
+
+    in_turn(tmp_path, train)
+
+
+def test_a_full_database_fails_what_needs_it_and_nothing_else(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with open_stage(settings(tmp_path)) as stage:
+            caller = stage.caller
+            session_id = await caller.session()
+            model_id = await caller.start_model(session_id)
+            storage: Any = stage.service.catalog._storage
+            database = storage._database
+            pages = database.execute("PRAGMA page_count").fetchone()[0]
+            database.execute(f"PRAGMA max_page_count={pages}")
+            big = {"note": "x" * 20_000}
+            failure = await caller.save(model_id, 1, "a", user_metadata=big)
+            assert failure["category"] == "server"
+            assert "full" in failure["error"]
+            promise = (await caller.post("/create_model", create_body(session_id, 1) | {"user_metadata": big})).ok
+            failure = await caller.result(promise["request_id"])
+            assert failure["category"] == "server"
+            assert "full" in failure["error"]
+            body = {"tags": [], "user_metadata": big, "sdk_version": "0"}
+            answer = await caller.post("/create_session", body)
+            assert answer.status == 503
+            assert "full" in answer.detail
+            assert not list((tmp_path / "checkpoints").rglob("*.safetensors"))
+            await caller.train(model_id, 2)
+            database.execute(f"PRAGMA max_page_count={pages + 1000}")
+            assert "path" in await caller.save(model_id, 6, "a", user_metadata=big)
+            await caller.start_model(session_id, 2)
+            assert set(stage.service.engine.models()) == {model_id, f"{session_id}:train:2"}
+
+    run_seeded(run, seed=0)

@@ -97,6 +97,10 @@ class Effects:
             return FailedResult(error=f"{operation}: {error}", category=RequestErrorCategory.USER)
         except _Failed as failed:
             return FailedResult(error=f"{operation}: {failed.text}", category=failed.category)
+        except OSError as error:
+            return FailedResult(
+                error=f"{operation}: the server's disk fails it: {error}", category=RequestErrorCategory.SERVER
+            )
         if operation.seq_id:
             self._log.append(
                 AppliedOperation(
@@ -158,12 +162,15 @@ class Effects:
         engine, model_id = self._engine, model.model_id
         match operation.request:
             case CreateModelRequest():
-                engine.apply(CreateModel(model_id=model_id, base_model=model.run.base_model, lora=model.run.lora))
-                model.in_engine = True
-                self._catalog.add_run(model.run)
+                self._create(model, None)
                 return CreateModelResponse(model_id=model_id)
             case LoadWeightsRequest() as request:
-                return self._load(model, request, create=operation.seq_id == 0)
+                load = LoadState(model_id=model_id, snapshot=self._read(request.path), optimizer=request.optimizer)
+                if operation.seq_id == 0:
+                    self._create(model, load)
+                else:
+                    engine.apply(load)
+                return LoadWeightsResponse(path=request.path, model_id=model_id)
             case ForwardBackwardRequest() as request:
                 return engine.apply(forward_backward_operation(request))
             case OptimStepRequest() as request:
@@ -217,25 +224,18 @@ class Effects:
             )
         except NameInUse as error:
             raise _Failed(f"path: {error} exists. Use another name, or overwrite=True for save_weights") from error
-        except OSError as error:
-            raise _Failed(f"the checkpoint could not be written: {error}", RequestErrorCategory.SERVER) from error
 
-    def _load(self, model: Model, request: LoadWeightsRequest, *, create: bool) -> Result:
-        snapshot = self._read(request.path)
-        if create:
-            self._engine.apply(
-                CreateModel(model_id=model.model_id, base_model=model.run.base_model, lora=model.run.lora)
-            )
+    def _create(self, model: Model, load: LoadState | None) -> None:
+        model_id = model.model_id
+        self._engine.apply(CreateModel(model_id=model_id, base_model=model.run.base_model, lora=model.run.lora))
         try:
-            self._engine.apply(LoadState(model_id=model.model_id, snapshot=snapshot, optimizer=request.optimizer))
-        except InvalidInput:
-            if create:
-                self._engine.apply(UnloadModel(model_id=model.model_id))
-            raise
-        if create:
-            model.in_engine = True
+            if load is not None:
+                self._engine.apply(load)
             self._catalog.add_run(model.run)
-        return LoadWeightsResponse(path=request.path, model_id=model.model_id)
+        except (InvalidInput, OSError):
+            self._engine.apply(UnloadModel(model_id=model_id))
+            raise
+        model.in_engine = True
 
     def _read(self, path: str) -> Snapshot:
         record = self._catalog.find(path)

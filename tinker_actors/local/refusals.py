@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["Refusal", "gone", "invalid", "not_found", "overloaded", "unauthorized"]
+__all__ = ["Refusal", "gone", "invalid", "not_found", "overloaded", "unauthorized", "unavailable"]
 
 
 class Refusal(Exception):
@@ -40,3 +40,8 @@ def gone(what: str) -> Refusal:
 def overloaded(what: str) -> Refusal:
     """429: come back in a second."""
     return Refusal(429, what, [("retry-after", "1")])
+
+
+def unavailable(what: str) -> Refusal:
+    """503: the server is in trouble that may pass."""
+    return Refusal(503, what, [("retry-after", "5")])

@@ -99,6 +99,11 @@ class LocalService:
         """What took effect on the model in this process, in order."""
         return self._log.of(model_id)
 
+    @property
+    def log_failure(self) -> str | None:
+        """Why the log of applied operations is no longer written to its file, if so."""
+        return self._log.failure
+
     async def digest(self, model_id: str) -> str:
         """The digest of the model's weights now, or of its last ones when it was unloaded. Refuses with 404."""
         model = self.find_model(model_id)

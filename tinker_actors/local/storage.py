@@ -12,8 +12,8 @@ import hashlib
 import os
 import sqlite3
 import threading
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Generator, Mapping
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, final
@@ -75,7 +75,10 @@ class DamagedCheckpoint(Exception):
 
 
 class Storage(Protocol):
-    """Keeps records and weights. Every method may block; ``put`` and ``remove`` are atomic."""
+    """Keeps records and weights. Every method may block, and raise OSError when the disk is full or broken.
+
+    ``put`` and ``remove`` are atomic.
+    """
 
     def sessions(self) -> tuple[SessionRecord, ...]:
         """Every session, oldest first."""
@@ -250,7 +253,12 @@ class DirectoryStorage:
         target = folder / f"{record.name}.{record.sha256[:16]}.safetensors"
         _write_synced(target, data)
         old = self._file_of(record.path)
-        self._insert("checkpoints", record, file=str(target.relative_to(self._files)))
+        try:
+            self._insert("checkpoints", record, file=str(target.relative_to(self._files)))
+        except OSError:
+            if old != target:
+                target.unlink(missing_ok=True)
+            raise
         if old is not None and old != target:
             old.unlink(missing_ok=True)
 
@@ -270,8 +278,8 @@ class DirectoryStorage:
     def remove(self, path: str) -> None:
         """Delete the row, then the file."""
         file = self._file_of(path)
-        with self._lock, self._database:
-            self._database.execute("DELETE FROM checkpoints WHERE path = ?", (path,))
+        with self._transaction() as database:
+            database.execute("DELETE FROM checkpoints WHERE path = ?", (path,))
         if file is not None:
             file.unlink(missing_ok=True)
 
@@ -295,11 +303,19 @@ class DirectoryStorage:
             for key, value in values.items()
         }
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
-        with self._lock, self._database:
-            self._database.execute(
+        with self._transaction() as database:
+            database.execute(
                 f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})",  # noqa: S608  # names of ours
                 tuple(row.values()),
             )
+
+    @contextmanager
+    def _transaction(self) -> Generator[sqlite3.Connection]:
+        try:
+            with self._lock, self._database as database:
+                yield database
+        except sqlite3.Error as error:
+            raise OSError(f"{type(error).__name__}: {error}") from error
 
     def _file_of(self, path: str) -> Path | None:
         with self._lock:
@@ -309,11 +325,15 @@ class DirectoryStorage:
 
 def _write_synced(target: Path, data: bytes) -> None:
     draft = target.with_suffix(".draft")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(target)
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(target)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -41,6 +41,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
 
     models: tuple[ModelQueue, ...]
     samples_queued: int
+    log_failure: str | None
 
 
 async def applied(service: LocalService, call: Incoming[None]) -> AppliedList:
@@ -70,4 +71,4 @@ async def queue(service: LocalService, _call: Incoming[None]) -> Queue:
         )
         for model in service.models.values()
     )
-    return Queue(models=models, samples_queued=len(service.samples))
+    return Queue(models=models, samples_queued=len(service.samples), log_failure=service.log_failure)

@@ -8,6 +8,7 @@ import msgspec
 import trio
 
 from tinker_actors.local.endpoints.incoming import Incoming
+from tinker_actors.local.refusals import unavailable
 from tinker_actors.local.service import LocalService
 from tinker_actors.local.session import Session
 from tinker_actors.local.storage import SessionRecord
@@ -32,7 +33,10 @@ async def create_session(service: LocalService, call: Incoming[CreateSessionRequ
         tags=call.body.tags,
         user_metadata=call.body.user_metadata,
     )
-    await service.offload.run(partial(service.catalog.add_session, record))
+    try:
+        await service.offload.run(partial(service.catalog.add_session, record))
+    except OSError as error:
+        raise unavailable(f"the session could not be kept: {error}") from error
     service.sessions.add(Session(record))
     return CreateSessionResponse(session_id=record.session_id)
 
