@@ -139,6 +139,60 @@ async def test_every_framing_of_a_body_is_read(reply: bytes, body: bytes):
         assert b"".join([piece async for piece in response.stream()]) == body
 
 
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("size", [(128 << 10) - 1, 128 << 10, 3_000_001])
+async def test_a_large_body_is_whole_and_its_connection_used_again(size: int, tls: bool):
+    content = random.Random(size).randbytes(size)
+
+    async def handler(peer: Peer) -> None:
+        while await peer.request() is not None:
+            await peer.reply(200, content)
+
+    async with loopback(handler, tls=tls) as server, opened(HttpTransport(ssl_context=trusting())) as transport:
+        for _ in range(3):
+            assert await exchange(transport, post(server)) == content
+        response = await transport.send(post(server))
+        assert b"".join([piece async for piece in response.stream()]) == content
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("extra", "missing"),
+    [(b"", 1), (b"connection: close\r\n", 0), (b"", 0), (b"", -5)],
+    ids=["cut", "close", "kept", "more"],
+)
+async def test_a_large_body_that_is_cut_or_the_last_or_too_long(extra: bytes, missing: int):
+    size = 200_000
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        # in one piece, so that what is too much arrives with the rest
+        await peer.raw(OK + extra + b"content-length: %d\r\n\r\n" % size + bytes(size - missing))
+        if missing <= 0:
+            await peer.closed()
+
+    async with loopback(handler) as server, opened() as transport:
+        if missing > 0:
+            with pytest.raises(APIConnectionError, match="before the end of its reply"):
+                await exchange(transport, post(server))
+        else:
+            assert await exchange(transport, post(server)) == bytes(size)
+        assert transport.connections == (1 if not extra and missing <= 0 else 0)
+        if missing < 0:
+            assert await exchange(transport, post(server)) == bytes(size)
+            assert server.connections == 2
+
+
+async def test_a_head_request_has_no_body_whatever_its_length_says():
+    async def handler(peer: Peer) -> None:
+        while await peer.request() is not None:
+            await peer.reply(200, b"", content_length="500000")
+
+    async with loopback(handler) as server, opened() as transport:
+        for _ in range(2):
+            assert await exchange(transport, Request(method="HEAD", url=server.url, timeout=5)) == b""
+
+
 async def test_headers_that_repeat_are_joined():
     async def handler(peer: Peer) -> None:
         await peer.request()

@@ -1,4 +1,7 @@
-"""A connection that speaks HTTP/1.1 through h11: one request and its reply at a time, many after another."""
+"""A connection that speaks HTTP/1.1 through h11: one request and its reply at a time, many after another.
+
+A large body of known length is read past h11, whose buffers would copy it several times over.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ __all__ = ["BodyEnd", "Connection", "Malformed", "NeedData", "idle_seconds"]
 _LARGEST_HEAD = 64 << 10
 _READ = 64 << 10
 _LARGE_READ = 256 << 10
+_LARGE_BODY = 128 << 10
+_CUT = "closed by the server before the end of its reply"
 
 
 class Malformed(Exception):
@@ -41,6 +46,31 @@ class _Size:
 
 
 @final
+class _PastH11:
+    """A body of ``size`` bytes that is read without h11; ``first`` is what h11 had received of it.
+
+    What a server sends beyond its own length stays in the socket, where ``stale`` sees it.
+    """
+
+    def __init__(self, size: int, first: bytes) -> None:
+        self.missing = size - len(first)
+        self._pieces = [first] if first else []
+
+    def receive(self, piece: bytes) -> None:
+        """Add what has arrived; b"" is the end of the connection."""
+        if not piece:
+            raise LinkBroken(_CUT)
+        self.missing -= len(piece)
+        self._pieces.append(piece)
+
+    def take(self) -> bytes | BodyEnd | NeedData:
+        """As Connection.take."""
+        if self._pieces:
+            return self._pieces.pop()
+        return Connection.NEED_DATA if self.missing else Connection.END
+
+
+@final
 class Connection:
     """One link and the state of HTTP on it.
 
@@ -52,10 +82,12 @@ class Connection:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LARGEST_HEAD)
+        self._http = _http()
+        self._past: _PastH11 | None = None
         self._ended = False
         self._damaged = False
         self._read = _READ
+        self._may_have_body = True
         self.requests = 0
         self.keep_until = 0.0
 
@@ -72,6 +104,7 @@ class Connection:
     async def send(self, head: h11.Request, body: Sequence[Buffer], size: int) -> None:
         """Send a request whose body has ``size`` bytes. Raises LinkBroken."""
         self.requests += 1
+        self._may_have_body = head.method != b"HEAD"
         buffers: list[Buffer] = [self._http.send(head) or b""]
         if size:
             self._http.send_with_data_passthrough(h11.Data(data=_Size(size)))  # pyright: ignore[reportArgumentType]
@@ -88,7 +121,11 @@ class Connection:
         while True:
             event = self._next_event()
             if isinstance(event, h11.Response):
-                return event.status_code, _headers(event)
+                headers = _headers(event)
+                size = _known_size(event.status_code, headers)
+                if size >= _LARGE_BODY and self._may_have_body:
+                    self._past = _PastH11(size, self._http.trailing_data[0])
+                return event.status_code, headers
             if event is h11.NEED_DATA:
                 await self.fill()
             elif not isinstance(event, h11.InformationalResponse):
@@ -96,6 +133,8 @@ class Connection:
 
     def take(self) -> bytes | BodyEnd | NeedData:
         """A piece of the body that has arrived already, its end, or that more must be read."""
+        if self._past is not None:
+            return self._past.take()
         event = self._next_event()
         if isinstance(event, h11.Data):
             self._read = _LARGE_READ if len(event.data) >= _READ else _READ
@@ -108,6 +147,9 @@ class Connection:
 
     async def fill(self) -> None:
         """Read from the link. Raises LinkBroken."""
+        if self._past is not None:
+            self._past.receive(await self._link.receive(min(_LARGE_READ, self._past.missing)))
+            return
         data = await self._link.receive(self._read)
         self._ended = not data
         self._http.receive_data(data)
@@ -115,6 +157,12 @@ class Connection:
     def recycle(self) -> bool:
         """Get ready for the next request; False when this connection can't have one."""
         http = self._http
+        if self._past is not None:
+            # h11 takes our side out of DONE when the server has said that it will close
+            if self._damaged or http.our_state is not h11.DONE:
+                return False
+            self._http, self._past = _http(), None
+            return True
         if self._damaged or self._ended or http.trailing_data[0]:
             return False
         if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
@@ -132,7 +180,7 @@ class Connection:
             return self._http.next_event()
         except h11.RemoteProtocolError as error:
             if self._ended:
-                raise LinkBroken("closed by the server before the end of its reply") from error
+                raise LinkBroken(_CUT) from error
             raise Malformed(str(error)) from error
 
 
@@ -143,6 +191,17 @@ def idle_seconds(headers: Mapping[str, str], usual: float) -> float:
         if name.lower() == "timeout" and value.isdigit():
             return max(0.0, float(value) - 1.0)
     return usual
+
+
+def _http() -> h11.Connection:
+    return h11.Connection(h11.CLIENT, max_incomplete_event_size=_LARGEST_HEAD)
+
+
+def _known_size(status: int, headers: Mapping[str, str]) -> int:
+    """The length of the body if the head says it, else 0. h11 has checked that it is one number."""
+    if status in (204, 304) or "transfer-encoding" in headers:
+        return 0
+    return int(headers.get("content-length", 0))
 
 
 def _headers(event: h11.Response) -> dict[str, str]:
