@@ -49,39 +49,62 @@ def check_actor(made: object, path: str) -> None:
 
 
 @final
+class End:
+    """How one life ends: what it was asked, and what came of it. Made when there is something to note."""
+
+    __slots__ = (
+        "errors",
+        "fatal",
+        "hard",
+        "killed",
+        "restarting",
+        "stop_timer",
+        "stray",
+        "stuck",
+        "tasks_ended",
+        "terminate_scope",
+    )
+
+    def __init__(self) -> None:
+        self.restarting = False
+        """Whether whoever stops it will start it again."""
+        self.hard = math.inf
+        """The deadline handed down from above."""
+        self.stop_timer: Timer | None = None
+        self.killed = ""
+        """What was cut off when the grace was over."""
+        self.stuck = False
+        """It has been reported so."""
+        self.errors: list[BaseException] | None = None
+        self.fatal = False
+        self.stray: BaseException | None = None
+        self.terminate_scope: trio.CancelScope | None = None
+        self.tasks_ended: trio.Event | None = None
+
+
+@final
 class Incarnation:
     """The state of one life; the place points to it while it lasts."""
 
     __slots__ = (
-        "actor",
+        "belongings",
         "cell",
         "deferred",
+        "ended_with",
         "ending",
-        "errors",
-        "fatal",
         "generator",
         "hand",
         "hand_since",
-        "hard",
         "initialized",
-        "killed",
         "number",
         "place",
         "redeliveries",
-        "restarting",
         "scope",
         "since",
         "stop",
-        "stop_timer",
-        "stray",
-        "stuck",
         "task",
         "tasks",
-        "tasks_ended",
-        "terminate_scope",
-        "timers",
         "waiting",
-        "watching",
     )
 
     def __init__(self, place: ActorPlace, number: int) -> None:
@@ -89,7 +112,6 @@ class Incarnation:
         self.number = number
         self.scope = trio.CancelScope(shield=True)
         self.task: trio.lowlevel.Task | None = None
-        self.actor: Actor | None = None
         self.since = 0.0
         """When init() had finished."""
         self.initialized = False
@@ -103,24 +125,19 @@ class Incarnation:
         """What the main task waits for, as an edge of the wait-for graph."""
         # what it has been asked
         self.stop: StopKind | None = None
-        self.restarting = False
-        self.hard = math.inf
-        self.stop_timer: Timer | None = None
-        self.killed = ""
-        self.stuck = False
-        """It has been reported so."""
-        # how it ends
-        self.errors: list[BaseException] | None = None
-        self.fatal = False
-        self.stray: BaseException | None = None
-        self.terminate_scope: trio.CancelScope | None = None
+        self.ended_with: End | None = None
         # what dies with it
         self.deferred: dict[ReplyCell, None] | None = None
         self.tasks: dict[ActorTask, None] | None = None
-        self.tasks_ended: trio.Event | None = None
-        self.timers: dict[Timer, None] | None = None
-        self.watching: list[Monitor] | None = None
+        self.belongings: dict[Timer | Monitor, None] | None = None
+        """What is cancelled when it ends."""
         self.generator: random.Random | None = None
+
+    @property
+    def ends(self) -> End:
+        if self.ended_with is None:
+            self.ended_with = End()
+        return self.ended_with
 
     # ---- the task
 
@@ -130,11 +147,11 @@ class Incarnation:
         self.task = task = current_task()
         place.system.mains[task] = self
         caught: BaseException | None = None
+        actor: Actor | None = None
         try:
             with self.scope:
                 actor = place.spec.factory()
                 check_actor(actor, place.path)
-                self.actor = actor
                 actor.context = Context(self)
                 kind = type(actor)
                 place.handlers = handlers = kind.__handlers__
@@ -209,7 +226,7 @@ class Incarnation:
             if isinstance(error, GeneratorExit):
                 raise
             caught = error
-        await self._end(caught)
+        await self._end(caught, actor)
 
     def _handler(self, message: object) -> Handler | None:
         """For a subclass of a declared type; None, and the message is given up, if there is no handler."""
@@ -222,7 +239,7 @@ class Incarnation:
 
     # ---- the end
 
-    async def _end(self, caught: BaseException | None) -> None:
+    async def _end(self, caught: BaseException | None, actor: Actor | None) -> None:
         place = self.place
         system = place.system
         self.ending = True
@@ -230,18 +247,18 @@ class Incarnation:
             place.enter("stopping")
         if caught is not None:
             self._note(caught)
-        if self.stop_timer is not None:
-            self.stop_timer.cancel()
+        if self.ends.stop_timer is not None:
+            self.ends.stop_timer.cancel()
         reason = self._reason()
         self._fail_hand(reason)
         if self.tasks:
             for task in tuple(self.tasks):
                 task.cancel(reason=f"{place.path}#{self.number} ends")
-            self.tasks_ended = trio.Event()
-            known = len(self.errors or ())
+            self.ends.tasks_ended = trio.Event()
+            known = len(self.ends.errors or ())
             with trio.CancelScope(shield=True):
-                await self.tasks_ended.wait()
-            if len(self.errors or ()) != known:
+                await self.ends.tasks_ended.wait()
+            if len(self.ends.errors or ()) != known:
                 reason = self._reason()
         crash = reason.crash
         if crash is not None:
@@ -252,25 +269,22 @@ class Incarnation:
         fate = self._judge(reason)
         if fate.restarts:
             reason = StopReason(reason.kind, crash, reason.detail, restarting=True)
-        actor = self.actor
         if self.initialized and actor is not None and type(actor).terminate is not Actor.terminate:
             reason = await self._terminate(actor, reason)
         if self.deferred:
             self._fail_deferred(reason)
-        for timer in tuple(self.timers or ()):
-            timer.cancel()
-        for monitor in self.watching or ():
-            monitor.cancel()
+        for belonging in tuple(self.belongings or ()):
+            belonging.cancel()
         if place.inbox.urgent:
             place.inbox.urgent.clear()
-        self.actor = self.hand = None
+        self.hand = None
         if self.task is not None:
             del system.mains[self.task]
         if system.events.active:
             system.events.emit(ActorEnded(place.path, self.number, reason))
         place.ended(self, reason, fate)
-        if self.stray is not None:
-            raise self.stray
+        if self.ends.stray is not None:
+            raise self.ends.stray
 
     def _note(self, error: BaseException) -> None:
         """Sort one error that came out of a task of this actor, its own scope's Cancelled already stripped."""
@@ -278,27 +292,27 @@ class Incarnation:
             pass
         elif contains_fatal(error):
             # ^C and SystemExit are no crashes: the system shuts down in order and raises them.
-            self.fatal = True
+            self.ends.fatal = True
             self.place.system.abort(error)
             return
         elif is_cancellation(error) and trio.current_effective_deadline() == -math.inf:
-            self.stray = error
+            self.ends.stray = error
             return
-        if self.errors is None:
-            self.errors = []
-        self.errors.append(error)
+        if self.ends.errors is None:
+            self.ends.errors = []
+        self.ends.errors.append(error)
 
     def _reason(self) -> StopReason:
-        errors = self.errors
+        errors = self.ends.errors
         if errors:
             if len(errors) == 1:
                 error = errors[0]
             else:
                 error = BaseExceptionGroup(f"{self.place.path} crashed in several tasks", errors)
             return StopReason("crash", self._report(error))
-        if self.killed:
-            return StopReason("killed", None, self.killed)
-        if self.fatal or self.stray is not None:
+        if self.ends.killed:
+            return StopReason("killed", None, self.ends.killed)
+        if self.ends.fatal or self.ends.stray is not None:
             return StopReason("cancelled")
         return StopReason(self.stop or "normal")
 
@@ -318,16 +332,16 @@ class Incarnation:
     def _judge(self, reason: StopReason) -> Fate:
         place = self.place
         if self.stop is not None and self.stop != "normal":
-            return HELD if self.restarting else CLOSE
-        if self.fatal or self.stray is not None or self._first_start:
+            return HELD if self.ends.restarting else CLOSE
+        if self.ends.fatal or self.ends.stray is not None or self._first_start:
             return CLOSE
         return place.parent.judge(place, reason)
 
     async def _terminate(self, actor: Actor, reason: StopReason) -> StopReason:
         grace = self.place.spec.shutdown
         system = self.place.system
-        scope = trio.CancelScope(shield=True, deadline=min(system.now() + grace, self.hard))
-        self.terminate_scope = scope
+        scope = trio.CancelScope(shield=True, deadline=min(system.now() + grace, self.ends.hard))
+        self.ends.terminate_scope = scope
         caught: BaseException | None = None
         try:
             with scope:
@@ -336,7 +350,7 @@ class Incarnation:
             if isinstance(error, GeneratorExit):
                 raise
             caught = error
-        self.terminate_scope = None
+        self.ends.terminate_scope = None
         detail = ""
         if scope.cancelled_caught:
             detail = "terminate() was cut off at its deadline"
@@ -380,16 +394,16 @@ class Incarnation:
         """Idempotent; a later request can only tighten an earlier one."""
         place = self.place
         system = place.system
-        self.hard = min(self.hard, hard)
+        self.ends.hard = min(self.ends.hard, hard)
         if self.stop is None or self.stop == "normal":
             self.stop = kind
-            self.restarting = restarting
+            self.ends.restarting = restarting
         else:
-            self.restarting = self.restarting and restarting
+            self.ends.restarting = self.ends.restarting and restarting
             if kind == "cancelled":
                 self.stop = kind
-        if self.terminate_scope is not None:
-            self.terminate_scope.deadline = min(self.terminate_scope.deadline, self.hard)
+        if self.ends.terminate_scope is not None:
+            self.ends.terminate_scope.deadline = min(self.ends.terminate_scope.deadline, self.ends.hard)
         if self.ending:
             return
         if not self.initialized:
@@ -397,13 +411,13 @@ class Incarnation:
             return
         place.inbox.wake()
         now = system.now()
-        deadline = now if system.hurrying else min(now + place.spec.shutdown, self.hard)
-        if self.stop_timer is not None:
-            self.stop_timer.cancel()
+        deadline = now if system.hurrying else min(now + place.spec.shutdown, self.ends.hard)
+        if self.ends.stop_timer is not None:
+            self.ends.stop_timer.cancel()
         if deadline <= now:
             self._kill()
         elif deadline != math.inf:
-            self.stop_timer = system.timers.at(deadline, self._kill)
+            self.ends.stop_timer = system.timers.at(deadline, self._kill)
 
     def _kill(self) -> None:
         if self.ending:
@@ -411,13 +425,13 @@ class Incarnation:
         if self.hand is not None:
             why = "the world around the system was cancelled" if self.stop == "cancelled" else "its grace was over"
             if self.stop != "cancelled":
-                self.killed = f"cancelled while handling {type(self.hand).__qualname__}: {why}"
+                self.ends.killed = f"cancelled while handling {type(self.hand).__qualname__}: {why}"
         self.scope.cancel(reason=f"{self.place.path} is stopped")
 
     def abandon(self) -> None:
         """Whoever started it has left before init() had finished."""
         self.stop = "cancelled"
-        self.restarting = False
+        self.ends.restarting = False
         self.scope.cancel(reason=f"the start of {self.place.path} was cancelled")
 
     # ---- what the actor does (see Context)
@@ -456,8 +470,8 @@ class Incarnation:
             self._note(caught)
             if not self.ending:
                 self.scope.cancel(reason=f"its task {task.name} crashed")
-        if not self.tasks and self.tasks_ended is not None:
-            self.tasks_ended.set()
+        if not self.tasks and self.ends.tasks_ended is not None:
+            self.ends.tasks_ended.set()
 
     def defer_reply(self) -> Reply[Any]:
         cell = self.cell
@@ -477,17 +491,16 @@ class Incarnation:
         if not delay >= 0:
             raise InvalidSpec(f"{self.place.path}: send_after: the delay must be at least 0 seconds, got {delay}")
         self.place.require_handler(message)
-        if self.timers is None:
-            self.timers = {}
-        timers = self.timers
+        if self.belongings is None:
+            self.belongings = {}
 
         def fire() -> None:
-            timers.pop(timer, None)
             if not self.place.inbox.offer(OfIncarnation(message, self.number)):
                 self.place.give_up(message, "dropped")
 
         timer = self.place.system.timers.after(delay, fire)
-        timers[timer] = None
+        self.belongings[timer] = None
+        timer.owner = self.belongings
         return timer
 
     def monitor(self, ref: ActorRef) -> Monitor:
@@ -495,11 +508,11 @@ class Incarnation:
         if Down not in self.place.handlers:
             self.place.require_handler_type(Down)
         monitor = ref.place.add_monitor(self.place.inbox.offer_urgent)
-        if self.watching is None:
-            self.watching = []
-        self.watching = [known for known in self.watching if known.active]
+        if self.belongings is None:
+            self.belongings = {}
         if monitor.active:
-            self.watching.append(monitor)
+            self.belongings[monitor] = None
+            monitor.owner = self.belongings
         return monitor
 
     def doing(self) -> str:

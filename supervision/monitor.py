@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from supervision.message import Down
 
@@ -17,11 +17,13 @@ __all__ = ["Monitor"]
 class Monitor:
     """Fires once; cancel() before it has fired and it never will."""
 
-    __slots__ = ("_callback", "_place")
+    __slots__ = ("_callback", "_place", "owner")
 
     def __init__(self, place: ActorPlace, callback: Callable[[Down], object]) -> None:
         self._place: ActorPlace | None = place
         self._callback = callback
+        self.owner: dict[Any, None] | None = None
+        """Where it is kept until it has fired or was cancelled."""
 
     @property
     def active(self) -> bool:
@@ -33,8 +35,12 @@ class Monitor:
         place, self._place = self._place, None
         if place is not None and place.monitors is not None:
             place.monitors.pop(self, None)
+        if self.owner is not None:
+            self.owner.pop(self, None)
 
     def fire(self, down: Down) -> None:
         if self._place is not None:
             self._place = None
+            if self.owner is not None:
+                self.owner.pop(self, None)
             self._callback(down)

@@ -137,7 +137,6 @@ class Place:
         "attempt",
         "closed",
         "down_event",
-        "history",
         "last_crash",
         "name",
         "number",
@@ -164,11 +163,15 @@ class Place:
         self.opening = True
         """The first start has not finished."""
         self.closed: StopReason | None = None
-        self.history: tuple[CrashReport, ...] = ()
         self.last_crash: CrashReport | None = None
         self.window: Window | None = None
         self.restart_timer: Timer | None = None
         self.down_event: trio.Event | None = None
+
+    @property
+    def history(self) -> tuple[CrashReport, ...]:
+        """The crashes within its window."""
+        return () if self.window is None else tuple(self.window.history)
 
     def enter(self, state: str) -> None:
         self.state = state
@@ -221,7 +224,7 @@ class Place:
 class ActorPlace(Place):
     """The place of an actor."""
 
-    __slots__ = ("accepting", "handlers", "handshake", "inbox", "life", "monitors", "names", "parent", "ref", "spec")
+    __slots__ = ("accepting", "handlers", "handshake", "inbox", "life", "monitors", "parent", "spec")
 
     def __init__(self, system: System, parent: SupervisorPlace, spec: ChildSpec) -> None:
         super().__init__(system, f"{parent.path}/{spec.name}", spec.name)
@@ -233,8 +236,10 @@ class ActorPlace(Place):
         self.accepting = True
         self.handshake: Handshake | None = None
         self.monitors: dict[Monitor, None] | None = None
-        self.names: tuple[str, ...] | None = None
-        self.ref = ActorRef(self)
+
+    @property
+    def ref(self) -> ActorRef:
+        return ActorRef(self)
 
     # ---- lives
 
@@ -249,7 +254,8 @@ class ActorPlace(Place):
         self.handshake = handshake
         self.life = life = Incarnation(self, self.number)
         self.enter("starting")
-        self.system.spawn(life.run, name=f"{self.path}#{self.number}")
+        # The first one's task has the path for a name: an idle actor does without another string.
+        self.system.spawn(life.run, name=self.path if self.number == 1 else f"{self.path}#{self.number}")
 
     def started(self, life: Incarnation) -> None:
         self.opening = False
@@ -271,9 +277,9 @@ class ActorPlace(Place):
         # Still there only if this life never got through init().
         handshake, self.handshake = self.handshake, None
         kind = fate.kind
-        if life.stop is not None and life.stop != "normal" and (fate.restarts or not life.restarting):
+        if life.stop is not None and life.stop != "normal" and (fate.restarts or not life.ends.restarting):
             # A stop came after the verdict.
-            kind = "held" if life.restarting else "close"
+            kind = "held" if life.ends.restarting else "close"
         if kind in {"close", "degrade"}:
             self.close("degraded" if kind == "degrade" else "stopped", reason, fate.history)
         else:
@@ -305,10 +311,7 @@ class ActorPlace(Place):
         self.enter(state)
         self.closed = reason
         self.accepting = False
-        self.history = history
-        names, self.names = self.names, None
-        if names:
-            self.system.registry.forget(names)
+        self.system.registry.forget(self)
         for item in self.inbox.drain():
             self.give_up(item, "closed", reason)
         for entry in self.inbox.drain_line():
@@ -351,7 +354,6 @@ class ActorPlace(Place):
     async def revive(self) -> None:
         """Start again on the user's word; raises what init() raised, and the place is closed then."""
         self.closed = None
-        self.history = ()
         self.accepting = True
         self.attempt = 0
         self.window = None
@@ -372,12 +374,12 @@ class ActorPlace(Place):
             self.down_event = trio.Event()
         event = self.down_event
         grace = 2 * self.spec.shutdown
-        deadline = min(self.system.now() + grace, life.hard)
+        deadline = min(self.system.now() + grace, life.ends.hard)
         with trio.CancelScope(deadline=deadline):
             await event.wait()
         if self.life is life:
-            if not life.stuck:
-                life.stuck = True
+            if not life.ends.stuck:
+                life.ends.stuck = True
                 self.system.events.emit(ActorStuck(self.path, life.number, life.where()))
             if not past_stuck:
                 await event.wait()

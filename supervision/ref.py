@@ -13,6 +13,7 @@ from supervision.mailbox import WaitingCast
 from supervision.message import Call, Cast, Down
 from supervision.monitor import Monitor
 from supervision.reply import ReplyCell
+from supervision.tree import TreeNode, actor_node, supervisor_node
 
 if TYPE_CHECKING:
     from supervision.place import ActorPlace
@@ -136,6 +137,16 @@ class ActorRef:
         """
         return self.place.add_monitor(callback)
 
+    def statistics(self) -> TreeNode:
+        """What the tree shows of this actor: state, queue, message in hand, restarts, ..."""
+        return actor_node(self.place)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ActorRef) and other.place is self.place
+
+    def __hash__(self) -> int:
+        return hash(self.place)
+
     def __repr__(self) -> str:
         return f"<ActorRef {self.place.path}>"
 
@@ -189,7 +200,8 @@ class SupervisorRef:
 
     async def restart_child(self, name: str) -> None:
         """Stop a living child in order and start it again; revive a stopped or degraded one. Not counted as a
-        crash. Raises ChildNotFound, and what init() raised; the child is stopped then.
+        crash. Raises ChildNotFound, CallCycle, and what init() raised; the child is stopped then. Cancelled, it
+        goes on by itself.
         """
         await self.place.restart_child(name)
 
@@ -200,6 +212,10 @@ class SupervisorRef:
     def children(self) -> dict[str, ActorRef | SupervisorRef]:
         """In start order, closed ones included."""
         return {name: place.ref for name, place in self.place.children.items()}
+
+    def statistics(self) -> TreeNode:
+        """What the tree shows of this supervisor and all below it."""
+        return supervisor_node(self.place)
 
     def __repr__(self) -> str:
         return f"<SupervisorRef {self.place.path}>"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, final
 from supervision.errors import ActorStopped, InvalidSpec, NameNotFound, NameTaken
 
 if TYPE_CHECKING:
+    from supervision.place import ActorPlace
     from supervision.ref import ActorRef
 
 __all__ = ["Registry"]
@@ -18,17 +19,18 @@ class Registry:
     the place has closed.
     """
 
-    __slots__ = ("_refs",)
+    __slots__ = ("_names", "_refs")
 
     def __init__(self) -> None:
         self._refs: dict[str, ActorRef] = {}
+        self._names: dict[ActorPlace, tuple[str, ...]] = {}
 
     def register(self, name: str, ref: ActorRef) -> None:
         """Idempotent. Raises NameTaken if another place has the name, ActorStopped if this one is closed."""
         if not name:
             raise InvalidSpec("a registered name must not be empty")
         holder = self._refs.get(name)
-        if holder is ref:
+        if holder == ref:
             return
         if holder is not None:
             raise NameTaken(f"{name!r} is registered for {holder.path}; choose another name or stop that actor first")
@@ -36,13 +38,13 @@ class Registry:
         if place.closed is not None:
             raise ActorStopped(place.path, place.state, f"so it can't have the name {name!r}")
         self._refs[name] = ref
-        place.names = (*(place.names or ()), name)
+        self._names[place] = (*self.names_of(place), name)
 
     def unregister(self, name: str) -> None:
         """Raises NameNotFound."""
         ref = self.whereis(name)
         del self._refs[name]
-        ref.place.names = tuple(known for known in ref.place.names or () if known != name)
+        self._names[ref.place] = tuple(known for known in self.names_of(ref.place) if known != name)
 
     def whereis(self, name: str) -> ActorRef:
         """Raises NameNotFound."""
@@ -65,7 +67,11 @@ class Registry:
     def __len__(self) -> int:
         return len(self._refs)
 
-    def forget(self, names: tuple[str, ...]) -> None:
+    def names_of(self, place: ActorPlace) -> tuple[str, ...]:
+        """The names of one place, in order of registration."""
+        return self._names.get(place, ())
+
+    def forget(self, place: ActorPlace) -> None:
         """A place has closed."""
-        for name in names:
-            self._refs.pop(name, None)
+        for name in self._names.pop(place, ()):
+            del self._refs[name]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, final
 
 import trio
-from outcome import Value
+from outcome import Error, Value
 
 from supervision.errors import (
     CallCycle,
@@ -137,7 +137,6 @@ class SupervisorPlace(Place):
         self.closed = None
         self.failure = None
         self.fate = None
-        self.history = ()
         self.hard = math.inf
         self.window = None
         self.children.clear()
@@ -370,7 +369,6 @@ class SupervisorPlace(Place):
             place.request_stop("shutdown", math.inf, restarting=False)
         self.enter(state)
         self.closed = reason
-        self.history = history
         if state == "degraded":
             self.system.events.emit(ActorDegraded(self.path, history))
         self.system.events.emit(PlaceClosed(self.path, reason))
@@ -455,9 +453,21 @@ class SupervisorPlace(Place):
         self._check_not_inside(place, "restart_child")
         if self.state != "running":
             raise NotRunning(self.path, self.state, f"it can't restart {name!r}")
-        if place.closed is None:
-            place.request_stop("shutdown", math.inf, restarting=True)
-            await place.wait_down()
-            if place.state != "down":
-                return  # someone else has restarted or stopped it meanwhile
-        await place.revive()
+        # In a task of its own: a caller that leaves half-way must not leave the child down.
+        done = Handshake(None, kills=False)
+        self.system.spawn(self._restart_child, place, done, name=f"{place.path}/restart")
+        await done.wait()
+
+    async def _restart_child(self, place: ActorPlace | SupervisorPlace, done: Handshake) -> None:
+        with trio.CancelScope(shield=True):
+            try:
+                if place.closed is None:
+                    place.request_stop("shutdown", math.inf, restarting=True)
+                    await place.wait_down()
+                # Otherwise someone else has restarted or stopped it meanwhile.
+                if self.state == "running" and (place.state == "down" or place.closed is not None):
+                    await place.revive()
+            except Exception as error:  # noqa: BLE001  # raised at the caller
+                done.resolve(Error(error))
+            else:
+                done.resolve(Value(True))

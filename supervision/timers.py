@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 import trio
 
@@ -26,12 +26,14 @@ class TimerEntry(Protocol):
 class Timer:
     """A callback at a later time; cancel() before it fires and it never does."""
 
-    __slots__ = ("_callback", "done", "timers")
+    __slots__ = ("_callback", "done", "owner", "timers")
 
     def __init__(self, timers: Timers, callback: Callable[[], None]) -> None:
         self.timers = timers
         self._callback: Callable[[], None] | None = callback
         self.done = False
+        self.owner: dict[Any, None] | None = None
+        """Where it is kept until it has fired or was cancelled."""
 
     def expire(self) -> None:
         callback = self._callback
@@ -45,6 +47,8 @@ class Timer:
             self.done = True
             self._callback = None
             self.timers.live -= 1
+            if self.owner is not None:
+                self.owner.pop(self, None)
 
 
 @final

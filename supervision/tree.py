@@ -105,10 +105,10 @@ def _duration(seconds: float) -> str:
 
 def snapshot(root: SupervisorPlace) -> TreeSnapshot:
     """Of all below and including `root`."""
-    return TreeSnapshot(_supervisor(root))
+    return TreeSnapshot(supervisor_node(root))
 
 
-def _supervisor(place: SupervisorPlace) -> TreeNode:
+def supervisor_node(place: SupervisorPlace) -> TreeNode:
     from supervision.supervisor import SupervisorPlace
 
     return TreeNode(
@@ -121,13 +121,13 @@ def _supervisor(place: SupervisorPlace) -> TreeNode:
         restarts=max(0, place.number - 1),
         last_crash=place.last_crash,
         children=tuple(
-            _supervisor(child) if isinstance(child, SupervisorPlace) else _actor(child)
+            supervisor_node(child) if isinstance(child, SupervisorPlace) else actor_node(child)
             for child in place.children.values()
         ),
     )
 
 
-def _actor(place: ActorPlace) -> TreeNode:
+def actor_node(place: ActorPlace) -> TreeNode:
     now = place.system.now()
     life = place.life
     hand = None if life is None else life.hand
@@ -146,6 +146,6 @@ def _actor(place: ActorPlace) -> TreeNode:
         in_hand=None if hand is None else type(hand).__qualname__,
         in_hand_for=0.0 if life is None or hand is None else now - life.hand_since,
         waiting_for=None if life is None or life.waiting is None else life.waiting.place.path,
-        names=place.names or (),
+        names=place.system.registry.names_of(place),
         last_crash=place.last_crash,
     )

@@ -337,3 +337,54 @@ async def test_max_restarts_zero_and_errors_in_groups_stay_whole() -> None:
         with pytest.raises(ExceptionGroup) as caught:
             await s.start_child(child("a", log, on_init=in_a_nursery))
         assert isinstance(caught.value.exceptions[0], Boom)
+
+
+@seeded(seeds=10)
+async def test_a_cancelled_restart_by_hand_goes_on() -> None:
+    log = Log()
+
+    async def slow(_: Counter) -> None:
+        await trio.sleep(2)
+
+    async with system(log) as s:
+        ref = await s.start_child(child("a", log, on_init=slow))
+        for after in (0.0, 1.0):
+            with trio.move_on_after(after) as scope:
+                await s.restart_child("a")
+            assert scope.cancelled_caught
+            assert await ref.call(Get()) == 0
+            assert ref.statistics().state == "running"
+        assert log.of("init") == [("a", 1), ("a", 2), ("a", 3)]
+
+
+@seeded(seeds=10)
+async def test_restart_by_hand_raises_what_init_raised_and_the_child_is_stopped() -> None:
+    log = Log()
+
+    def fail(counter: Counter) -> None:
+        if counter.context.incarnation == 2:
+            raise Boom("not this time")
+
+    async with system(log) as s:
+        ref = await s.start_child(child("a", log, on_init=fail))
+        with pytest.raises(Boom, match="not this time"):
+            await s.restart_child("a")
+        assert ref.state == "stopped"
+        await s.restart_child("a")
+        assert await ref.call(Get()) == 0
+
+
+@seeded(seeds=30)
+async def test_giving_up_in_the_middle_of_a_batch_ends_it() -> None:
+    """A child of the batch crashes once too often while the next one is about to start."""
+    log = Log()
+    async with system(log) as s:
+        g = await s.start_child(group("rest_for_one", log, max_restarts=3, max_seconds=60))
+        for _ in range(8):
+            ref_of(g, "b").cast_nowait(Crash())
+        await trio.sleep(50)
+        for name in "abcd":
+            assert await ref_of(g, name).call(Get()) == 0
+        assert s.tree().find("t/g").incarnation >= 2
+    inits, terminates = log.of("init"), [line[:2] for line in log.of("terminate")]
+    assert sorted(inits) == sorted(terminates)
