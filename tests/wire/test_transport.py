@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 import trio
-import trio.testing
 
 from tests.wire.loopback import CERTIFICATE, Loopback, Peer, loopback, open_files, serve_forever
 from tinker_actors.errors import APIConnectionError, APIResponseError, APITimeoutError, InvalidInput
@@ -409,7 +408,7 @@ async def test_a_slow_server_is_waited_for_as_long_as_was_said():
         began = trio.current_time()
         with pytest.raises(APITimeoutError, match=r"POST /api/v1/asample: no answer within 0\.2 s") as caught:
             await transport.send(post(server, timeout=0.2))
-        assert 0.2 <= trio.current_time() - began < 2
+        assert 0.2 <= trio.current_time() - began < 8
         assert caught.value.sent
         await server.all_closed()
         assert server.client_closed == 1
@@ -428,7 +427,7 @@ async def test_a_slow_body_counts_against_the_same_time():
         response = await transport.send(post(server, timeout=0.3))
         with pytest.raises(APITimeoutError, match="not complete"):
             await response.read(1000)
-        assert 0.3 <= trio.current_time() - began < 2
+        assert 0.3 <= trio.current_time() - began < 8
         await server.all_closed()
 
 
@@ -442,18 +441,15 @@ async def test_waiting_for_a_connection_counts_too_and_nothing_was_sent():
         opened(HttpTransport(limits={"sample": 1})) as transport,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(expect_timeout, transport, post(server, timeout=0.4), True)
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        nursery.start_soon(exchange, transport, post(server, timeout=60))
+        with trio.fail_after(10):
+            while not server.requests:
+                await server.changed.wait()
         with pytest.raises(APITimeoutError, match=r"no connection within 0\.1 s") as caught:
             await transport.send(post(server, timeout=0.1))
         assert not caught.value.sent
         assert server.connections == 1
-
-
-async def expect_timeout(transport: HttpTransport, request: Request, sent: bool) -> None:
-    with pytest.raises(APITimeoutError) as caught:
-        await exchange(transport, request)
-    assert caught.value.sent is sent
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("after_head", [False, True])
