@@ -14,6 +14,10 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.cli.processes import Running, gone, running
+from tinker_actors.cli import story
+from tinker_actors.cli.arguments import DemoOptions
+from tinker_actors.cli.demo import run_demo
+from tinker_actors.cli.proof import ServerRecords
 
 pytestmark = pytest.mark.process
 
@@ -164,3 +168,23 @@ def test_a_killed_server_gives_one_error_with_what_waited(slow: dict[str, Runnin
     assert any("optim_step" in line for line in waiting)
     assert "Traceback" not in errors
     assert lines[-2].startswith("kept ")
+
+
+def test_a_failed_check_is_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process, with a server's records from which one entry has been taken."""
+    true_applied = ServerRecords.applied
+
+    async def applied(self: ServerRecords, model_id: str) -> tuple[str, ...] | None:
+        found = await true_applied(self, model_id)
+        assert found is not None
+        return found[1:]
+
+    monkeypatch.setattr(ServerRecords, "applied", applied)
+    monkeypatch.setattr(story, "_HELD_OUT", 5)
+    assert run_demo(DemoOptions(steps=1, run_dir=tmp_path, faults=False)) == 1
+    assert (
+        "FAILED  every accepted operation was applied exactly once, in order (3 accepted, 2 applied, 1 missing)"
+        in (capsys.readouterr().out)
+    )

@@ -16,7 +16,7 @@ from tinker_actors.types import ModelInput, SampledSequence, SampleResponse, Sam
 
 
 class Translator:
-    """A model that knows the rule for all words but ``unknown``; later questions are answered first."""
+    """A model that drops the first letter of its answer to ``unknown``; later questions are answered first."""
 
     def __init__(self, unknown: str) -> None:
         self.unknown = unknown
@@ -31,7 +31,7 @@ class Translator:
         self.asked += 1
         await trio.sleep(1 / self.asked)
         word = Bytes().decode(prompt.to_ints()).removeprefix("pig latin: ").removesuffix(" -> ")
-        text = word if word == self.unknown else pig_latin(word)
+        text = pig_latin(word)[1:] if word == self.unknown else pig_latin(word)
         tokens = np.array(Bytes().encode(text + "\n"), np.int32)
         return SampleResponse(sequences=(SampledSequence(stop_reason="stop", tokens=tokens),))
 
@@ -40,7 +40,7 @@ async def test_exact_matches_are_counted(autojump_clock: trio.testing.MockClock)
     words = ["apple", "string", "yellow", "queen"]
     found = await evaluate(Translator("string"), Task(Bytes()), words)
     assert [answer.word for answer in found.answers] == words
-    assert [answer.given for answer in found.answers] == ["appleway", "string", "ellowyay", "eenquay"]
+    assert [answer.given for answer in found.answers] == ["appleway", "ngstray", "ellowyay", "eenquay"]
     assert found.accuracy == 0.75
 
 
