@@ -129,7 +129,7 @@ def test_a_loss_that_overflows_is_refused_and_leaves_the_gradient() -> None:
     wild = datum(**(RL | {"logprobs": [-1000.0, -1.0, -1.0]}))
     engine.check(forward(wild, loss_fn="importance_sampling"))
     with pytest.raises(InvalidInput, match="loss is"):
-        engine.apply(forward(datum(**RL), wild, loss_fn="importance_sampling"))
+        engine.apply(forward(*[datum(**RL)] * 40, wild, loss_fn="importance_sampling"))
     engine.apply(OptimStep("m", AdamParams()))
     assert engine.digest("m") == stepped()
 
