@@ -215,7 +215,7 @@ def test_an_error_of_the_body_comes_out_bare() -> None:
 
 
 @seeded()
-async def test_who_swallows_cancelled_is_reported_stuck_and_does_not_block_siblings() -> None:
+async def test_who_swallows_cancelled_is_reported_stuck() -> None:
     log = Log()
     release = trio.Event()
 

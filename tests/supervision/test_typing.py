@@ -1,0 +1,71 @@
+"""What a type checker knows: this file is checked by basedpyright (see the test), and runs as well."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import assert_type
+
+import pytest
+
+from supervision import Actor, ActorRef, Call, Cast, ChildSpec, Reply, SupervisorRef, SupervisorSpec, handles
+from tests.supervision.world import NOW, seeded, system
+
+
+class Length(Call[int], frozen=True):
+    text: str
+
+
+class Note(Cast, frozen=True):
+    text: str
+
+
+class Measurer(Actor):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    @handles(Length)
+    async def length(self, message: Length) -> int:
+        return len(message.text)
+
+    @handles(Note)
+    def note(self, message: Note) -> None:
+        self.notes.append(message.text)
+
+
+@seeded(seeds=1)
+async def test_types_as_inferred_are_types_as_they_come() -> None:
+    async with system() as s:
+        ref = await s.start_child(ChildSpec("m", Measurer, backoff=NOW))
+        assert isinstance(ref, ActorRef)
+        assert await ref.call(Length("four")) == 4
+
+
+async def checked(ref: ActorRef, supervisor: SupervisorRef, reply: Reply[int]) -> None:
+    """Never run: only checked."""
+    assert_type(await ref.call(Length("four")), int)
+    assert_type(await supervisor.start_child(ChildSpec("m", Measurer)), ActorRef)
+    assert_type(await supervisor.start_child(SupervisorSpec("g")), SupervisorRef)
+    assert_type(reply.send(3), bool)
+    await ref.call(Note("a cast is no call"))  # pyright: ignore[reportArgumentType]
+    await ref.cast(Length("a call is no cast"))  # pyright: ignore[reportArgumentType]
+    reply.send("no int")  # pyright: ignore[reportArgumentType]
+
+
+class Wrong(Actor):
+    @handles(Length)  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
+    async def length(self, message: Length) -> str:
+        return "no int"
+
+
+@pytest.mark.ci
+def test_the_checker_agrees() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "basedpyright", "--level", "error", __file__],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout
