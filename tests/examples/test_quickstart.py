@@ -24,7 +24,7 @@ def test_the_quickstart_teaches_the_model() -> None:
             env=environment(TINKER_BASE_URL=url, TINKER_API_KEY="tml-local"),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
     assert (done.returncode, done.stderr) == (0, "")

@@ -31,6 +31,9 @@ def run_demo(options: DemoOptions) -> int:
     """Run it and return the exit code. Raises InvalidInput for a run folder that can't be used."""
     faults = options.faults and options.base_url is None
     with open_run_folder(options.run_dir, seed=options.seed, steps=options.steps, faults=faults) as folder:
+        reconfigure = getattr(sys.stdout, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")  # a model may say what the terminal has no sign for
         display = Display(sys.stdout, live=sys.stdout.isatty())
         display.line("demo", "a small language model learns Pig Latin: string -> ingstray, apple -> appleway")
         plan = fault_plan(first_third(options.steps)) if faults else FaultPlan()
