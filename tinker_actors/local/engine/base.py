@@ -14,7 +14,7 @@ import safetensors.numpy
 
 from tinker_actors.errors import DecodeError, InvalidInput
 from tinker_actors.local.engine.config import ModelConfig
-from tinker_actors.local.engine.transformer import Layer, Weights
+from tinker_actors.local.engine.transformer import Layer, Weights, rotary_tables
 from tinker_actors.types.tensor import FloatArray
 
 __all__ = ["BASE_S", "BASE_MODELS", "TINY", "BaseModel", "assemble", "load_base", "random_base", "read_base"]
@@ -101,17 +101,15 @@ def assemble(config: ModelConfig, arrays: dict[str, FloatArray]) -> BaseModel:
                 down=arrays[f"{prefix}.down_proj.weight"],
             )
         )
-    head_size = config.d_model // config.n_heads
-    frequency = config.rope_theta ** (-np.arange(head_size // 2) / (head_size // 2))
-    angle = np.arange(config.max_context)[:, None] * frequency[None, :]
+    cos, sin = rotary_tables(config.max_context, config.d_model, config.n_heads, config.rope_theta)
     embed = arrays["embed.weight"]
     return BaseModel(
         config,
         Weights(
             n_heads=config.n_heads,
             norm_eps=config.norm_eps,
-            cos=np.cos(angle).astype(np.float32),
-            sin=np.sin(angle).astype(np.float32),
+            cos=cos,
+            sin=sin,
             embed=embed,
             layers=tuple(layers),
             norm=arrays["norm.weight"],

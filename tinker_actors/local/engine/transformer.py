@@ -21,7 +21,19 @@ import numpy as np
 from tinker_actors.local.engine.adapter import Adapter
 from tinker_actors.types.tensor import FloatArray, IntArray
 
-__all__ = ["BUCKETS", "Cache", "Layer", "Tape", "Weights", "backward", "bucket", "decode", "forward", "merge"]
+__all__ = [
+    "BUCKETS",
+    "Cache",
+    "Layer",
+    "Tape",
+    "Weights",
+    "backward",
+    "bucket",
+    "decode",
+    "forward",
+    "merge",
+    "rotary_tables",
+]
 
 BUCKETS = (8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224, 256)
 """The lengths that sequences are padded to, so that equal lengths can share numpy calls."""
@@ -47,7 +59,7 @@ class Layer(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """A whole model's weights, an adapter merged in or not. ``cos`` and ``sin`` are [max_context, head/2]."""
+    """A whole model's weights, an adapter merged in or not. ``cos`` and ``sin`` are of ``rotary_tables``."""
 
     n_heads: int
     norm_eps: float
@@ -132,11 +144,31 @@ def _norm_backward(grad: FloatArray, weight: FloatArray, normed: FloatArray, inv
     return grad
 
 
-def _rotary(weights: Weights, length: int) -> tuple[FloatArray, FloatArray]:
-    """cos and sin as [2, 1, 1, length, head/2]: for q with attention's 1/sqrt(head) in them, and for k."""
-    half = weights.cos.shape[1]
-    scale = np.array([(2 * half) ** -0.5, 1.0], weights.cos.dtype)[:, None, None, None, None]
-    return scale * weights.cos[:length], scale * weights.sin[:length]
+def rotary_tables(max_context: int, d_model: int, n_heads: int, theta: float) -> tuple[FloatArray, FloatArray]:
+    """What ``_rotate`` multiplies q and k with, [max_context, 2 * d_model] each, in float32.
+
+    As wide as q and k together, since numpy is slow at short rows. Attention's 1 / sqrt(head size) is in q's half;
+    the sine's sign is that of the place that it lands in.
+    """
+    half = d_model // n_heads // 2
+    frequency = theta ** (-np.arange(half) / half)
+    angle = np.arange(max_context)[:, None] * frequency[None, :]
+    cos, sin = np.cos(angle), np.sin(angle)
+    one_head_cos, one_head_sin = np.concatenate((cos, cos), axis=1), np.concatenate((-sin, sin), axis=1)
+    scale = np.repeat(((2 * half) ** -0.5, 1.0), d_model)
+    return (
+        (np.tile(one_head_cos, 2 * n_heads) * scale).astype(np.float32),
+        (np.tile(one_head_sin, 2 * n_heads) * scale).astype(np.float32),
+    )
+
+
+def _rotate(x: FloatArray, cos: FloatArray, sin: FloatArray, half: int) -> FloatArray:
+    """Rotate the half-split pairs of each head in ``x`` [n, length, 2 * d_model]; with ``-sin``, backwards."""
+    n, length, width = x.shape
+    swapped = np.ascontiguousarray(x.reshape(n, length, -1, 2, half)[:, :, :, ::-1]).reshape(n, length, width)
+    swapped *= sin
+    swapped += x * cos
+    return swapped
 
 
 def _causal(length: int, dtype: np.dtype[np.float32]) -> FloatArray:
@@ -148,18 +180,16 @@ def forward(weights: Weights, tokens: IntArray) -> Tape:
     n, length = tokens.shape
     heads, d = weights.n_heads, weights.embed.shape[1]
     size, half = d // heads, d // heads // 2
-    cos, sin = _rotary(weights, length)
+    cos, sin = weights.cos[:length], weights.sin[:length]
     mask = _causal(length, weights.embed.dtype)
     x = weights.embed[tokens]
     layers: list[_LayerTape] = []
     for layer in weights.layers:
         attn_input, normed, attn_inverse = _norm(x, layer.attn_norm, weights.norm_eps)
-        parts = np.matmul(attn_input, layer.qkv.T).reshape(n, length, 3, heads, size).transpose(2, 0, 3, 1, 4)
-        qk = np.empty((2, n, heads, length, size), x.dtype)
-        left, right = parts[:2, ..., :half], parts[:2, ..., half:]
-        np.subtract(left * cos, right * sin, out=qk[..., :half])
-        np.add(right * cos, left * sin, out=qk[..., half:])
-        q, k, v = qk[0], qk[1], np.ascontiguousarray(parts[2])
+        qkv = np.matmul(attn_input, layer.qkv.T)
+        qk = _rotate(qkv[..., : 2 * d], cos, sin, half).reshape(n, length, 2, heads, size)
+        q, k = np.ascontiguousarray(qk.transpose(2, 0, 3, 1, 4))
+        v = np.ascontiguousarray(qkv[..., 2 * d :].reshape(n, length, heads, size).transpose(0, 2, 1, 3))
         attention = np.matmul(q, k.transpose(0, 1, 3, 2))
         attention += mask
         _softmax(attention)
@@ -211,7 +241,7 @@ def backward(weights: Weights, adapter: Adapter, tape: Tape, d_logits: FloatArra
     n, length, d = tape.hidden.shape
     heads = weights.n_heads
     half = d // heads // 2
-    cos, sin = _rotary(weights, length)
+    cos, backwards = weights.cos[:length], -weights.sin[:length]
     dx = _norm_backward(np.matmul(d_logits, weights.head), weights.norm, tape.normed, tape.inverse)
     for index in reversed(range(len(weights.layers))):
         layer, kept, prefix = weights.layers[index], tape.layers[index], f"layers.{index}"
@@ -244,17 +274,16 @@ def backward(weights: Weights, adapter: Adapter, tape: Tape, d_logits: FloatArra
         if lora.train_attn:
             adapter.module_gradient(gradients, kept.mixed_flat, (dx,), f"{prefix}.o_proj")
         d_mixed = np.ascontiguousarray(np.matmul(dx, layer.o).reshape(n, length, heads, -1).transpose(0, 2, 1, 3))
-        d_qkv = np.empty((n, length, 3, heads, 2 * half), dx.dtype)
-        parts = d_qkv.transpose(2, 0, 3, 1, 4)
-        parts[2] = np.matmul(kept.attention.transpose(0, 1, 3, 2), d_mixed)
+        d_v = np.matmul(kept.attention.transpose(0, 1, 3, 2), d_mixed)
         d_scores = np.matmul(d_mixed, kept.v.transpose(0, 1, 3, 2))
         d_scores -= np.add.reduce(d_mixed * kept.mixed, axis=-1, keepdims=True)
         d_scores *= kept.attention
-        d_qk = np.stack((np.matmul(d_scores, kept.k), np.matmul(d_scores.transpose(0, 1, 3, 2), kept.q)))
-        left, right = d_qk[..., :half], d_qk[..., half:]
-        np.add(left * cos, right * sin, out=parts[:2, ..., :half])
-        np.subtract(right * cos, left * sin, out=parts[:2, ..., half:])
+        d_qkv = np.empty((n, length, 3, heads, 2 * half), dx.dtype)
+        d_qkv[:, :, 0] = np.matmul(d_scores, kept.k).transpose(0, 2, 1, 3)
+        d_qkv[:, :, 1] = np.matmul(d_scores.transpose(0, 1, 3, 2), kept.q).transpose(0, 2, 1, 3)
+        d_qkv[:, :, 2] = d_v.transpose(0, 2, 1, 3)
         flat = d_qkv.reshape(n, length, 3 * d)
+        flat[..., : 2 * d] = _rotate(flat[..., : 2 * d], cos, backwards, half)
         if lora.train_attn:
             grads = (flat[..., :d], flat[..., d : 2 * d], flat[..., 2 * d :])
             names = (f"{prefix}.{name}_proj" for name in "qkv")
@@ -288,9 +317,7 @@ def decode(weights: Weights, cache: Cache, tokens: IntArray, positions: IntArray
     n = tokens.size
     heads, d = weights.n_heads, weights.embed.shape[1]
     size, half = d // heads, d // heads // 2
-    scale = np.array([size**-0.5, 1.0], weights.embed.dtype)[:, None, None, None]
-    cos = scale * weights.cos[positions][:, None, :]
-    sin = scale * weights.sin[positions][:, None, :]
+    cos, sin = weights.cos[positions][:, None, :], weights.sin[positions][:, None, :]
     lengths = [bucket(int(position) + 1) for position in positions]
     if len(set(lengths)) == 1:
         spans = [(slice(0, n), lengths[0])]
@@ -305,16 +332,13 @@ def decode(weights: Weights, cache: Cache, tokens: IntArray, positions: IntArray
     for index, layer in enumerate(weights.layers):
         keys, values = cache.array[index]
         h = _norm(x, layer.attn_norm, weights.norm_eps)[0]
-        parts = np.matmul(h, layer.qkv.T).reshape(n, 3, heads, size).transpose(1, 0, 2, 3)
-        qk = np.empty((2, n, heads, size), x.dtype)
-        left, right = parts[:2, ..., :half], parts[:2, ..., half:]
-        np.subtract(left * cos, right * sin, out=qk[..., :half])
-        np.add(right * cos, left * sin, out=qk[..., half:])
-        keys[rows, :, positions] = qk[1]
-        values[rows, :, positions] = parts[2]
+        qkv = np.matmul(h, layer.qkv.T)
+        qk = _rotate(qkv[..., : 2 * d], cos, sin, half).reshape(n, 2, heads, 1, size)
+        keys[rows, :, positions] = qk[:, 1, :, 0]
+        values[rows, :, positions] = qkv[:, 0, 2 * d :].reshape(n, heads, size)
         mixed = np.empty((n, heads, 1, size), x.dtype)
         for (slots, length), mask in zip(spans, masks, strict=True):
-            scores = np.matmul(qk[0, slots, :, None, :], keys[slots, :, :length].transpose(0, 1, 3, 2))
+            scores = np.matmul(qk[slots, 0], keys[slots, :, :length].transpose(0, 1, 3, 2))
             scores += mask
             _softmax(scores)
             mixed[slots] = np.matmul(scores, values[slots, :, :length])
