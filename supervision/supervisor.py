@@ -461,11 +461,13 @@ class SupervisorPlace(Place):
     async def _restart_child(self, place: ActorPlace | SupervisorPlace, done: Handshake) -> None:
         with trio.CancelScope(shield=True):
             try:
-                if place.closed is None:
+                closed = place.closed
+                if closed is None:
                     place.request_stop("shutdown", math.inf, restarting=True)
                     await place.wait_down()
-                # Otherwise someone else has restarted or stopped it meanwhile.
-                if self.state == "running" and (place.state == "down" or place.closed is not None):
+                # Otherwise someone else has restarted, stopped or forgotten it meanwhile, and that stands.
+                due = place.state == "down" if closed is None else place.closed is closed
+                if due and self.state == "running" and self.children.get(place.name) is place:
                     await place.revive()
             except Exception as error:  # noqa: BLE001  # raised at the caller
                 done.resolve(Error(error))

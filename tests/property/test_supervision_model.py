@@ -8,7 +8,7 @@ from collections import Counter as Tally
 from typing import Any
 
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from supervision import (
@@ -311,6 +311,7 @@ def test_group_strategies_restart_exactly_their_set(crashed: list[str], strategy
 
 
 @common
+@example(ops=[("stop", "a"), ("restart", "a")], wait=0, cancel=False, seed=0)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["crash", "stop", "restart", "start", "quit"]), st.sampled_from("abc")), max_size=8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 import pytest
@@ -12,6 +13,7 @@ from supervision import (
     ActorRef,
     ActorRestarting,
     Backoff,
+    ChildNotFound,
     Degraded,
     DynamicSupervisorSpec,
     IntensityExceeded,
@@ -19,6 +21,7 @@ from supervision import (
     PlaceClosed,
     StopReason,
     SupervisorGaveUp,
+    SupervisorRef,
     SupervisorSpec,
     open_system,
 )
@@ -388,3 +391,22 @@ async def test_giving_up_in_the_middle_of_a_batch_ends_it() -> None:
         assert s.tree().find("t/g").incarnation >= 2
     inits, terminates = log.of("init"), [line[:2] for line in log.of("terminate")]
     assert sorted(inits) == sorted(terminates)
+
+
+@seeded(seeds=10)
+async def test_a_stop_during_a_restart_by_hand_stands() -> None:
+    log = Log()
+    async with system(log) as s:
+        d = await s.start_child(DynamicSupervisorSpec("d"))
+        ref = await d.start_child(child("a", log))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(d.stop_child, "a")
+            nursery.start_soon(_restart_if_there, d)
+        assert ref.state in {"stopped", "running"}
+        assert ("a" in d.children()) is (ref.state == "running")
+        assert s.statistics().actors == len(d.children())
+
+
+async def _restart_if_there(supervisor: SupervisorRef) -> None:
+    with contextlib.suppress(ChildNotFound):
+        await supervisor.restart_child("a")
