@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.cli.processes import Running, gone, running
+from tests.cli.processes import Running, alive, gone, running
 from tinker_actors.cli import story
 from tinker_actors.cli.arguments import DemoOptions
 from tinker_actors.cli.demo import run_demo
@@ -125,7 +125,11 @@ def test_the_server_ends_with_a_demo_that_is_killed(slow: dict[str, Running], tm
         server = demo.server_pid()
         demo.process.kill()
         demo.process.wait()
-        assert gone(server)
+        try:
+            assert gone(server)
+        finally:
+            if alive(server):
+                os.kill(server, signal.SIGKILL)  # a failure leaves nothing behind
 
 
 def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
