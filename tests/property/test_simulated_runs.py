@@ -1,4 +1,4 @@
-"""P1 to P3 through the whole stack: random operations under random faults end as the undisturbed run does, bit for bit."""
+"""P1 to P3 through the whole stack: random operations under random faults end as the undisturbed run does."""
 
 from __future__ import annotations
 

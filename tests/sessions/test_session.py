@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from tests.clients.scenario import train
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.config import Config
 from tinker_actors.errors import APIConnectionError, ClosedError, ModelLost
@@ -14,7 +15,6 @@ from tinker_actors.testing.faults import CrashAt, DropAfter, DropBefore, FaultPl
 from tinker_actors.testing.operations import BASE_MODEL
 from tinker_actors.testing.simulation import World, simulate
 from tinker_actors.types import AdamParams
-from tests.clients.scenario import train
 
 
 async def rest(world: World, service: ServiceClient, client: TrainingClient) -> None:
@@ -48,7 +48,7 @@ def test_a_lost_reply_to_its_creation_is_mended():
 
 def test_the_server_may_end_it():
     async def story(world: World, service: ServiceClient, client: TrainingClient):
-        while service.state is SessionState.ACTIVE:
+        while service.state is SessionState.ACTIVE:  # noqa: ASYNC110  # as a user's program would
             await trio.sleep(1)
         assert service.state is SessionState.LOST
         with pytest.raises(ModelLost, match="server has ended"):

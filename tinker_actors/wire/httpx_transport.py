@@ -1,0 +1,150 @@
+"""The Transport port over an ``httpx.AsyncClient`` of the user's: proxies, HTTP/2, client certificates, mounts.
+
+``HttpTransport`` is the one that runtimes use by themselves; it costs about half the CPU, but speaks plain HTTP/1.1
+to the server itself. Where a network needs more than that, httpx has it, and this adapter keeps to the same rules:
+one attempt, one deadline for the whole exchange, the same errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import suppress
+from typing import final
+from urllib.parse import urlsplit
+
+import httpcore
+import httpx
+import trio
+
+from tinker_actors.errors import APIConnectionError, APIResponseError, APITimeoutError
+from tinker_actors.ports import Request, Response, Transport
+
+__all__ = ["HttpxTransport"]
+
+# What httpx raises before it has written anything of the request.
+_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+
+
+@final
+class HttpxTransport(Transport):
+    """``client`` as a Transport: ``open_runtime(transport=HttpxTransport(httpx.AsyncClient(proxy=...)))``.
+
+    The client's own timeouts are not used: each Request has its deadline. Retries of its transport should stay off
+    (they are by default), since flow repeats by itself. ``aclose`` closes it.
+    """
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def send(self, request: Request) -> Response:
+        """Send ``request`` and return when the head of its response is there.
+
+        Raises APIConnectionError, APITimeoutError, and APIResponseError for an answer that is no HTTP.
+        """
+        name = f"{request.method} {urlsplit(request.url).path}"
+        deadline = trio.current_time() + request.timeout
+        size = sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in request.body)
+        headers = list(request.headers)
+        if size or request.method not in ("GET", "HEAD"):
+            headers.append(("content-length", str(size)))
+        outgoing = self._client.build_request(
+            request.method,
+            request.url,
+            headers=headers,
+            content=_pieces(request) if size else None,
+            timeout=None,  # the deadline below is for the whole exchange
+        )
+        with trio.move_on_at(deadline):
+            try:
+                response = await self._client.send(outgoing, stream=True)
+            except httpx.HTTPError as error:
+                raise _translated(error, name) from error
+            except RuntimeError as error:  # httpx's word for a client that was closed
+                raise APIConnectionError(f"{name}: {error}", request=name, sent=False) from error
+            return _HttpxResponse(response, name, deadline, request.timeout)
+        raise APITimeoutError(f"{name}: no answer within {request.timeout:g} s", request=name)
+
+    async def aclose(self) -> None:
+        """Close the client."""
+        await self._client.aclose()
+
+
+@final
+class _HttpxResponse(Response):
+    """A response whose head has arrived."""
+
+    def __init__(self, response: httpx.Response, name: str, deadline: float, timeout: float) -> None:
+        self._response = response
+        self._name = name
+        self._deadline = deadline
+        self._timeout = timeout
+        self._pieces: AsyncIterator[bytes] | None = None
+
+    @property
+    def status(self) -> int:
+        return self._response.status_code
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._response.headers
+
+    async def stream(self) -> AsyncGenerator[bytes]:
+        """The body as it was sent, still compressed if it was, within the request's timeout."""
+        if self._pieces is not None:
+            return
+        pieces = self._pieces = self._response.aiter_raw()
+        piece: bytes | None = None
+        try:
+            while True:
+                with trio.move_on_at(self._deadline) as scope:
+                    try:
+                        piece = await anext(pieces, None)
+                    except httpx.HTTPError as error:
+                        raise _translated(error, self._name) from error
+                if scope.cancelled_caught:
+                    text = f"{self._name}: the answer was not complete within {self._timeout:g} s"
+                    raise APITimeoutError(text, request=self._name)
+                if piece is None:
+                    return
+                yield piece
+        finally:
+            await self.aclose()
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body; APIResponseError when it is longer than ``limit`` bytes."""
+        body = bytearray()
+        pieces = self.stream()
+        try:
+            async for piece in pieces:
+                body += piece
+                if len(body) > limit:
+                    raise APIResponseError(f"{self._name}: an answer of more than {limit} bytes", request=self._name)
+        finally:
+            await pieces.aclose()
+        return bytes(body)
+
+    async def aclose(self) -> None:
+        """Give up the rest of the body."""
+        with trio.CancelScope(shield=True):
+            with suppress(httpx.HTTPError):
+                await self._response.aclose()
+            # httpx nests generators that close one another only by being read to their end, which is here now
+            if self._pieces is not None:
+                with suppress(httpx.HTTPError, httpx.StreamError, httpcore.NetworkError, trio.ClosedResourceError):
+                    async for _ in self._pieces:
+                        pass
+
+
+async def _pieces(request: Request) -> AsyncGenerator[bytes]:
+    for part in request.body:
+        yield bytes(part)
+
+
+def _translated(error: httpx.HTTPError, name: str) -> APIConnectionError | APIResponseError:
+    if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
+        # a reply that is cut short reaches us as such an error, too, and is a lost connection
+        if "peer closed" in str(error):
+            return APIConnectionError(f"{name}: {error}", request=name)
+        return APIResponseError(f"{name}: an answer that is no HTTP: {error}", request=name)
+    text = str(error) or type(error).__name__
+    return APIConnectionError(f"{name}: {text}", request=name, sent=not isinstance(error, _UNSENT))
