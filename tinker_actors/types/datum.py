@@ -33,8 +33,9 @@ class Datum(msgspec.Struct, frozen=True):
 
     ``loss_fn_inputs`` maps names to tensors. Lists and arrays are converted once, here: ``target_tokens`` to
     int64; ``weights``, ``advantages``, ``logprobs`` and the clip thresholds to float32. ``target_tokens[i]`` is
-    the token to be predicted after input position i, so every per-token tensor has the input's length
-    (or shape [length, K]). They are kept in the order of their names. Raises InvalidInput, naming the key, when a tensor has another length.
+    the token to be predicted after input position i, so every per-token tensor has the input's length (or shape
+    [length, K]). They are kept in the order of their names. Raises InvalidInput, naming the key, when a tensor
+    has another length.
     """
 
     model_input: ModelInput
