@@ -189,7 +189,15 @@ class Place:
         if timer is not None:
             timer.cancel()
 
+    @property
+    def may_begin(self) -> bool:
+        """Whether its supervisor is up: no restart begins once that has begun to stop."""
+        raise NotImplementedError
+
     def schedule_restart(self, delay: float) -> None:
+        if not self.may_begin:
+            self.enter("down")
+            return
         self.enter("waiting")
         if self.system.events.active:
             self.system.events.emit(ActorRestarting(self.path, self.number + 1, delay))
@@ -200,8 +208,12 @@ class Place:
 
     def _restart_due(self) -> None:
         self.restart_timer = None
-        if self.state == "waiting":
+        if self.state != "waiting":
+            return
+        if self.may_begin:
             self.begin()
+        else:
+            self.enter("down")
 
     def begin(self, handshake: Handshake | None = None) -> None:
         """Begin an incarnation."""
@@ -240,6 +252,10 @@ class ActorPlace(Place):
     @property
     def ref(self) -> ActorRef:
         return ActorRef(self)
+
+    @property
+    def may_begin(self) -> bool:
+        return self.parent.up
 
     # ---- lives
 

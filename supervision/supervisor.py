@@ -104,6 +104,10 @@ class SupervisorPlace(Place):
     def up(self) -> bool:
         return self.state in {"starting", "running"}
 
+    @property
+    def may_begin(self) -> bool:
+        return self.parent is None or self.parent.up
+
     # ---- start
 
     async def open(self) -> None:

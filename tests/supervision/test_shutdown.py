@@ -12,9 +12,12 @@ import trio
 
 from supervision import (
     Actor,
+    ActorRef,
     ActorStuck,
+    Backoff,
     ChildSpec,
     DynamicSupervisorSpec,
+    PlaceClosed,
     StopReason,
     SupervisorSpec,
     handles,
@@ -283,3 +286,24 @@ def test_nothing_is_left() -> None:
         assert kept["state a 2"]() is None
 
     run()
+
+
+@seeded()
+async def test_no_restart_begins_once_the_stop_has_begun() -> None:
+    """Neither of a child that waits for its restart, nor of one that crashes while its siblings are stopped."""
+    log = Log()
+    async with system(log) as s:
+        waiting = await s.start_child(child("waiting", log, backoff=Backoff(initial=1.0, jitter=0)))
+        crashing = await s.start_child(child("crashing", log))
+        await s.start_child(ChildSpec("slow", lambda: Closing(log, 4.0)))
+        await waiting.cast(Crash())
+        await settle()
+        trio.lowlevel.spawn_system_task(_crash_later, crashing)
+    assert [line for line in log.of("init") if line[1] > 1] == []
+    assert ("terminate", "crashing", 1, "crash", False) in log.lines
+    assert {event.path for event in log.seen(PlaceClosed)} == {"t", "t/waiting", "t/crashing", "t/slow"}
+
+
+async def _crash_later(ref: ActorRef) -> None:
+    await trio.sleep(2)
+    ref.cast_nowait(Crash())
