@@ -55,12 +55,25 @@ __all__: list[str] = []
 
 
 class WaitEdge(Protocol):
-    """The main task of an actor waits for `place`. A deferred call is no edge: its answer comes from another task."""
+    """The main task of an actor waits for `place`: for a reply, for room, or (for a supervisor's, for all below it)
+    for a start. A deferred call is no edge: its answer comes from another task.
+    """
 
     @property
-    def place(self) -> ActorPlace: ...
+    def place(self) -> ActorPlace | SupervisorPlace: ...
     @property
     def deferred(self) -> bool: ...
+
+
+@final
+class StartEdge:
+    """An actor waits for a child's start."""
+
+    __slots__ = ("deferred", "place")
+
+    def __init__(self, place: ActorPlace | SupervisorPlace) -> None:
+        self.place = place
+        self.deferred = False
 
 
 @final
@@ -477,16 +490,19 @@ class ActorPlace(Place):
         """Raises CallCycle if this place waits, over however many edges, for the caller."""
         me = caller.place
         chain = [me.path, self.path]
-        place = self
+        place: ActorPlace = self
         while place is not me:
             life = place.life
             edge = None if life is None else life.waiting
             if edge is None or edge.deferred:
                 return
-            place = edge.place
-            chain.append(place.path)
-            if len(chain) > 10_000:
-                break
+            waited = edge.place
+            chain.append(waited.path)
+            if not isinstance(waited, ActorPlace):
+                if me.is_below(waited):
+                    break
+                return
+            place = waited
         raise CallCycle(chain, message)
 
     def is_below(self, other: Place) -> bool:

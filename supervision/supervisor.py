@@ -33,7 +33,7 @@ from supervision.events import (
 )
 from supervision.fate import CLOSE, HELD, Fate
 from supervision.incarnation import StopKind
-from supervision.place import ActorPlace, Handshake, Place, Window
+from supervision.place import ActorPlace, Handshake, Place, StartEdge, Window
 from supervision.ref import ActorRef, SupervisorRef
 from supervision.spec import ChildSpec, DynamicSupervisorSpec, SupervisorSpec
 
@@ -426,12 +426,18 @@ class SupervisorPlace(Place):
             if living >= self.spec.max_children:
                 raise TooManyChildren(f"{self.path}: max_children is {self.spec.max_children}, {living} live")
         place = self.add(spec)
+        caller = self.system.mains.get(trio.lowlevel.current_task())
+        if caller is not None:
+            caller.waiting = StartEdge(place)
         try:
             await place.open()
         except BaseException:
             if self.children.get(spec.name) is place:
                 del self.children[spec.name]
             raise
+        finally:
+            if caller is not None:
+                caller.waiting = None
         return place.ref
 
     def _check_not_inside(self, place: ActorPlace | SupervisorPlace, what: str) -> None:

@@ -338,3 +338,39 @@ async def test_a_child_cannot_wait_for_its_own_end() -> None:
     async with system() as s:
         ref = await s.start_child(ChildSpec("a", Suicidal, backoff=NOW))
         assert await ref.call(StopSelf()) == "alive"
+
+
+class StartOne(Call[str], frozen=True):
+    deep: bool
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_an_init_that_calls_its_starter_is_a_cycle(deep: bool) -> None:
+    class Starter(Actor):
+        @handles(Get)
+        def get(self, message: Get) -> int:
+            return 1
+
+        @handles(StartOne)
+        async def start_one(self, message: StartOne) -> str:
+            me = self.context.ref
+
+            async def ask(_: Counter) -> None:
+                await me.call(Get(), math.inf)
+
+            spec = child("new", on_init=ask)
+            with pytest.raises(CallCycle):
+                if message.deep:
+                    await self.context.supervisor.start_child(SupervisorSpec("g", children=[spec]))
+                else:
+                    await self.context.supervisor.start_child(spec)
+            return "found"
+
+    @seeded()
+    async def run() -> None:
+        async with system() as s:
+            ref = await s.start_child(ChildSpec("a", Starter))
+            assert await ref.call(StartOne(deep)) == "found"
+            assert list(s.children()) == ["a"]
+
+    run()
