@@ -1,0 +1,94 @@
+"""The table of ARCHITECTURE.md, "What a crash keeps": each actor of the tree is crashed in the middle of work."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from supervision import ActorCrashed, ActorRestarted, ActorStarted, SupervisorRef
+from tests.clients.scenario import batch, train
+from tinker_actors.clients import ServiceClient, TrainingClient
+from tinker_actors.sessions import SessionState
+from tinker_actors.testing.operations import BASE_MODEL, PROMPT, plain
+from tinker_actors.testing.simulation import World
+from tinker_actors.types import AdamParams, SamplingParams
+
+SESSION = "runtime/sessions/session-0"
+ROWS = {
+    f"{SESSION}/manager": 1,
+    f"{SESSION}/heartbeat": 1,
+    f"{SESSION}/clients/service": 1,
+    f"{SESSION}/clients/training-0": 1,
+    f"{SESSION}/clients/sampler-0": 1,
+}
+
+
+class Planted(Exception):
+    """The crash of this test."""
+
+
+def crash(world: World, path: str) -> None:
+    place = world.runtime.system.root
+    *supervisors, name = path.split("/")[1:]
+    for supervisor in supervisors:
+        place = place.child(supervisor)
+        assert isinstance(place, SupervisorRef)
+    life = place.child(name).place.life
+
+    async def fail() -> None:
+        raise Planted
+
+    assert life is not None
+    life.start_task(fail, (), "planted")
+
+
+async def work(world: World, service: ServiceClient, client: TrainingClient, path: str | None):
+    sampler = await service.create_sampling_client(base_model=BASE_MODEL)
+    samples = {}
+
+    async def sample(seed: int) -> None:
+        samples[seed] = plain(await sampler.sample(PROMPT, 1, SamplingParams(max_tokens=4, seed=seed)))
+
+    losses = []
+    async with trio.open_nursery() as nursery:
+        for seed in range(3):
+            nursery.start_soon(sample, seed)
+        for number in range(3):
+            step = await client.forward_backward(batch(number, number + 10))
+            update = await client.optim_step(AdamParams(learning_rate=0.01))
+            if number == 1 and path is not None:
+                crash(world, path)
+            losses.append((await step).metrics["loss:sum"])
+            await update
+    await trio.sleep(60)
+    assert service.state is SessionState.ACTIVE
+    assert (await client.get_info()).model_id == client.model_id
+    assert (await sampler.get_sampler_info()).base_model == BASE_MODEL
+    assert (await service.get_server_capabilities()).supported_models
+    assert len(world.service.sessions.alive()) == 1
+    return losses, samples
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    return train(lambda world, service, client: work(world, service, client, None))
+
+
+@pytest.mark.parametrize("path", ROWS)
+def test_a_crash_keeps_everything_and_disturbs_no_sibling(path: str, undisturbed):
+    outcome = train(lambda world, service, client: work(world, service, client, path))
+
+    crashed = [event.path for event in outcome.events if isinstance(event, ActorCrashed)]
+    restarted = [event.path for event in outcome.events if isinstance(event, ActorRestarted)]
+    assert crashed == restarted == [path]
+    assert outcome.value == undisturbed.value
+    assert outcome.models[0].digest == undisturbed.models[0].digest
+    assert outcome.models[0].applied == undisturbed.models[0].applied
+    assert outcome.counters["heartbeats"] >= 4
+
+
+def test_the_table_has_every_actor_of_a_session(undisturbed):
+    started = {event.path for event in undisturbed.events if isinstance(event, ActorStarted)}
+    actors = {path for path in started if not any(other.startswith(f"{path}/") for other in started)}
+
+    assert actors == set(ROWS)
