@@ -22,7 +22,7 @@ from tinker_actors.cli.proof import ServerRecords
 
 pytestmark = pytest.mark.process
 
-STEPS = 48
+STEPS = 60
 FIELDS = [
     "accuracy_before",
     "accuracy_after",
