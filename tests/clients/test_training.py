@@ -13,6 +13,7 @@ from tinker_actors.errors import (
     BadRequestError,
     BillingError,
     ClosedError,
+    ConflictError,
     InvalidInput,
     LaneStopped,
     ModelLost,
@@ -272,6 +273,44 @@ def test_a_state_can_be_saved_and_loaded():
         assert (await (await client.forward(batch(1)))).metrics["loss:sum"] == before
 
     train(story)
+
+
+@pytest.mark.parametrize("kind", ["save_weights", "save_weights_for_sampler"])
+def test_a_save_that_is_there_already_is_done_if_it_was_ours(kind: str):
+    async def save(client: TrainingClient, name: str):
+        if kind == "save_weights":
+            return await client.save_state(name)
+        return await client.save_weights_for_sampler(name)
+
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        saved = await (await save(client, "mine"))
+        assert saved.path is not None
+        assert saved.path.endswith("/mine")
+        await (await client.optim_step(AdamParams()))
+
+    async def conflict(world: World, service: ServiceClient, client: TrainingClient):
+        with pytest.raises(ConflictError):
+            await (await save(client, "theirs"))
+        await (await client.optim_step(AdamParams()))
+
+    train(story, DropAfter(path=f"/{kind}"), Status(path=f"/{kind}", nth=2, status=409))
+    train(story, CrashAt(point="training.sent"), Status(path=f"/{kind}", nth=2, status=409))
+    train(conflict, Status(path=f"/{kind}", status=409))
+
+
+def test_a_killed_server_is_one_error_with_what_was_pending():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        step = await client.forward_backward(batch(1))
+        update = await client.optim_step(AdamParams())
+        world.network.kill()
+        started = trio.current_time()
+        with pytest.raises(OutageError, match="no usable answer for 120 s") as gone:
+            await update
+        assert trio.current_time() - started == pytest.approx(120, abs=15)
+        assert await step.exception() is gone.value
+        assert len(gone.value.pending) == 2
+
+    train(story, outage_bound=120.0)
 
 
 def test_slow_and_lost_replies_do_not_repeat_anything():

@@ -14,7 +14,7 @@ from tinker_actors.errors import (
     APIStatusError,
 )
 
-__all__ = ["Reaction", "while_polling", "while_submitting"]
+__all__ = ["Reaction", "while_polling", "while_saving", "while_submitting"]
 
 
 class Reaction(Enum):
@@ -62,6 +62,13 @@ def while_submitting(error: APIError) -> Reaction:
                 return Reaction.STOP
     # an unreadable promise: the server has the request, and a repeat under the same seq_id finds its promise
     return Reaction.REPEAT if isinstance(error, APIResponseError) else Reaction.STOP
+
+
+def while_saving(error: APIError) -> Reaction:
+    """The reaction when a checkpoint is being saved under a name: 409 says that there is one of this name."""
+    if isinstance(error, APIStatusError) and error.status == 409:
+        return Reaction.FAIL
+    return while_submitting(error)
 
 
 def while_polling(error: APIError) -> Reaction:

@@ -10,9 +10,9 @@ import trio
 
 from tinker_actors.clients.training import operations
 from tinker_actors.clients.training.failure import gap_failure, send_failure
-from tinker_actors.errors import TinkerError
+from tinker_actors.errors import ConflictError, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
-from tinker_actors.flow.reaction import Reaction, while_submitting
+from tinker_actors.flow.reaction import Reaction, while_saving, while_submitting
 from tinker_actors.ledger import Gap, Ledger, Operation, Sending
 from tinker_actors.sessions import Session
 
@@ -69,6 +69,7 @@ class SendLane:
             _log.warning(
                 "%s %s: sending again under seq_id %d", ledger.name, operation.name, operation.sending.first_seq_id
             )
+        resent = operation.sending is not None
         sending = ledger.start_sending(operation)
         missing = [i for i, request_id in enumerate(sending.request_ids) if request_id is None]
         failures: list[OutOfPatience] = []
@@ -77,23 +78,23 @@ class SendLane:
             first, *rest = missing
             async with trio.open_nursery() as nursery:
                 for index in rest:
-                    nursery.start_soon(self._send_chunk, operation, sending, index, failures)
+                    nursery.start_soon(self._send_chunk, operation, sending, index, failures, resent)
             if not failures:
-                await self._send_chunk(operation, sending, first, failures)
+                await self._send_chunk(operation, sending, first, failures, resent)
         else:
             for index in missing:
-                await self._send_chunk(operation, sending, index, failures)
+                await self._send_chunk(operation, sending, index, failures, resent)
                 if failures:
                     break
         if ledger.find(operation.op_no) is not operation:
-            return  # the lane was stopped meanwhile
+            return  # it has ended meanwhile
         if failures:
             self._refused(operation, failures[0])
         else:
             self._promised(operation)
 
     async def _send_chunk(
-        self, operation: Operation, sending: Sending, index: int, failures: list[OutOfPatience]
+        self, operation: Operation, sending: Sending, index: int, failures: list[OutOfPatience], resent: bool
     ) -> None:
         session, ledger = self._session, self._ledger
         seq_id = sending.first_seq_id + index
@@ -110,10 +111,19 @@ class SendLane:
             )
             return promise.request_id
 
+        saved = operations.saved_before(chunk, sending.model_id)
+        patience = session.poller().patience()
         try:
-            request_id = await session.poller().patience().persist(attempt, while_submitting, announce)
+            request_id = await patience.persist(
+                attempt, while_submitting if saved is None else while_saving, announce
+            )
         except OutOfPatience as gone:
-            failures.append(gone)
+            known = isinstance(gone.error, ConflictError) and (resent or patience.tries > 0)
+            if saved is None or not known:
+                failures.append(gone)
+            elif ledger.find(operation.op_no) is operation:
+                # An earlier try of this very save had arrived and its reply was lost.
+                ledger.finish(operation, saved)
             return
         session.points.reach("training.sent", operation.name)
         if ledger.find(operation.op_no) is operation:

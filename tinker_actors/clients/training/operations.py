@@ -49,6 +49,7 @@ __all__ = [
     "optim_chunk",
     "sampler_chunk",
     "save_chunk",
+    "saved_before",
     "submit",
 ]
 
@@ -159,6 +160,20 @@ async def submit(api: Api, chunk: Chunk, *, model_id: str, seq_id: int, key: str
             return await save_weights_for_sampler(api, addressed, key=key)
         case LoadWeightsRequest():
             return await load_weights(api, addressed, key=key)
+
+
+def saved_before(chunk: Chunk, model_id: str) -> Any:
+    """The result of a named save that the server says is there already; None for what is no named save.
+
+    The path is by the protocol's own rule: tinker://<model>/<kind>/<name>.
+    """
+    match chunk.request:
+        case SaveWeightsRequest(path=str(name)):
+            return SaveWeightsResponse(path=str(TinkerPath(model_id, "weights", name)))
+        case SaveWeightsForSamplerRequest(path=str(name)):
+            return SaveWeightsForSamplerResponse(path=str(TinkerPath(model_id, "sampler_weights", name)))
+        case _:
+            return None
 
 
 def combine(kind: OperationKind, results: Sequence[Any]) -> Any:
