@@ -40,28 +40,8 @@ class Reaction(Enum):
 
 def while_submitting(error: APIError) -> Reaction:
     """The reaction to ``error`` when an operation is being sent."""
-    if isinstance(error, APIConnectionError):
-        return Reaction.REPEAT
-    if isinstance(error, APIStatusError):
-        match error.status:
-            case 429:
-                return Reaction.WAIT
-            case 402:
-                return Reaction.PAUSE
-            case 401:
-                return Reaction.RENEW
-            case 400 | 413 | 422:
-                return Reaction.FAIL
-            case 404 | 410:
-                return Reaction.LOST
-            case 408:
-                return Reaction.REPEAT
-            case status if status >= 500:
-                return Reaction.REPEAT
-            case _:
-                return Reaction.STOP
-    # an unreadable promise: the server has the request, and a repeat under the same seq_id finds its promise
-    return Reaction.REPEAT if isinstance(error, APIResponseError) else Reaction.STOP
+    # of an unreadable promise: the server has the request, and a repeat under the same seq_id finds its promise
+    return _reaction(error, refused=Reaction.FAIL, unreadable=Reaction.REPEAT)
 
 
 def while_saving(error: APIError) -> Reaction:
@@ -73,24 +53,30 @@ def while_saving(error: APIError) -> Reaction:
 
 def while_polling(error: APIError) -> Reaction:
     """The reaction to ``error`` when a promise's result is being asked for."""
+    return _reaction(error, refused=Reaction.RECHECK, unreadable=Reaction.RECHECK)
+
+
+def _reaction(error: APIError, *, refused: Reaction, unreadable: Reaction) -> Reaction:
     if isinstance(error, APIConnectionError):
         return Reaction.REPEAT
-    if isinstance(error, APIStatusError):
-        match error.status:
-            case 429:
-                return Reaction.WAIT
-            case 402:
-                return Reaction.PAUSE
-            case 401:
-                return Reaction.RENEW
-            case 400 | 413 | 422:
-                return Reaction.RECHECK
-            case 404 | 410:
-                return Reaction.LOST
-            case 408:
-                return Reaction.REPEAT
-            case status if status >= 500:
-                return Reaction.REPEAT
-            case _:
-                return Reaction.STOP
-    return Reaction.RECHECK if isinstance(error, APIResponseError) else Reaction.STOP
+    if isinstance(error, APIResponseError):
+        return unreadable
+    if not isinstance(error, APIStatusError):
+        return Reaction.STOP
+    match error.status:
+        case 429:
+            return Reaction.WAIT
+        case 402:
+            return Reaction.PAUSE
+        case 401:
+            return Reaction.RENEW
+        case 400 | 413 | 422:
+            return refused
+        case 404 | 410:
+            return Reaction.LOST
+        case 408:
+            return Reaction.REPEAT
+        case status if status >= 500:
+            return Reaction.REPEAT
+        case _:
+            return Reaction.STOP

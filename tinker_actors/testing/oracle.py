@@ -6,10 +6,9 @@ from typing import final
 
 import msgspec
 
-from tinker_actors.local.engine import CreateModel, Engine
+from tinker_actors.local.engine import CreateModel, Engine, SaveSampler
 from tinker_actors.local.engine import ForwardBackward as ApplyForwardBackward
 from tinker_actors.local.engine import OptimStep as ApplyOptimStep
-from tinker_actors.local.engine import SaveSampler
 from tinker_actors.testing.operations import (
     ADAPTER_SEED,
     BASE_MODEL,
