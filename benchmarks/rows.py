@@ -12,7 +12,23 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-__all__ = ["Machine", "Row", "json_line", "machine", "median_of", "render_table"]
+__all__ = ["Goal", "Machine", "Row", "json_line", "machine", "median_of", "render_table"]
+
+
+class Goal(msgspec.Struct, frozen=True, kw_only=True):
+    """What a figure has to reach: ``must`` holds, ``aim`` is hoped for. ``at_most`` says in which direction."""
+
+    must: float
+    aim: float | None = None
+    at_most: bool = True
+
+    def met_by(self, value: float) -> bool:
+        """Whether ``value`` is good enough."""
+        return value <= self.must if self.at_most else value >= self.must
+
+    def __str__(self) -> str:
+        text = f"{'<=' if self.at_most else '>='} {self.must:g}"
+        return text if self.aim is None else f"{text}, aim {self.aim:g}"
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +36,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     ``figure`` is a stable snake_case name; ``value`` is in ``unit``. ``versus`` names what it is compared with
     (such as "official SDK 0.38.0"), ``ratio`` is value / value of that one, both null without a comparison.
-    ``note`` says how it was taken, such as the spread of the repeats.
+    A figure that is itself a quotient has unit "x", and ``ratio`` repeats it.
+    ``goal`` is what it has to reach, if that was ever said; ``note`` says how it was taken, such as the spread of
+    the repeats.
     """
 
     figure: str
@@ -28,11 +46,19 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     versus: str | None = None
     ratio: float | None = None
+    goal: Goal | None = None
     note: str | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
             raise ValueError(f"figure {self.figure!r}: value {self.value} is not a finite number")
+
+    @property
+    def verdict(self) -> str:
+        """The goal and whether it is met, in a few words; empty without a goal."""
+        if self.goal is None:
+            return ""
+        return f"{self.goal}: {'met' if self.goal.met_by(self.value) else 'MISSED'}"
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,10 +101,10 @@ def json_line(rows: Sequence[Row]) -> str:
 
 def render_table(rows: Sequence[Row]) -> str:
     """A plain text table of the rows, columns aligned."""
-    cells = [("figure", "value", "unit", "versus", "ratio", "note")]
+    cells = [("figure", "value", "unit", "versus", "ratio", "goal", "note")]
     for row in rows:
         ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
-        cells.append((row.figure, f"{row.value:.4g}", row.unit, row.versus or "", ratio, row.note or ""))
+        cells.append((row.figure, f"{row.value:.4g}", row.unit, row.versus or "", ratio, row.verdict, row.note or ""))
     used = [column for column in range(len(cells[0])) if any(line[column] for line in cells[1:]) or column < 3]
     widths = {column: max(len(line[column]) for line in cells) for column in used}
     return "\n".join(

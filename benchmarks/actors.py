@@ -1,0 +1,184 @@
+"""The actor that is measured, and what is done with it."""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+import tracemalloc
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import final
+
+import trio
+
+from benchmarks.counters import Operations
+from supervision import (
+    Actor,
+    ActorRef,
+    ActorSystem,
+    Backoff,
+    Call,
+    Cast,
+    ChildSpec,
+    DynamicSupervisorSpec,
+    Mailbox,
+    SupervisorRef,
+    handles,
+    open_system,
+)
+
+__all__ = [
+    "calls",
+    "casts",
+    "crashes",
+    "idle_actor_bytes",
+    "many_callers",
+    "open_measured",
+    "plain",
+    "start_children",
+    "start_stop",
+    "start_supervisor",
+]
+
+_AT_ONCE = Backoff(initial=0.0, maximum=0.0)
+_ENDLESS = 10**9
+
+
+class _Boom(Exception):
+    """What the actor crashes with."""
+
+
+class _Get(Call[int], frozen=True):
+    """The counter's value."""
+
+
+class _Add(Cast, frozen=True):
+    n: int = 1
+
+
+class _Crash(Cast, frozen=True):
+    """Crash."""
+
+
+@final
+class _Plain(Actor):
+    def __init__(self) -> None:
+        self.n = 0
+
+    @handles(_Get)
+    def get(self, message: _Get) -> int:
+        return self.n
+
+    @handles(_Add)
+    def add(self, message: _Add) -> None:
+        self.n += message.n
+
+    @handles(_Crash)
+    def crash(self, message: _Crash) -> None:
+        raise _Boom
+
+
+@asynccontextmanager
+async def open_measured() -> AsyncGenerator[ActorSystem]:
+    """A system in which any number of crashes is forgiven."""
+    async with open_system("measured", random=random.Random(0), max_restarts=_ENDLESS, max_seconds=1.0) as system:
+        yield system
+
+
+def plain(name: str, *, capacity: float = 1000) -> ChildSpec:
+    """An actor that holds a number; after a crash it is restarted at once."""
+    return ChildSpec(name, _Plain, backoff=_AT_ONCE, mailbox=Mailbox(capacity=capacity))
+
+
+def calls(ref: ActorRef, timeout: float) -> Operations:
+    """Calls one after another."""
+
+    async def run(times: int) -> None:
+        for _ in range(times):
+            await ref.call(_Get(), timeout=timeout)
+
+    return run
+
+
+def many_callers(ref: ActorRef, callers: int) -> Operations:
+    """Calls by ``callers`` tasks at once, with the default timeout."""
+
+    async def caller(times: int) -> None:
+        for _ in range(times):
+            await ref.call(_Get())
+
+    async def run(times: int) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(callers):
+                nursery.start_soon(caller, max(times // callers, 1))
+
+    return run
+
+
+def casts(ref: ActorRef) -> Operations:
+    """Casts; a call at the end says that all were handled."""
+
+    async def run(times: int) -> None:
+        for _ in range(times):
+            await ref.cast(_Add())
+        await ref.call(_Get(), timeout=60.0)
+
+    return run
+
+
+def crashes(ref: ActorRef) -> Operations:
+    """A cast that crashes the actor, then a call that its next incarnation answers."""
+
+    async def run(times: int) -> None:
+        for _ in range(times):
+            await ref.cast(_Crash())
+            await ref.call(_Get())
+
+    return run
+
+
+async def start_supervisor(system: ActorSystem, name: str) -> SupervisorRef:
+    """A supervisor of children that come and go."""
+    return await system.start_child(DynamicSupervisorSpec(name))
+
+
+def start_children(supervisor: SupervisorRef) -> Operations:
+    """Children started one after another, each until its init() has returned; they live on."""
+    number = 0
+
+    async def run(times: int) -> None:
+        nonlocal number
+        for _ in range(times):
+            number += 1
+            await supervisor.start_child(plain(f"child{number}"))
+
+    return run
+
+
+async def idle_actor_bytes(count: int) -> float:
+    """Bytes that one started, parked actor holds, its spec apart, by tracemalloc."""
+    async with open_measured() as system:
+        supervisor = await start_supervisor(system, "children")
+        await supervisor.start_child(plain("warm"))
+        specs = [plain(f"child{number}") for number in range(count)]
+        gc.collect()
+        tracemalloc.start()
+        try:
+            for spec in specs:
+                await supervisor.start_child(spec)
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0] / count
+        finally:
+            tracemalloc.stop()
+
+
+async def start_stop(count: int) -> tuple[float, float]:
+    """Seconds to start ``count`` actors, and to stop them all in order."""
+    async with open_measured() as system:
+        supervisor = await start_supervisor(system, "children")
+        begun = time.perf_counter()
+        await start_children(supervisor)(count)
+        started = time.perf_counter()
+        await system.stop_child("children")
+        return started - begun, time.perf_counter() - started
