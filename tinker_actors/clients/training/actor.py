@@ -191,6 +191,8 @@ class TrainingActor(Actor):
         if any(result is not None for result in sending.results):
             self._stop_lane(split_failure(operation, error).error)
         else:
+            # its Future says so, too, but a program may never look at it
+            _log.warning("%s %s %s failed: %s", self._ledger.name, operation.kind, operation.name, error)
             self._ledger.fail(operation, error)
 
     def _stop_lane(self, error: TinkerError) -> None:

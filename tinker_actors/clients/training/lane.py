@@ -140,6 +140,8 @@ class SendLane:
         if failure.stops_lane:
             self._stop(failure.error)
         else:
+            # its Future says so, too, but a program may never look at it
+            _log.warning("%s %s %s was refused: %s", self._ledger.name, operation.kind, operation.name, failure.error)
             self._ledger.refuse(operation, failure.error)
 
     async def _fill(self, gap: Gap) -> None:
