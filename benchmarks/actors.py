@@ -82,7 +82,7 @@ class _Plain(Actor):
 @asynccontextmanager
 async def open_measured() -> AsyncGenerator[ActorSystem]:
     """A system in which any number of crashes is forgiven."""
-    async with open_system("measured", random=random.Random(0), max_restarts=_ENDLESS, max_seconds=1.0) as system:
+    async with open_system("t", random=random.Random(0), max_restarts=_ENDLESS, max_seconds=1.0) as system:
         yield system
 
 
@@ -157,11 +157,11 @@ def start_children(supervisor: SupervisorRef) -> Operations:
 
 
 async def idle_actor_bytes(count: int) -> float:
-    """Bytes that one started, parked actor holds, its spec apart, by tracemalloc."""
+    """Bytes that one started, parked actor holds, its spec apart, by tracemalloc. Its path is a short one."""
     async with open_measured() as system:
-        supervisor = await start_supervisor(system, "children")
+        supervisor = await start_supervisor(system, "d")
         await supervisor.start_child(plain("warm"))
-        specs = [plain(f"child{number}") for number in range(count)]
+        specs = [plain(f"c{number}") for number in range(count)]
         gc.collect()
         tracemalloc.start()
         try:

@@ -1,8 +1,8 @@
 """How long until it can be used? Import, and from the start of a process to its first sampled token.
 
-The import is timed inside fresh processes with a warm file cache; ``open_runtime`` loads what a program needs, so
-it is timed too. The first token comes from the local server in another process, asked before by a client that is
-not counted.
+The import is timed inside fresh processes with a warm file cache. ``import tinker_actors`` loads little; what a
+program needs comes with ``open_runtime``, so that is timed too. The first token comes from the local server in
+another process, asked before by a client that is not counted. All is wall time, so a busy machine shows.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks.rows import Row
+from benchmarks.rows import Goal, Row
 from benchmarks.server_process import BASE_MODEL, KEY, server_process
 
 __all__ = ["run"]
@@ -35,7 +35,7 @@ def run(runs: int = _RUNS) -> list[Row]:
         for name, statement in statements.items():
             times[name].append(1000 * float(_output("-c", _IMPORT.format(statement))))
     rows = [
-        _row("import_tinker_actors", times["import"][1:], times["sdk"][1:]),
+        _row("import_tinker_actors", times["import"][1:], times["sdk"][1:], Goal(must=260)),
         _row("import_open_runtime", times["runtime"][1:], times["sdk"][1:]),
     ]
     with server_process() as url:
@@ -55,7 +55,7 @@ def _output(*arguments: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
-def _row(figure: str, mine: list[float], theirs: list[float]) -> Row:
+def _row(figure: str, mine: list[float], theirs: list[float], goal: Goal | None = None) -> Row:
     value, other = statistics.median(mine), statistics.median(theirs)
     note = f"median of {len(mine)}: {min(mine):.0f} to {max(mine):.0f}; SDK {other:.0f}"
-    return Row(figure=figure, value=value, unit="ms", versus=SDK, ratio=value / other, note=note)
+    return Row(figure=figure, value=value, unit="ms", versus=SDK, ratio=value / other, goal=goal, note=note)
