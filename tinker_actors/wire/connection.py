@@ -188,7 +188,7 @@ def idle_seconds(headers: Mapping[str, str], usual: float) -> float:
     """How long the server keeps a connection, less a second for the way; ``usual`` where it does not say."""
     for part in headers.get("keep-alive", "").split(","):
         name, _, value = part.strip().partition("=")
-        if name.lower() == "timeout" and value.isdigit():
+        if name.lower() == "timeout" and value.isascii() and value.isdigit():
             return max(0.0, float(value) - 1.0)
     return usual
 

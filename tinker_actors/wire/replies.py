@@ -13,6 +13,7 @@ import msgspec
 __all__ = ["expected_seq_id", "reply_detail", "request_id_of", "retry_after"]
 
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-tinker-request-id")
+_LEVELS = 8  # of an error body's nesting; what is deeper is quoted
 # such as "Sequence conflict: expected 5, got 3"
 _EXPECTED = re.compile(r"expected\b[^0-9]{0,40}?(\d{1,18})\b", re.IGNORECASE)
 
@@ -24,7 +25,7 @@ def reply_detail(status: int, body: bytes) -> str:
     body is quoted.
     """
     content = _parsed(body)
-    text = _words(content) if content is not None else body.decode("utf-8", "replace")
+    text = _words(content, _LEVELS) if content is not None else body.decode("utf-8", "replace")
     text = " ".join(text.split())
     if not text:
         text = next((known.phrase for known in HTTPStatus if known == status), "no reason given")
@@ -66,7 +67,11 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
     try:
         wait = parsedate_to_datetime(text) - parsedate_to_datetime(headers.get("date", ""))
-    except (ValueError, TypeError):  # no date, or one with and one without a zone
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+    ):  # no date, no zone, beyond the calendar
         return None
     return max(0.0, wait.total_seconds())
 
@@ -90,18 +95,20 @@ def _entries(content: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", content) if isinstance(content, dict) else {}
 
 
-def _words(content: Any) -> str:
+def _words(content: Any, levels: int) -> str:
     if isinstance(content, str):
         return content
-    if isinstance(content, dict):
+    if levels and isinstance(content, dict):
         entries = cast("dict[str, Any]", content)
         for key in ("detail", "error", "message"):
             if entries.get(key):
-                return _words(entries[key])
+                return _words(entries[key], levels - 1)
         # one of FastAPI's list of what is wrong with a body
         if "msg" in entries:
-            place = ".".join(str(step) for step in cast("list[Any]", entries.get("loc") or []))
-            return f"{place}: {entries['msg']}" if place else str(entries["msg"])
-    if isinstance(content, list) and content:
-        return "; ".join(_words(item) for item in cast("list[Any]", content))
+            place, message = entries.get("loc"), _words(entries["msg"], levels - 1)
+            if isinstance(place, list) and place:
+                return f"{'.'.join(_words(step, 0) for step in cast('list[Any]', place))}: {message}"
+            return message
+    if levels and isinstance(content, list) and content:
+        return "; ".join(_words(item, levels - 1) for item in cast("list[Any]", content))
     return msgspec.json.encode(content).decode("utf-8", "replace")
