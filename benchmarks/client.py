@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import statistics
 
+import msgspec
 import trio
 
 from benchmarks import workload
 from benchmarks.canned import canned_server
 from benchmarks.measured import Usage, measure
-from benchmarks.rows import Row
+from benchmarks.rows import Goal, Row
 
 __all__ = ["run"]
 
@@ -38,12 +39,13 @@ async def _run(runs: int) -> list[Row]:
                     for name, usage in usages.items():
                         found.setdefault((client, name), []).append(usage)
     rows: list[Row] = []
-    for figure, name, count in (
-        ("cpu_per_sample_1000", "sample", workload.SAMPLES),
-        ("train_step_cpu_128x4096", "train", workload.STEPS),
-        ("build_datums_cpu_128x4096", "build", 1),
+    for figure, name, count, goal in (
+        ("cpu_per_sample_1000", "sample", workload.SAMPLES, Goal(must=0.35, aim=0.15, of="ratio")),
+        ("train_step_cpu_128x4096", "train", workload.STEPS, Goal(must=0.6, aim=0.2, of="ratio")),
+        ("build_datums_cpu_128x4096", "build", 1, None),
     ):
-        rows.append(_cpu_row(figure, found["ours", name], found["sdk", name], count))
+        row = _cpu_row(figure, found["ours", name], found["sdk", name], count)
+        rows.append(msgspec.structs.replace(row, goal=goal))
     rows.append(_rss_row("peak_rss_sampling_1000", found["ours", "sample"], found["sdk", "sample"]))
     return rows
 

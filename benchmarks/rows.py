@@ -9,6 +9,7 @@ import os
 import platform
 import statistics
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -16,18 +17,19 @@ __all__ = ["Goal", "Machine", "Row", "json_line", "machine", "median_of", "rende
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
-    """What a figure has to reach: ``must`` holds, ``aim`` is hoped for. ``at_most`` says in which direction."""
+    """What a figure's value, or its ratio, has to reach: ``must`` holds, ``aim`` is hoped for."""
 
     must: float
     aim: float | None = None
     at_most: bool = True
+    of: Literal["value", "ratio"] = "value"
 
-    def met_by(self, value: float) -> bool:
-        """Whether ``value`` is good enough."""
-        return value <= self.must if self.at_most else value >= self.must
+    def met_by(self, number: float) -> bool:
+        """Whether ``number``, the value or the ratio, is good enough."""
+        return number <= self.must if self.at_most else number >= self.must
 
     def __str__(self) -> str:
-        text = f"{'<=' if self.at_most else '>='} {self.must:g}"
+        text = f"{'<=' if self.at_most else '>='} {self.must:g}{'x' if self.of == 'ratio' else ''}"
         return text if self.aim is None else f"{text}, aim {self.aim:g}"
 
 
@@ -52,13 +54,17 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
             raise ValueError(f"figure {self.figure!r}: value {self.value} is not a finite number")
+        if self.goal is not None and self.goal.of == "ratio" and self.ratio is None:
+            raise ValueError(f"figure {self.figure!r}: its goal is for a ratio, and there is none")
 
     @property
     def verdict(self) -> str:
         """The goal and whether it is met, in a few words; empty without a goal."""
         if self.goal is None:
             return ""
-        return f"{self.goal}: {'met' if self.goal.met_by(self.value) else 'MISSED'}"
+        number = self.value if self.goal.of == "value" else self.ratio
+        assert number is not None
+        return f"{self.goal}: {'met' if self.goal.met_by(number) else 'MISSED'}"
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):

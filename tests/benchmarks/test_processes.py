@@ -1,0 +1,38 @@
+"""The benchmarks that start processes, once each and as short as can be."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from benchmarks import overhead, startup
+from benchmarks.canned import canned_server
+from benchmarks.measured import measure
+
+pytestmark = pytest.mark.process
+
+
+def test_overhead() -> None:
+    rows = {row.figure: row for row in overhead.run(runs=1, steps=2)}
+    cpu, wall, share = (
+        rows[name].value for name in ("runtime_cpu_per_step", "wall_per_step", "runtime_share_of_step")
+    )
+    assert 0 < cpu < wall
+    assert share == pytest.approx(100 * cpu / wall)
+    assert rows["wall_per_step"].versus == rows["runtime_cpu_per_step"].versus == "the engine alone"
+    assert rows["runtime_cpu_per_step"].ratio is not None
+
+
+def test_startup() -> None:
+    rows = {row.figure: row for row in startup.run(runs=1)}
+    assert set(rows) == {"import_tinker_actors", "import_open_runtime", "start_to_first_token"}
+    assert all(row.versus is not None and row.ratio is not None for row in rows.values())
+    assert rows["import_tinker_actors"].value < rows["start_to_first_token"].value
+
+
+async def test_client_processes_report_what_they_used() -> None:
+    async with canned_server(tokens=8) as server:
+        usages = await trio.to_thread.run_sync(measure, "benchmarks.client_ours", "sample", server.url)
+    assert set(usages) == {"sample"}
+    assert 0 < usages["sample"].cpu < 60
+    assert usages["sample"].peak_rss_mib > 10

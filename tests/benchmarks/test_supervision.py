@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from benchmarks import supervision
+
+
+def test_every_figure_is_there_and_the_counters_keep_their_goals() -> None:
+    """Few repeats: of the times only that they were taken."""
+    rows = {row.figure: row for row in supervision.run(rounds=1, calls=200, many=50)}
+    counters = {
+        f"{name}_{kind}"
+        for name in ("call", "call_inf", "cast", "bounded_cast", "start_child", "restart")
+        for kind in ("steps", "calls")
+    }
+    assert counters <= set(rows)
+    quotients = {
+        "call_vs_pingpong",
+        "call_inf_vs_floor",
+        "callers_100_vs_pingpong",
+        "cast_vs_send_nowait",
+        "bounded_cast_vs_channel",
+        "start_child_vs_nursery_start",
+    }
+    assert quotients <= set(rows)
+    assert {"idle_actor_bytes", "restart_us", "start_50_s", "stop_50_s"} <= set(rows)
+    for figure in counters | quotients:
+        assert rows[figure].versus is not None
+        assert rows[figure].ratio is not None
+    assert all(rows[figure].value == rows[figure].ratio for figure in quotients)
+    assert 1000 < rows["idle_actor_bytes"].value < 6000
+    if sys.version_info[:2] == (3, 11):
+        # few repeats round the counters up: what begins and ends a run is counted in
+        assert rows["call_steps"].value == pytest.approx(2.0, abs=0.05)
+        assert rows["call_calls"].value <= 105
+        assert rows["restart_calls"].value <= 310
