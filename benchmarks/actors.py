@@ -29,6 +29,7 @@ from supervision import (
 )
 
 __all__ = [
+    "Get",
     "calls",
     "casts",
     "crashes",
@@ -49,7 +50,7 @@ class _Boom(Exception):
     """What the actor crashes with."""
 
 
-class _Get(Call[int], frozen=True):
+class Get(Call[int], frozen=True):
     """The counter's value."""
 
 
@@ -66,8 +67,8 @@ class _Plain(Actor):
     def __init__(self) -> None:
         self.n = 0
 
-    @handles(_Get)
-    def get(self, message: _Get) -> int:
+    @handles(Get)
+    def get(self, message: Get) -> int:
         return self.n
 
     @handles(_Add)
@@ -96,7 +97,7 @@ def calls(ref: ActorRef, timeout: float) -> Operations:
 
     async def run(times: int) -> None:
         for _ in range(times):
-            await ref.call(_Get(), timeout=timeout)
+            await ref.call(Get(), timeout=timeout)
 
     return run
 
@@ -106,7 +107,7 @@ def many_callers(ref: ActorRef, callers: int) -> Operations:
 
     async def caller(times: int) -> None:
         for _ in range(times):
-            await ref.call(_Get())
+            await ref.call(Get())
 
     async def run(times: int) -> None:
         async with trio.open_nursery() as nursery:
@@ -122,7 +123,7 @@ def casts(ref: ActorRef) -> Operations:
     async def run(times: int) -> None:
         for _ in range(times):
             await ref.cast(_Add())
-        await ref.call(_Get(), timeout=60.0)
+        await ref.call(Get(), timeout=60.0)
 
     return run
 
@@ -133,7 +134,7 @@ def crashes(ref: ActorRef) -> Operations:
     async def run(times: int) -> None:
         for _ in range(times):
             await ref.cast(_Crash())
-            await ref.call(_Get())
+            await ref.call(Get())
 
     return run
 

@@ -129,6 +129,7 @@ async def restart(times: int) -> None:
                 raise _Crash
             await to_parent.send(0)
 
+    crashes = 0
     for _ in range(times):
         try:
             async with trio.open_nursery() as nursery:
@@ -137,4 +138,5 @@ async def restart(times: int) -> None:
                 await from_child.receive()
                 await to_child.send(True)
         except* _Crash:
-            pass
+            crashes += 1
+    assert crashes == times
