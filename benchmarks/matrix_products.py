@@ -68,11 +68,11 @@ def watched_products() -> Generator[Products]:
         products.add(ended - begun, a, b, out, result)
         return result
 
-    np.matmul = watched  # type: ignore[assignment]
+    np.matmul = watched
     try:
         yield products
     finally:
-        np.matmul = real  # type: ignore[assignment]
+        np.matmul = real
 
 
 @final
