@@ -3,7 +3,7 @@
 Steps as in the demo (32 words, rank 16; two steps are accepted beyond the one that is awaited) against the local
 server in a process of its own. What is not waiting in the client's process is CPU (all of its threads): that per
 step is the overhead. It and the step's wall time are compared with what the step takes in the engine alone, without
-server and network, in this process.
+server and network, in this process (CPU time, so the wall time's ratio is fair on a machine with a core to spare).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def run(runs: int = RUNS, steps: int = STEPS) -> list[Row]:
     cpu = statistics.median(1000 * usage.cpu / steps for usage in usages)
     wall = statistics.median(1000 * usage.wall / steps for usage in usages)
     note = f"median of {runs} blocks of {steps} steps"
-    beside = f"{note}; there {engine:.4g}"
+    beside = f"{note}; there {engine:.4g} of CPU time"
     return [
         Row(figure="runtime_cpu_per_step", value=cpu, unit="ms", versus=_ENGINE, ratio=cpu / engine, note=beside),
         Row(figure="wall_per_step", value=wall, unit="ms", versus=_ENGINE, ratio=wall / engine, note=beside),
