@@ -63,8 +63,11 @@ class TreeSnapshot(msgspec.Struct, frozen=True, eq=False):
         """The node of this path."""
         return next((node for node in self if node.path == path), None)
 
+    def __str__(self) -> str:
+        return self.render()
+
     def render(self) -> str:
-        """As text, one line a place."""
+        """As text, one line a place; so does print()."""
         return "\n".join(_lines(self.root, "", ""))
 
 
@@ -91,7 +94,8 @@ def _describe(node: TreeNode) -> str:
     if node.names:
         parts.append(f"named {', '.join(node.names)}")
     if node.last_crash is not None:
-        parts.append(f"last crash {node.last_crash.text}")
+        first, *_ = node.last_crash.text.splitlines()  # a group's, or a supervisor's, goes on with its history
+        parts.append(f"last crash {first.removesuffix(':')}")
     return "; ".join(parts)
 
 

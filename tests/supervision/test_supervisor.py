@@ -235,6 +235,14 @@ async def test_nested_escalation_goes_up_until_someone_mends_it() -> None:
         assert await a.call(Get()) == 0
         assert log.of("terminate")[0][3] is True
         assert log.seen(PlaceClosed) == []
+        # one line a place, although the supervisors' last crashes carry a history
+        restarted = "running 0.0 s; restarts 1; last crash"
+        assert s.tree().render().splitlines() == [
+            "t  running 0.0 s",
+            f"'- outer  {restarted} IntensityExceeded: t/outer: more than 0 restarts in 5 s",
+            f"   '- inner  {restarted} IntensityExceeded: t/outer/inner: more than 0 restarts in 5 s",
+            f"      '- a  {restarted} Boom: on demand",
+        ]
 
 
 @seeded()

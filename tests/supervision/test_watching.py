@@ -181,6 +181,7 @@ async def test_the_tree_says_what_goes_on() -> None:
                 "   |- a  running 3.0 s; restarts 1; queued 1; handling Nap for 3.0 s; last crash Boom: on demand",
                 "   '- d  running 3.0 s",
             ]
+            assert str(s.tree()) == s.tree().render()
         assert [node.path for node in s.tree()] == ["t", "t/g", "t/g/a", "t/g/d"]
 
 
