@@ -47,7 +47,8 @@ def test_every_option_of_the_server_is_read() -> None:
     [
         ("", "tinker-actors: the following arguments are required: COMMAND"),
         ("dance", "invalid choice: 'dance'"),
-        ("demo --stepps 3", "unrecognized arguments: --stepps 3"),
+        ("demo --stepps 3", "unrecognized arguments: --stepps 3 (see tinker-actors demo --help)"),
+        ("serve --prot 1 2", "unrecognized arguments: --prot 1 2 (see tinker-actors serve --help)"),
         ("demo --steps 0", "argument --steps: '0' is not a whole number from 1 to"),
         ("demo --steps many", "argument --steps: 'many' is not a whole number"),
         ("demo --seed -1", "argument --seed: '-1' is not a whole number from 0 to"),

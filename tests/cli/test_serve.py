@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.processes import COMMAND, environment, running
-from tinker_actors.cli.arguments import ServeOptions
+from tinker_actors.cli.arguments import ServeOptions, parse
 from tinker_actors.cli.serve import settings
 from tinker_actors.config import Secret
 from tinker_actors.local import ServerSettings
@@ -18,6 +18,14 @@ from tinker_actors.local import ServerSettings
 
 def test_what_was_not_asked_for_keeps_its_default() -> None:
     assert settings(ServeOptions()) == ServerSettings()
+
+
+def test_the_help_tells_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["serve", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"largest LoRA rank (default {ServerSettings().max_rank})" in said
+    assert f"(default {ServerSettings().base_model})" in said
 
 
 def test_every_option_reaches_the_server(tmp_path: Path) -> None:
@@ -65,6 +73,18 @@ def test_a_port_in_use_is_named_in_one_line() -> None:
             code, lines, errors = server.finish()
     assert (code, lines) == (1, [])
     assert errors.startswith(f"tinker-actors serve: can't serve at 127.0.0.1:{port} (")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.process
+def test_a_directory_that_cannot_be_used_is_named_in_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "file" / "folder"
+    folder.parent.write_text("")
+    with running("serve", "--port", "0", "--base-model", "tinker-actors/tiny", "--directory", str(folder)) as server:
+        code, lines, errors = server.finish()
+    assert (code, lines) == (2, [])
+    assert errors.startswith("tinker-actors serve: --directory: can't be used (")
+    assert str(folder) in errors
     assert errors.count("\n") == 1
 
 

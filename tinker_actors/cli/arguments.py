@@ -76,7 +76,9 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         description="Run a Tinker-compatible server with a small real model on this machine, until Ctrl-C.",
     )
     _add_serve(serve)
-    values = parser.parse_args(arguments)
+    values, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        (demo if values.command == "demo" else serve).error(f"unrecognized arguments: {' '.join(unknown)}")
     if values.command == "demo":
         try:
             return _read_demo(values)
@@ -133,7 +135,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a base model to offer; may be given several times (default tinker-actors/base-s)",
     )
-    parser.add_argument("--max-rank", type=_positive, metavar="N", help="the largest LoRA rank a client may ask for")
+    parser.add_argument("--max-rank", type=_positive, metavar="N", help="the largest LoRA rank (default 128)")
     parser.add_argument(
         "--api-key",
         dest="api_keys",

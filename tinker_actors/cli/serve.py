@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from tinker_actors.cli.arguments import ServeOptions
+from tinker_actors.errors import InvalidInput
 from tinker_actors.local import ServerSettings
 
 __all__ = ["run_serve", "settings"]
@@ -35,6 +36,9 @@ def run_serve(options: ServeOptions) -> int:
         refused = _first(group)
     if refused is None:
         return 0
+    if refused.filename is not None:
+        cure = "Give a folder that you may write to"
+        raise InvalidInput("--directory", f"can't be used ({refused})", cure) from refused
     cure = ". Give another --host or --port; port 0 takes any free one" if refused.errno in _ADDRESS else ""
     print(f"tinker-actors serve: can't serve at {options.host}:{options.port} ({refused}){cure}", file=sys.stderr)
     return 1

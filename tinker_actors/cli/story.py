@@ -178,7 +178,7 @@ class Story:
         )
 
     async def _undisturbed(self, config: Config, records: ServerRecords) -> str | None:
-        self._display.line("again", f"the first {self._third} steps once more, on a new model, undisturbed")
+        self._display.line("again", f"{_first(self._third)} once more, on a new model, undisturbed")
         async with (
             aclosing(HttpTransport()) as transport,
             self._runtime(config, transport, NoPoints()) as runtime,
@@ -213,7 +213,7 @@ class Story:
     def _announcement(self) -> str:
         text = f"{self._options.steps} steps of {BATCH} words"
         if self._plan.faults:
-            text += f"; in the first {self._third} two crashes, a lost request and a lost reply"
+            text += f"; in {_first(self._third)} two crashes, a lost request and a lost reply"
         return text
 
     def _done(self, step: int, loss: float, rate: float, tokens: int) -> None:
@@ -228,6 +228,10 @@ class Story:
             verdict = "right" if answer.right else f"wrong, it is {pig_latin(answer.word)}"
             self._display.line("", f"{answer.word} -> {printable(answer.given) or '(nothing)'}  ({verdict})")
         return found
+
+
+def _first(steps: int) -> str:
+    return "the first step" if steps == 1 else f"the first {steps} steps"
 
 
 async def _base_model(service: ServiceClient) -> str:
