@@ -220,10 +220,10 @@ def test_a_short_outage_is_only_a_delay():
     assert applied == accepted
 
 
-def test_closing_ends_what_is_unfinished():
+def test_closing_ends_what_is_unfinished(caplog: pytest.LogCaptureFixture):
     async def story(world: World, service: ServiceClient, client: TrainingClient):
         world.network.partition()
-        future = await client.optim_step(AdamParams())
+        future, *_ = [await client.optim_step(AdamParams()) for _ in range(4)]
         await client.aclose()
         with pytest.raises(ClosedError):
             await future
@@ -233,6 +233,12 @@ def test_closing_ends_what_is_unfinished():
         world.network.heal()
 
     train(story)
+    # for a program that forgot to await them
+    (said,) = [record.getMessage() for record in caplog.records if "was closed before" in record.getMessage()]
+    assert said == (
+        "session-0/training-0 was closed before these had a result: optim_step #1, optim_step #2, optim_step #3 and "
+        "1 more. Await their Futures first"
+    )
 
 
 def test_a_client_that_waits_for_its_restart_can_be_closed():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import final
 
@@ -11,6 +12,9 @@ from tinker_actors.ledger import Ledger, OperationState
 from tinker_actors.types import GetInfoResponse, LoraConfig
 
 __all__ = ["Model"]
+
+_log = logging.getLogger("tinker_actors.clients")
+_NAMED = 3  # operations
 
 
 @final
@@ -46,6 +50,16 @@ class Model:
             )
             ledger.stop(error, state=OperationState.VERDICT)
         else:
+            if abandoned := ledger.unfinished():
+                # their Futures say so, too, but a program that forgot to await them looks at none
+                names = ", ".join(f"{operation.kind} {operation.name}" for operation in abandoned[:_NAMED])
+                more = f" and {len(abandoned) - _NAMED} more" if len(abandoned) > _NAMED else ""
+                _log.warning(
+                    "%s was closed before these had a result: %s%s. Await their Futures first",
+                    ledger.name,
+                    names,
+                    more,
+                )
             closed = f"the client of {ledger.name} was closed; what had no result by then is abandoned"
             ledger.stop(ClosedError(closed))
         self.ledgers.discard(ledger)
