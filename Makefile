@@ -10,6 +10,7 @@ venv: .venv.stamp
 
 .venv.stamp: requirements/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tinker-actors needs Python 3.11 or newer")'
+	@echo 'Building .venv: a minute or two, once'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

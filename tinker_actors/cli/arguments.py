@@ -125,7 +125,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "--directory",
         type=Path,
         metavar="FOLDER",
-        help="keep models and checkpoints there, and go on from it when started again (default: in memory only)",
+        help="keep checkpoints there, and offer them again after a restart (default: in memory only)",
     )
     parser.add_argument(
         "--base-model",

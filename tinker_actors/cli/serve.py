@@ -36,7 +36,7 @@ def run_serve(options: ServeOptions) -> int:
         refused = _first(group)
     if refused is None:
         return 0
-    if refused.filename is not None:
+    if options.directory is not None and refused.filename is not None:
         cure = "Give a folder that you may write to"
         raise InvalidInput("--directory", f"can't be used ({refused})", cure) from refused
     cure = ". Give another --host or --port; port 0 takes any free one" if refused.errno in _ADDRESS else ""
