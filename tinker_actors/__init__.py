@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         UnknownVerdict,
         UnprocessableEntityError,
         WaitTimeout,
+        WrongPlace,
     )
     from tinker_actors.flow.pending import (
         Pending,
@@ -137,6 +138,7 @@ __all__ = [
     "UnknownVerdict",
     "UnprocessableEntityError",
     "WaitTimeout",
+    "WrongPlace",
 ]
 
 _HOMES = {
@@ -175,6 +177,7 @@ _HOMES = {
         "UnknownVerdict",
         "UnprocessableEntityError",
         "WaitTimeout",
+        "WrongPlace",
     ),
     "tinker_actors.flow.pending": ("Pending",),
     "tinker_actors.ledger": ("Future",),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import final
+from typing import cast, final
 from urllib.parse import urlsplit
 
 import msgspec
 
+from tinker_actors.checks import integer, number, text, texts
 from tinker_actors.errors import CredentialError, InvalidInput
 
 __all__ = ["DEFAULT_BASE_URL", "Config", "Secret", "parse_api_key"]
@@ -65,6 +66,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     user_metadata: Mapping[str, str] = {}
 
+    def __post_init__(self) -> None:
+        keep = msgspec.structs.force_setattr
+        keep(self, "base_url", _base_url(self.base_url))
+        if not isinstance(self.api_key, Secret):  # pyright: ignore[reportUnnecessaryIsInstance]  # a str would show
+            keep(self, "api_key", parse_api_key(self.api_key))
+        for name in ("timeout", "poll_timeout", "outage_bound", "start_bound", "heartbeat_interval"):
+            keep(self, name, _positive(name, getattr(self, name)))
+        for name in ("max_pending", "max_pending_bytes"):
+            keep(self, name, integer(name, getattr(self, name), "Allow at least 1", low=1))
+        keep(self, "tags", _tags(self.tags))
+        keep(self, "user_metadata", texts("user_metadata", self.user_metadata))
+
     @classmethod
     def load(
         cls,
@@ -82,41 +95,59 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Raises CredentialError for a missing or malformed key and InvalidInput for anything else.
         """
         env = os.environ if environ is None else environ
-        text = tags if tags is not None else tuple(t for t in env.get("TINKER_TAGS", "").split(",") if t)
+        names = tags if tags is not None else tuple(t for t in env.get("TINKER_TAGS", "").split(",") if t)
         return cls(
-            base_url=_base_url(base_url or env.get("TINKER_BASE_URL") or DEFAULT_BASE_URL),
+            base_url=base_url or env.get("TINKER_BASE_URL") or DEFAULT_BASE_URL,
             api_key=parse_api_key(api_key if api_key is not None else env.get("TINKER_API_KEY")),
-            timeout=_positive("timeout", timeout),
-            outage_bound=_positive("outage_bound", outage_bound),
-            tags=text,
-            user_metadata=dict(user_metadata or {}),
+            timeout=timeout,
+            outage_bound=outage_bound,
+            tags=names,
+            user_metadata=user_metadata or {},
         )
 
 
-def _base_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidInput("base_url", f"{text!r} is not an http or https URL", "Give one like https://host/path")
+def _base_url(given: object) -> str:
+    cure = "Give one like https://host/path"
+    url = text("base_url", given, cure)
+    try:
+        parts = urlsplit(url)
+        named = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, brackets that do not match
+        raise InvalidInput("base_url", "is not a URL", cure) from None
+    if not named:
+        raise InvalidInput("base_url", f"{url!r} is not an http or https URL", cure)
+    if any(sign.isspace() or not sign.isprintable() for sign in url):
+        raise InvalidInput("base_url", "holds blanks or control characters", cure)
     if parts.username or parts.password:
         raise InvalidInput("base_url", "holds a user name or password", "Give the key as api_key")
     if parts.query or parts.fragment:
         raise InvalidInput("base_url", "holds a query or fragment", "Give scheme, host and path only")
-    return text.rstrip("/")
+    return url.rstrip("/")
 
 
-def parse_api_key(text: str | None) -> Secret:
-    """``text`` if it can be an API key; CredentialError, which never shows it, if not."""
+def parse_api_key(given: object) -> Secret:
+    """``given`` if it can be an API key; CredentialError, which never shows it, if not."""
     cure = "Set TINKER_API_KEY or pass api_key=; keys start with 'tml-'"
-    if not text:
+    if given is None or given == "":
         raise CredentialError("api_key", "is missing", cure)
-    if not text.startswith(("tml-", "eyJ")):
+    if not isinstance(given, str):
+        raise CredentialError("api_key", f"is of type {type(given).__name__}, not a string", cure)
+    if not given.startswith(("tml-", "eyJ")):
         raise CredentialError("api_key", "does not start with 'tml-'", cure)
-    if not text.isascii() or not text.isprintable() or " " in text:
+    if not given.isascii() or not given.isprintable() or " " in given:
         raise CredentialError("api_key", "holds characters that can't stand in a header", cure)
-    return Secret(text)
+    return Secret(given)
 
 
-def _positive(field: str, value: float) -> float:
-    if not (value > 0):
-        raise InvalidInput(field, f"{value} is not a positive number of seconds", "Give a number above 0")
-    return value
+def _positive(field: str, value: object) -> float:
+    cure = "Give a number above 0"
+    seconds = number(field, value, cure)
+    if not (seconds > 0):
+        raise InvalidInput(field, f"{seconds} is not a positive number of seconds", cure)
+    return seconds
+
+
+def _tags(given: object) -> tuple[str, ...]:
+    if not isinstance(given, tuple | list):
+        raise InvalidInput("tags", "is not a row of strings", "Give a tuple of strings")
+    return tuple([text("tags", tag, "Give strings", empty=True) for tag in cast("list[object]", given)])

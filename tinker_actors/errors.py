@@ -20,7 +20,8 @@
     |   |- UnknownVerdict                it can't be known whether the operation was applied
     |   '- LaneStopped                   an operation before it stopped the lane
     |- WaitTimeout (TimeoutError)        the wait ended; the operation goes on
-    '- ClosedError                       the runtime, session or client was closed
+    |- ClosedError                       the runtime, session or client was closed
+    '- WrongPlace (RuntimeError)         a handle was used from another thread or another run of trio
 
 Each says what failed, for which operation and request, what was tried, and what the user can do.
 """
@@ -56,6 +57,7 @@ __all__ = [
     "UnknownVerdict",
     "UnprocessableEntityError",
     "WaitTimeout",
+    "WrongPlace",
     "status_error",
 ]
 
@@ -299,3 +301,7 @@ class WaitTimeout(TinkerError, TimeoutError):
 
 class ClosedError(TinkerError):
     """The runtime, session or client that the call needs has been closed."""
+
+
+class WrongPlace(TinkerError, RuntimeError):
+    """A handle was used from another thread, or from another run of trio than its runtime's. Nothing was done."""

@@ -147,6 +147,21 @@ def test_a_learning_rate_that_is_none_is_refused(learning_rate: Any):
     play(scenario)
 
 
+@pytest.mark.parametrize("ttl_seconds", [0, -1, 2**40, 2**63, 10**30])
+def test_a_time_to_live_that_no_date_can_hold_is_refused(ttl_seconds: int):
+    async def scenario(stage: Stage) -> None:
+        caller = stage.caller
+        model_id = await caller.model()
+        body = {"model_id": model_id, "seq_id": 1, "path": "name", "ttl_seconds": ttl_seconds}
+        for path in ("/save_weights", "/save_weights_for_sampler"):
+            answer = await caller.post(path, body)
+            assert answer.status == 400
+            assert "ttl_seconds" in answer.detail
+        await caller.train(model_id, 1)
+
+    play(scenario)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -30,6 +30,23 @@ KEY = "tml-very-secret-key"
     [
         ("learning_rate", lambda: AdamParams(learning_rate=math.nan)),
         ("beta2", lambda: AdamParams(beta2=1.0)),
+        ("eps", lambda: AdamParams(eps="small")),
+        ("learning_rate", lambda: AdamParams(learning_rate=True)),
+        ("learning_rate", lambda: AdamParams(learning_rate=10**400)),
+        ("rank", lambda: LoraConfig(rank=2.0)),
+        ("rank", lambda: LoraConfig(rank=True)),
+        ("seed", lambda: LoraConfig(seed=2**63)),
+        ("train_mlp", lambda: LoraConfig(train_mlp="no")),
+        ("seed", lambda: SamplingParams(seed=0.5)),
+        ("stop", lambda: SamplingParams(stop=5)),
+        ("stop", lambda: SamplingParams(stop=[True])),
+        ("chunks", lambda: ModelInput(chunks=[1, 2])),
+        ("tokens", lambda: EncodedTextChunk([[1], [1, 2]])),
+        ("model_input", lambda: Datum([1, 2], {})),
+        ("loss_fn_inputs", lambda: Datum(ModelInput.from_ints([1]), [1])),
+        ("loss_fn_inputs's keys", lambda: Datum(ModelInput.from_ints([1]), {1: [1]})),
+        ("TensorData.data", lambda: TensorData([[1], [1, 2]])),
+        ("TensorData.shape", lambda: TensorData([1.0], shape=[0.5])),
         ("rank", lambda: LoraConfig(rank=0)),
         ("train_*", lambda: LoraConfig(train_mlp=False, train_attn=False, train_unembed=False)),
         ("max_tokens", lambda: SamplingParams(max_tokens=0)),
@@ -51,12 +68,19 @@ KEY = "tml-very-secret-key"
         ("model_input", lambda: Datum(ModelInput.empty(), {})),
         ("loss_fn_inputs['target_tokens']", lambda: Datum(ModelInput.from_ints([1, 2]), {"target_tokens": [1]})),
         ("loss_fn_inputs['other']", lambda: Datum(ModelInput.from_ints([1]), {"other": [1]})),
+        ("path", lambda: TinkerPath.parse(5)),
         ("path", lambda: TinkerPath.parse("https://x/weights/a")),
         ("path", lambda: TinkerPath.parse("tinker://run/weights/a/b")),
         ("path", lambda: TinkerPath.parse("tinker://run/sampler_weights/a", kind="weights")),
         ("name", lambda: checkpoint_name("../a")),
         ("base_url", lambda: Config.load(base_url="localhost:80", api_key=KEY)),
         ("base_url", lambda: Config.load(base_url="http://u:p@h", api_key=KEY)),
+        ("base_url", lambda: Config.load(base_url="http://[", api_key=KEY)),
+        ("base_url", lambda: Config.load(base_url="http://h:99999", api_key=KEY)),
+        ("base_url", lambda: Config.load(base_url="http://h/a b", api_key=KEY)),
+        ("api_key", lambda: Config.load(api_key=5)),
+        ("tags", lambda: Config.load(api_key=KEY, tags=(1,))),
+        ("poll_timeout", lambda: Config(base_url="http://h", api_key=Secret(KEY), poll_timeout=0)),
         ("outage_bound", lambda: Config.load(api_key=KEY, outage_bound=math.nan)),
         ("api_key", lambda: Config.load(environ={})),
         ("api_key", lambda: Config.load(api_key="sk-other")),
@@ -79,6 +103,12 @@ def test_a_credential_never_shows():
     with pytest.raises(CredentialError) as caught:
         Config.load(api_key="sk-" + KEY)
     assert KEY not in str(caught.value)
+
+
+def test_a_key_given_as_text_never_shows_either():
+    config = Config(base_url="http://h", api_key=KEY)
+    assert KEY not in repr(config)
+    assert config.api_key == Secret(KEY)
 
 
 def test_option_before_environment_before_default():

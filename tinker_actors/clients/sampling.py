@@ -9,6 +9,8 @@ import msgspec
 import trio
 
 from supervision import Actor, ActorRef, Call, ChildSpec, SupervisorRef, handles
+from tinker_actors.checks import flag, integer
+from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.errors import ClosedError, InvalidInput, ModelLost, OutageError, TinkerError
 from tinker_actors.flow.patience import OutOfPatience, brief
 from tinker_actors.flow.pending import PendingEntry
@@ -159,12 +161,18 @@ class SamplingClient:
         the same answer. Raises InvalidInput before anything is sent, RequestFailedError when the server says
         that it failed, OutageError after the outage bound.
         """
-        if num_samples < 1:
-            raise InvalidInput("num_samples", f"{num_samples} is not positive", "Ask for at least 1")
+        num_samples = integer("num_samples", num_samples, "Ask for at least 1", low=1)
+        topk_prompt_logprobs = integer("topk_prompt_logprobs", topk_prompt_logprobs, "Use 0 for none", low=0)
+        include_prompt_logprobs = flag("include_prompt_logprobs", include_prompt_logprobs)
+        if not isinstance(prompt, ModelInput):  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
+            raise InvalidInput("prompt", f"is of type {type(prompt).__name__}", "Use ModelInput.from_ints(tokens)")
         if prompt.length < 1:
             raise InvalidInput("prompt", "is empty", "Give at least one token")
-        if topk_prompt_logprobs < 0:
-            raise InvalidInput("topk_prompt_logprobs", f"{topk_prompt_logprobs} is negative", "Use 0 for none")
+        given = (SamplingParams, type(None))
+        if not isinstance(sampling_params, given):  # pyright: ignore[reportUnnecessaryIsInstance]  # as above
+            problem = f"is of type {type(sampling_params).__name__}"
+            raise InvalidInput("sampling_params", problem, "Give SamplingParams(max_tokens=...)")
+        self._session.home.require(self)
         if self._closed:
             raise ClosedError("sample was not sent: this client was closed")
         params = sampling_params or SamplingParams()
@@ -197,15 +205,18 @@ class SamplingClient:
 
     async def get_sampler_info(self) -> SamplerInfo:
         """Which weights this client samples from."""
-        return await self._ref.call(GetSamplerInfo())
+        self._session.home.require(self)
+        with closed_as_such("get_sampler_info"):
+            return await self._ref.call(GetSamplerInfo())
 
     async def aclose(self) -> None:
         """Stop this client. Samples under way end with their callers."""
+        self._session.home.require(self)
         if self._closed:
             await trio.lowlevel.checkpoint()
             return
         self._closed = True
-        await self._clients.stop_child(self._name)
+        await stop_child(self._clients, self._name)
 
     async def _sample(self, request: SampleRequest, entry: PendingEntry) -> SampleResponse:
         session = self._session
@@ -269,7 +280,8 @@ async def start_sampling_client(session: Session, sampler: Sampler, clients: Sup
     """Start the actor under ``clients`` and return its handle."""
     number = sampler.seq_id if sampler.seq_id is not None else sampler.sampling_session_id
     name = f"sampler-{number}"
-    ref = await clients.start_child(ChildSpec(name, lambda: SamplingActor(session, sampler)))
+    with closed_as_such("creating a sampling client"):
+        ref = await clients.start_child(ChildSpec(name, lambda: SamplingActor(session, sampler)))
     return SamplingClient(session, sampler, ref, clients, name)
 
 

@@ -8,6 +8,8 @@ from typing import final
 import trio
 
 from supervision import Actor, ActorRef, Backoff, Call, ChildSpec, SupervisorRef, handles
+from tinker_actors.checks import text, texts
+from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.sampling import Sampler, SamplingClient, start_sampling_client
 from tinker_actors.clients.training import Model, TrainingActor, TrainingClient
 from tinker_actors.errors import InvalidInput, TinkerError
@@ -89,7 +91,9 @@ class ServiceClient:
 
     async def get_server_capabilities(self) -> GetServerCapabilitiesResponse:
         """What the server offers: base models and their context lengths in tokens."""
-        return await self._ref.call(GetServerCapabilities(), timeout=float("inf"))
+        self._session.home.require(self)
+        with closed_as_such("get_server_capabilities"):
+            return await self._ref.call(GetServerCapabilities(), timeout=float("inf"))
 
     async def create_lora_training_client(
         self,
@@ -108,9 +112,10 @@ class ServiceClient:
         again. Raises InvalidInput for bad values, and the server's refusal (an unknown base model, a rank
         above its limit) as it came.
         """
-        if not base_model:
-            raise InvalidInput("base_model", "is empty", "get_server_capabilities() lists the models")
+        base_model = text("base_model", base_model, "get_server_capabilities() lists the models")
+        metadata = texts("user_metadata", user_metadata)
         session = self._session
+        session.home.require(self)
         session.require_active()
         lora = LoraConfig(
             rank=rank,
@@ -134,7 +139,7 @@ class ServiceClient:
             seq_id=seq_id,
             base_model=base_model,
             lora=lora,
-            user_metadata=dict(user_metadata or {}),
+            user_metadata=metadata,
             key=session.new_key(),
             ledger=ledger,
             ledgers=session.ledgers,
@@ -147,7 +152,8 @@ class ServiceClient:
             max_seconds=_CLIENT_WINDOW,
             on_close=model.close,
         )
-        ref = await self._clients.start_child(spec)
+        with closed_as_such("create_lora_training_client"):
+            ref = await self._clients.start_child(spec)
         return TrainingClient(session, model, ref, self._clients, name)
 
     async def create_sampling_client(
@@ -158,7 +164,10 @@ class ServiceClient:
             raise InvalidInput("model_path, base_model", "need exactly one of them", "Give one")
         if model_path is not None:
             TinkerPath.parse(model_path, kind="sampler_weights", field="model_path")
+        else:
+            base_model = text("base_model", base_model, "get_server_capabilities() lists the models")
         session = self._session
+        session.home.require(self)
         session.require_active()
         sampler = Sampler(
             seq_id=session.next_sampling_session_seq_id(),
@@ -171,10 +180,11 @@ class ServiceClient:
 
     async def aclose(self) -> None:
         """Close every client of this session and finish it at the server."""
+        self._session.home.require(self)
         if self._session.state.value is SessionState.FINISHED:
             await trio.lowlevel.checkpoint()
             return
-        await self._sessions.stop_child(self._place.name)
+        await stop_child(self._sessions, self._place.name)
 
     def __repr__(self) -> str:
         return f"<ServiceClient {self._session.name} {self._session.state.value}>"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar, cast, final
 
 import trio
 
-from tinker_actors.errors import WaitTimeout
+from tinker_actors.checks import number
+from tinker_actors.errors import InvalidInput, WaitTimeout
+from tinker_actors.flow.home import Home
 
 __all__ = ["Future"]
 
 T = TypeVar("T")
+
+_SECONDS = "Give seconds from 0, or None to wait for as long as it takes"
 
 
 @final
@@ -22,9 +27,10 @@ class Future(Generic[T]):
     wait, now or later, and each gets the same result or error. Leaving a wait never touches the operation.
     """
 
-    __slots__ = ("_cancel", "_describe", "_done", "_error", "_result")
+    __slots__ = ("_cancel", "_describe", "_done", "_error", "_home", "_result")
 
-    def __init__(self, describe: Callable[[], str], cancel: Callable[[], bool]) -> None:
+    def __init__(self, describe: Callable[[], str], cancel: Callable[[], bool], home: Home) -> None:
+        self._home = home
         self._describe = describe
         self._cancel = cancel
         self._done = trio.Event()
@@ -40,8 +46,13 @@ class Future(Generic[T]):
 
         Raises WaitTimeout after ``timeout`` seconds, saying what the operation is waiting for; it goes on.
         """
+        if timeout is not None:
+            timeout = number("timeout", timeout, _SECONDS)
+            if not timeout >= 0:
+                raise InvalidInput("timeout", f"{timeout} is not a length of time", _SECONDS)
         if not self._done.is_set():
-            with trio.move_on_after(float("inf") if timeout is None else timeout):
+            self._home.require(self)
+            with trio.move_on_after(math.inf if timeout is None else timeout):
                 await self._done.wait()
             if not self._done.is_set():
                 raise WaitTimeout(f"no result after {timeout:g} s: {self._describe()}")
@@ -56,6 +67,8 @@ class Future(Generic[T]):
 
     async def exception(self) -> BaseException | None:
         """Wait for the end; the operation's error, or None if it has a result."""
+        if not self._done.is_set():
+            self._home.require(self)
         await self._done.wait()
         return self._error
 
@@ -65,7 +78,10 @@ class Future(Generic[T]):
         After it was sent the server will do it, so cancelling then changes nothing and returns False: simply
         stop waiting.
         """
-        return not self.done() and self._cancel()
+        if self.done():
+            return False
+        self._home.require(self)
+        return self._cancel()
 
     def __repr__(self) -> str:
         return f"<Future {self._describe()}>"

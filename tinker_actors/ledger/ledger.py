@@ -10,6 +10,7 @@ from trio_util import AsyncValue
 
 from tinker_actors.errors import ClosedError, LaneStopped, OperationCancelled, OperationError, TinkerError
 from tinker_actors.flow.admission import Admission
+from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import PendingTable
 from tinker_actors.ledger.future import Future
 from tinker_actors.ledger.operation import (
@@ -62,6 +63,7 @@ class Ledger:
         self.admission = Admission(max_pending, max_pending_bytes)
         self.model_id: str | None = None
         self.epoch = 0
+        self._home = Home()
         self._pending = pending
         self._new_key = new_key
         self._next_op_no = 1
@@ -115,7 +117,7 @@ class Ledger:
             op_no,
             kind,
             chunks,
-            Future(lambda: str(entry.snapshot()), lambda: self._cancel(op_no)),
+            Future(lambda: str(entry.snapshot()), lambda: self._cancel(op_no), self._home),
             entry,
         )
         if self._unsent:

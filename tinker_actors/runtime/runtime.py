@@ -17,8 +17,11 @@ from supervision import (
     TreeSnapshot,
     open_system,
 )
+from tinker_actors.checks import integer, text, texts
+from tinker_actors.clients.closing import closed_as_such
 from tinker_actors.clients.service import ServiceActor, ServiceClient
 from tinker_actors.config import Config, parse_api_key
+from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import Pending, PendingTable
 from tinker_actors.metrics import Counters
 from tinker_actors.ports import NoPoints, Offload, Points, ThreadOffload, Transport
@@ -56,6 +59,7 @@ class Runtime:
         self._pending = PendingTable()
         self._counters = Counters()
         self._opened = 0
+        self._home = Home()
         self._open: WeakSet[Session] = WeakSet()
 
     @property
@@ -71,6 +75,9 @@ class Runtime:
         Returns once the server has created it. Raises the last APIError when it has not within the
         configuration's ``start_bound``.
         """
+        self._home.require("the runtime")
+        metadata = texts("user_metadata", user_metadata)
+        labels = self._config.tags if tags is None else tuple([text("tags", tag, "Give strings") for tag in tags])
         name = f"session-{self._opened}"
         self._opened += 1
         session = Session(
@@ -82,21 +89,21 @@ class Runtime:
             counters=self._counters,
             points=self._points,
             offload=self._offload,
-            user_metadata=dict(self._config.user_metadata) | dict(user_metadata or {}),
-            tags=self._config.tags if tags is None else tags,
+            user_metadata=dict(self._config.user_metadata) | metadata,
+            tags=labels,
         )
-        place = await self._sessions.start_child(
-            SupervisorSpec(
-                name,
-                strategy="one_for_one",
-                children=[
-                    ChildSpec("manager", lambda: SessionManager(session)),
-                    ChildSpec("heartbeat", lambda: Heartbeat(session)),
-                    DynamicSupervisorSpec("clients"),
-                ],
-                on_intensity="degrade",
-            )
+        spec = SupervisorSpec(
+            name,
+            strategy="one_for_one",
+            children=[
+                ChildSpec("manager", lambda: SessionManager(session)),
+                ChildSpec("heartbeat", lambda: Heartbeat(session)),
+                DynamicSupervisorSpec("clients"),
+            ],
+            on_intensity="degrade",
         )
+        with closed_as_such("create_service_client"):
+            place = await self._sessions.start_child(spec)
         clients = place.child("clients")
         assert isinstance(clients, SupervisorRef)
         ref = await clients.start_child(ChildSpec("service", lambda: ServiceActor(session)))
@@ -108,6 +115,7 @@ class Runtime:
 
         Raises CredentialError for something that can't be a key; nothing has changed then.
         """
+        self._home.require("the runtime")
         self._api.renew(parse_api_key(api_key))
         for session in self._open:
             for ledger in session.ledgers:
@@ -144,7 +152,7 @@ async def open_runtime(
     sessions, which are finished at the server. Raises CredentialError or InvalidInput for bad settings.
     """
     settings = config if config is not None else Config.load(base_url=base_url, api_key=api_key)
-    rng = random.Random(seed)
+    rng = random.Random(None if seed is None else integer("seed", seed, "Use an integer of 64 bits, or None"))
     carrier = transport if transport is not None else HttpTransport()
     try:
         api = Api(carrier, settings)

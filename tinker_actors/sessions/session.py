@@ -11,6 +11,7 @@ from trio_util import AsyncValue
 
 from tinker_actors.config import Config
 from tinker_actors.errors import ClosedError, ModelLost
+from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import PendingTable
 from tinker_actors.flow.slots import Slots
 from tinker_actors.ledger import Ledger
@@ -68,6 +69,7 @@ class Session:
         self.tags = tags
         self.state: AsyncValue[SessionState] = AsyncValue(SessionState.CREATING)
         self.ledgers: set[Ledger] = set()
+        self.home = Home()
         self._session_id: str | None = None
         self._server_config: ClientConfig | None = None
         self._sample_slots: Slots | None = None

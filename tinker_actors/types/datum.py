@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import msgspec
 import numpy as np
 
+from tinker_actors.checks import text
 from tinker_actors.errors import InvalidInput
 from tinker_actors.types.model_input import ModelInput
 from tinker_actors.types.tensor import TensorArray, TensorData, TensorDtype
@@ -42,6 +43,14 @@ class Datum(msgspec.Struct, frozen=True):
     loss_fn_inputs: Mapping[str, LossInput]
 
     def __post_init__(self) -> None:
+        given: Any = self.model_input
+        if not isinstance(given, ModelInput):
+            raise InvalidInput("model_input", "is not a ModelInput", "Use ModelInput.from_ints(tokens)")
+        given = self.loss_fn_inputs
+        if not isinstance(given, Mapping):
+            raise InvalidInput("loss_fn_inputs", "is not a mapping", "Give a dict of names and tensors")
+        for key in cast("Mapping[Any, Any]", given):
+            text("loss_fn_inputs's keys", key, "Give the names that the loss function knows")
         length = self.model_input.length
         if length == 0:
             raise InvalidInput("model_input", "is empty", "Give at least one token")

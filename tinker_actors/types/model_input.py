@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -19,7 +20,11 @@ class EncodedTextChunk(msgspec.Struct, frozen=True, eq=False, tag="encoded_text"
     tokens: TokenArray | Sequence[int]
 
     def __post_init__(self) -> None:
-        array = np.asarray(self.tokens)
+        try:
+            array = np.asarray(self.tokens)
+        except (ValueError, TypeError) as error:  # ragged, or of strange objects
+            problem = "is not a flat list of integers"
+            raise InvalidInput("tokens", problem, "Give the ids that the tokenizer returns") from error
         if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
             raise InvalidInput("tokens", "is not a flat list of integers", "Give the ids that the tokenizer returns")
         if array.size and (int(array.min()) < 0 or int(array.max()) > 2**31 - 1):
@@ -57,6 +62,14 @@ class ModelInput(msgspec.Struct, frozen=True):
     """A model's input: chunks in order. Most programs use ``ModelInput.from_ints``."""
 
     chunks: tuple[EncodedTextChunk, ...] = ()
+
+    def __post_init__(self) -> None:
+        chunks: Any = self.chunks
+        if not isinstance(chunks, tuple | list) or not all(
+            isinstance(chunk, EncodedTextChunk) for chunk in cast("tuple[Any, ...]", chunks)
+        ):
+            raise InvalidInput("chunks", "is not a row of EncodedTextChunk", "Use ModelInput.from_ints(tokens)")
+        msgspec.structs.force_setattr(self, "chunks", tuple(cast("tuple[Any, ...]", chunks)))
 
     @classmethod
     def from_ints(cls, tokens: Sequence[int] | TokenArray) -> ModelInput:

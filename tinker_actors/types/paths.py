@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from tinker_actors.checks import text as _text
 from tinker_actors.errors import InvalidInput
 
 __all__ = ["CheckpointKind", "TinkerPath", "checkpoint_name"]
@@ -30,6 +31,7 @@ class TinkerPath(msgspec.Struct, frozen=True):
         The run id may contain colons, so this is split by hand and never parsed as a URL. Raises InvalidInput.
         """
         form = f"tinker://<run>/{kind or '<kind>'}/<name>"
+        text = _text(field, text, f"Give one of the form {form}")
         if not text.startswith("tinker://"):
             raise InvalidInput(field, f"{text!r} is not a tinker path", f"Give one of the form {form}")
         parts = text.removeprefix("tinker://").split("/")
@@ -52,6 +54,7 @@ class TinkerPath(msgspec.Struct, frozen=True):
 
 def checkpoint_name(text: str, *, field: str = "name") -> str:
     """``text`` if it can be a checkpoint's name, else InvalidInput."""
+    text = _text(field, text, "Use 1 to 128 of A-Z a-z 0-9 _ . -")
     if not _NAME.match(text) or text in (".", ".."):
         raise InvalidInput(field, f"{text!r} can't name a checkpoint", "Use 1 to 128 of A-Z a-z 0-9 _ . -")
     return text

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from tinker_actors.checks import integer, number, text
 from tinker_actors.errors import InvalidInput
 from tinker_actors.types.tensor import FloatArray, TokenArray
 
@@ -34,19 +35,22 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.max_tokens is not None and self.max_tokens < 1:
-            raise InvalidInput("max_tokens", f"{self.max_tokens} is not positive", "Use at least 1, or None")
+        keep = msgspec.structs.force_setattr
+        if self.max_tokens is not None:
+            keep(self, "max_tokens", integer("max_tokens", self.max_tokens, "Use at least 1, or None", low=1))
+        if self.seed is not None:
+            keep(self, "seed", integer("seed", self.seed, "Use an integer of 64 bits, or None"))
+        keep(self, "temperature", number("temperature", self.temperature, "Use a number from 0"))
+        keep(self, "top_p", number("top_p", self.top_p, "Use a number in (0, 1]"))
+        keep(self, "top_k", integer("top_k", self.top_k, "Use at least 1, or -1 for no limit"))
         if not math.isfinite(self.temperature) or self.temperature < 0:
             raise InvalidInput("temperature", f"{self.temperature} is out of range", "Use a number from 0")
         if not (0.0 < self.top_p <= 1.0):
             raise InvalidInput("top_p", f"{self.top_p} is out of range", "Use a number in (0, 1]")
         if self.top_k != -1 and self.top_k < 1:
             raise InvalidInput("top_k", f"{self.top_k} is out of range", "Use at least 1, or -1 for no limit")
-        if self.stop is not None and not isinstance(self.stop, str):
-            kinds = {type(item) for item in self.stop}
-            if kinds not in (set(), {str}, {int}):
-                raise InvalidInput("stop", "mixes types", "Give only strings or only token ids")
-            msgspec.structs.force_setattr(self, "stop", tuple(self.stop))
+        if self.stop is not None:
+            keep(self, "stop", _stop(self.stop))
 
 
 class SampledSequence(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -94,6 +98,22 @@ class SampleResponse(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         )
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]  # holds arrays: comparable, not hashable
+
+
+def _stop(given: Any) -> str | tuple[str, ...] | tuple[int, ...]:
+    cure = "Give strings, or token ids"
+    if isinstance(given, str):
+        return text("stop", given, cure, empty=True)
+    try:
+        items = tuple(given)
+    except TypeError:
+        raise InvalidInput("stop", "is neither text nor a list", cure) from None
+    strings = [isinstance(item, str) for item in items]
+    if all(strings):
+        return tuple([text("stop", item, cure, empty=True) for item in items])
+    if any(strings):
+        raise InvalidInput("stop", "mixes types", "Give only strings or only token ids")
+    return tuple([integer("stop", item, cure) for item in items])
 
 
 def _bytes(array: FloatArray | None) -> bytes | None:

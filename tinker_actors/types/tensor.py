@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from tinker_actors.checks import integer
 from tinker_actors.errors import InvalidInput
 
 __all__ = ["FloatArray", "IntArray", "TensorArray", "TensorData", "TensorDtype", "TokenArray"]
@@ -37,18 +38,22 @@ class TensorData(msgspec.Struct, frozen=True, eq=False):
     shape: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        array = np.asarray(self.data)
+        try:
+            array = np.asarray(self.data)
+        except (ValueError, TypeError) as error:  # ragged, or of strange objects
+            problem = "is not a tensor of numbers"
+            raise InvalidInput("TensorData.data", problem, "Give a flat list or array of numbers") from error
         dtype = self.dtype
         if dtype is None:
             dtype = "int64" if array.size and np.issubdtype(array.dtype, np.integer) else "float32"
-        if dtype not in ("int64", "float32"):
+        if dtype.__class__ is not str or dtype not in ("int64", "float32"):
             raise InvalidInput("TensorData.dtype", f"{dtype!r} is not known", "Use 'int64' or 'float32'")
         if array.dtype.kind not in "iufb":
             raise InvalidInput("TensorData.data", "holds values that are not numbers", "Give a flat list of numbers")
         if dtype == "int64" and array.dtype.kind == "f" and array.size and not np.all(array == np.floor(array)):
             raise InvalidInput("TensorData.data", "holds fractions in an int64 tensor", "Use dtype='float32'")
         kept = _converted(array, dtype)
-        shape = tuple(int(n) for n in self.shape) if self.shape is not None else array.shape
+        shape = array.shape if self.shape is None else _shape(self.shape)
         if any(n < 0 for n in shape) or math.prod(shape) != kept.size:
             raise InvalidInput(
                 "TensorData.shape",
@@ -94,6 +99,13 @@ class TensorData(msgspec.Struct, frozen=True, eq=False):
     def __repr__(self) -> str:
         array = self.to_numpy()
         return f"TensorData({array.dtype.name}, shape={list(array.shape)})"
+
+
+def _shape(given: Any) -> tuple[int, ...]:
+    cure = "Give a list of sizes"
+    if not isinstance(given, tuple | list):
+        raise InvalidInput("TensorData.shape", "is not a list", cure)
+    return tuple([integer("TensorData.shape", size, cure) for size in cast("list[Any]", given)])
 
 
 def _converted(array: NDArray[np.generic], dtype: TensorDtype) -> TensorArray:

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from tinker_actors.checks import flag, integer, number
 from tinker_actors.errors import InvalidInput
 from tinker_actors.types.tensor import TensorData
 
@@ -49,8 +50,12 @@ class LoraConfig(msgspec.Struct, frozen=True):
     train_attn: bool = True
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise InvalidInput("rank", f"{self.rank} is not positive", "Use a rank of at least 1, such as 32")
+        keep = msgspec.structs.force_setattr
+        keep(self, "rank", integer("rank", self.rank, "Use a rank of at least 1, such as 32", low=1))
+        if self.seed is not None:
+            keep(self, "seed", integer("seed", self.seed, "Use an integer of 64 bits, or None"))
+        for name in ("train_unembed", "train_mlp", "train_attn"):
+            flag(name, getattr(self, name))
         if not (self.train_unembed or self.train_mlp or self.train_attn):
             raise InvalidInput("train_*", "all are False", "Let at least one part of the model be trained")
 
@@ -74,11 +79,12 @@ class AdamParams(msgspec.Struct, frozen=True, kw_only=True):
             ("weight_decay", 0.0, math.inf),
             ("grad_clip_norm", 0.0, math.inf),
         ):
-            value: float = getattr(self, name)
+            value = number(name, getattr(self, name), f"Use a number from {low:g}")
             if not math.isfinite(value):
                 raise InvalidInput(name, f"{value} is not finite", f"Use a number from {low:g}")
             if value < low or (high == 1.0 and value >= 1.0):
                 raise InvalidInput(name, f"{value} is out of range", f"Use a number in [{low:g}, {high:g})")
+            msgspec.structs.force_setattr(self, name, value)
 
 
 class CreateModelResponse(msgspec.Struct, frozen=True, kw_only=True):

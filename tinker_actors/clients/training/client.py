@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 import trio
 
 from supervision import ActorRef, MailboxFull, NotRunning, SupervisorRef
+from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.sampling import Sampler, SamplingClient, start_sampling_client
 from tinker_actors.clients.training import operations
 from tinker_actors.clients.training.messages import GetInfo, Wake
@@ -180,7 +181,9 @@ class TrainingClient:
 
     async def get_info(self) -> GetInfoResponse:
         """Ask the server for the model's description."""
-        return await self._ref.call(GetInfo(), timeout=float("inf"))
+        self._session.home.require(self)
+        with closed_as_such("get_info"):
+            return await self._ref.call(GetInfo(), timeout=float("inf"))
 
     async def get_tokenizer(self) -> Tokenizer:
         """The tokenizer of the base model, loaded once and then kept."""
@@ -194,11 +197,12 @@ class TrainingClient:
 
     async def aclose(self) -> None:
         """Stop this client: unfinished operations end with ClosedError. The model stays at the server."""
+        self._session.home.require(self)
         if self._closed:
             await trio.lowlevel.checkpoint()
             return
         self._closed = True
-        await self._clients.stop_child(self._name)
+        await stop_child(self._clients, self._name)
 
     def _forward_chunks(
         self,
@@ -243,6 +247,7 @@ class TrainingClient:
         return operation.future
 
     def _require_open(self, kind: OperationKind) -> None:
+        self._session.home.require(self)
         if self._closed:
             raise ClosedError(f"{kind} was not accepted: this client was closed")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from tinker_actors.checks import integer, number, text
 from tinker_actors.clients.training.combine import combine_outputs
 from tinker_actors.clients.training.data_processor import datum_size, split
 from tinker_actors.codec.digest import operation_digest
@@ -53,6 +55,7 @@ __all__ = [
     "submit",
 ]
 
+_LONGEST_TTL = 100 * 365 * 24 * 3600  # seconds: what servers can add to a date
 _SMALL = 256  # bytes charged for an operation that carries no data
 
 RESULT_TYPES: Mapping[OperationKind, type[Any]] = {
@@ -85,8 +88,11 @@ def forward_chunks(
     info: GetInfoResponse | None,
 ) -> tuple[Chunk, ...]:
     """The chunks of forward or forward_backward. Raises InvalidInput, naming the datum and the field."""
-    if loss_fn not in LOSS_FNS:
-        raise InvalidInput("loss_fn", f"{loss_fn!r} is not known", f"Use one of {', '.join(LOSS_FNS)}")
+    if not isinstance(data, list | tuple):
+        raise InvalidInput("data", f"is of type {type(data).__name__}", "Give a list of Datum")
+    known = f"Use one of {', '.join(LOSS_FNS)}"
+    if text("loss_fn", loss_fn, known) not in LOSS_FNS:
+        raise InvalidInput("loss_fn", f"{loss_fn!r} is not known", known)
     config = _loss_config(loss_fn_config)
     vocabulary = info.model_data.vocab_size if info is not None else None
     for index, datum in enumerate(data):
@@ -110,6 +116,8 @@ def forward_chunks(
 
 def optim_chunk(params: AdamParams) -> Chunk:
     """The one chunk of optim_step."""
+    if not isinstance(params, AdamParams):  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
+        raise InvalidInput("adam_params", f"is of type {type(params).__name__}", "Give AdamParams(learning_rate=...)")
     return _chunk(OptimStepRequest(model_id="", seq_id=0, adam_params=params), _SMALL)
 
 
@@ -189,6 +197,8 @@ def _chunk(request: TrainingRequest, size: int) -> Chunk:
 
 
 def _check_datum(index: int, datum: Datum, vocabulary: int | None) -> None:
+    if not isinstance(datum, Datum):  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
+        raise InvalidInput(f"data[{index}]", f"is of type {type(datum).__name__}", "Give a Datum")
     tensors = datum.loss_fn_inputs
     if "target_tokens" not in tensors:
         raise InvalidInput(
@@ -210,18 +220,23 @@ def _check_datum(index: int, datum: Datum, vocabulary: int | None) -> None:
 
 def _loss_config(config: Mapping[str, float | str] | None) -> dict[str, float | str]:
     checked: dict[str, float | str] = {}
-    for key, value in (config or {}).items():
+    if config is None:
+        return checked
+    if not isinstance(config, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
+        raise InvalidInput("loss_fn_config", "is not a mapping", "Give a dict of names and numbers")
+    for key, value in config.items():
+        name = text("loss_fn_config's keys", key, "Give the names that the loss function knows")
+        field = f"loss_fn_config[{name!r}]"
         if isinstance(value, str):
-            checked[key] = value
+            checked[name] = text(field, value, "Give text or a finite number", empty=True)
             continue
-        number = float(value)
-        if number != number:  # noqa: PLR0124  # NaN
-            raise InvalidInput(f"loss_fn_config[{key!r}]", "is not a number", "Give a finite number")
-        checked[key] = number
+        checked[name] = setting = number(field, value, "Give text or a finite number")
+        if math.isnan(setting):
+            raise InvalidInput(field, "is not a number", "Give a finite number")
     return checked
 
 
 def _ttl(seconds: int | None) -> int | None:
-    if seconds is not None and seconds < 1:
-        raise InvalidInput("ttl_seconds", f"{seconds} is not positive", "Give seconds, or None to keep it")
-    return seconds
+    if seconds is None:
+        return None
+    return integer("ttl_seconds", seconds, "Give whole seconds, or None to keep it", low=1, high=_LONGEST_TTL)

@@ -21,6 +21,9 @@ from tinker_actors.types import (
 __all__ = ["forward_backward", "load_weights", "optim_step", "save_weights", "save_weights_for_sampler"]
 
 
+_LONGEST_TTL = 100 * 365 * 24 * 3600  # seconds; dates end in the year 9999
+
+
 async def forward_backward(service: LocalService, call: Incoming[ForwardBackwardRequest]) -> Promise:
     """Losses, and unless forward_only gradients."""
     if not call.body.data:
@@ -95,3 +98,5 @@ async def _submit(
 def _check_ttl(seconds: int | None) -> None:
     if seconds is not None and seconds < 1:
         raise invalid("ttl_seconds", f"{seconds} is not positive", "Give seconds, or null to keep it")
+    if seconds is not None and seconds > _LONGEST_TTL:
+        raise invalid("ttl_seconds", f"{seconds} is more than a century", "Give less, or null to keep it")
