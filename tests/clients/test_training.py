@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import trio
 
@@ -22,11 +23,12 @@ from tinker_actors.errors import (
     PermissionDeniedError,
     WaitTimeout,
 )
+from tinker_actors.ledger import Future
 from tinker_actors.local import ServerSettings
 from tinker_actors.testing.faults import CrashAt, Delay, DropAfter, DropBefore, Status
 from tinker_actors.testing.operations import BASE_MODEL
 from tinker_actors.testing.simulation import World
-from tinker_actors.types import AdamParams, Datum, ModelInput
+from tinker_actors.types import AdamParams, Datum, ForwardBackwardOutput, ModelInput, TensorData
 
 FOREVER = 10_000
 
@@ -407,3 +409,25 @@ def test_a_wrong_server_key_is_one_clear_error():
 
     with pytest.raises(AuthenticationError, match="API key"):
         train(story, settings=ServerSettings(base_model=BASE_MODEL, api_keys=("tml-other",)))
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_arrays_may_be_used_again_once_their_operation_is_accepted(lost: bool):
+    """What was accepted is what is sent and sent again, whatever the program writes into its arrays meanwhile."""
+    tokens, targets, weights = np.zeros(3, np.int32), np.zeros((2, 3), np.int64), np.zeros(3, np.float32)
+
+    async def story(_: World, __: ServiceClient, client: TrainingClient):
+        futures: list[Future[ForwardBackwardOutput]] = []
+        for step in range(3):
+            tokens[:], targets[:], weights[:] = step + 1, step + 2, step
+            inputs = {"target_tokens": targets[1], "weights": TensorData(weights, shape=[3])}
+            futures.append(await client.forward_backward([Datum(ModelInput.from_ints(tokens), inputs)]))
+        tokens[:] = 7
+        for future in futures:
+            await future
+
+    faults = [DropAfter(path="/forward_backward", times=2)] if lost else []
+    (model,) = train(story, *faults).models
+    digests = [operation.digest for operation in model.applied]
+    assert digests == [digest for operation in model.accepted for digest in operation.digests]
+    assert len(set(digests)) == 3

@@ -9,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinker_actors.codec.digest import operation_digest
-from tinker_actors.codec.forward_backward import decode_forward_backward_request, encode_forward_backward_request
+from tinker_actors.codec.forward_backward import (
+    decode_forward_backward_request,
+    encode_data,
+    encode_forward_backward_request,
+)
 from tinker_actors.codec.protobuf import as_int, fields, length_field, varint_field
 from tinker_actors.errors import DecodeError
 from tinker_actors.types import AdamParams, Datum, ForwardBackwardRequest, ModelInput, OptimStepRequest
@@ -126,3 +130,25 @@ def test_a_field_longer_than_its_message_is_refused(length: int, there: int):
     else:
         with pytest.raises(DecodeError, match="longer than its message"):
             list(fields(body[: len(body) - length + there]))
+
+
+def test_only_memory_that_somebody_can_write_to_is_copied():
+    def copied(tokens: object, weights: object) -> list[bool]:
+        length = 300
+        datum = Datum(ModelInput.from_ints(tokens), {"target_tokens": list(range(length)), "weights": weights})
+        arrays = (datum.model_input.chunks[0].array, *(datum.tensor(key).to_numpy() for key in datum.loss_fn_inputs))
+        buffers = [buffer for buffer in encode_data([datum]) if len(buffer) >= 1200]
+        return [
+            not np.shares_memory(np.frombuffer(buffer, np.uint8), array)
+            for buffer, array in zip(buffers, arrays, strict=True)
+        ]
+
+    ids, ones = np.arange(300, dtype=np.int32), np.ones(300, np.float32)
+    assert copied(ids.tolist(), ones.tolist()) == [False, False, False]
+    assert copied(ids, ones) == [True, False, True]
+    assert copied(ids.astype(np.int64), ones.astype(np.float64)) == [False, False, False]
+    view = ids[:]
+    view.flags.writeable = False
+    assert copied(view, np.frombuffer(bytearray(1200), np.float32)) == [True, False, True]
+    ids.flags.writeable = False
+    assert copied(ids, np.frombuffer(bytes(1200), np.float32)) == [False, False, False]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from supervision import ActorCrashed, ActorRestarted, ActorStarted, SupervisorRef
+from supervision import ActorCrashed, ActorDegraded, ActorRestarted, ActorStarted, SupervisorRef
 from tests.clients.scenario import batch, train
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.sessions import SessionState
@@ -92,3 +92,21 @@ def test_the_table_has_every_actor_of_a_session(undisturbed):
     actors = {path for path in started if not any(other.startswith(f"{path}/") for other in started)}
 
     assert actors == set(ROWS)
+
+
+@pytest.mark.parametrize("path", [f"{SESSION}/clients/service", f"{SESSION}/clients/sampler-0"])
+def test_a_client_that_crashes_again_and_again_ends_alone(path: str):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        await service.create_sampling_client(base_model=BASE_MODEL)
+        for _ in range(11):
+            while world.runtime.tree().find(path).state != "running":  # noqa: ASYNC110  # a tree has no event
+                await trio.sleep(0.01)
+            crash(world, path)
+            await trio.sleep(0.01)
+        await (await client.optim_step(AdamParams()))
+        assert service.state is SessionState.ACTIVE
+
+    outcome = train(story)
+
+    assert {event.path for event in outcome.events if isinstance(event, ActorCrashed | ActorRestarted)} == {path}
+    assert [event.path for event in outcome.events if isinstance(event, ActorDegraded)] == [path]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, final
 import msgspec
 import trio
 
-from supervision import Actor, ActorRef, Call, ChildSpec, SupervisorRef, handles
+from supervision import Actor, ActorRef, Call, SupervisorRef, handles
 from tinker_actors.checks import flag, integer
 from tinker_actors.clients.closing import closed_as_such, stop_child
+from tinker_actors.clients.spec import client_spec
 from tinker_actors.errors import ClosedError, InvalidInput, ModelLost, OutageError, TinkerError
 from tinker_actors.flow.patience import OutOfPatience, brief
 from tinker_actors.flow.pending import PendingEntry
@@ -42,7 +43,7 @@ class Sampler:
     def __init__(
         self,
         *,
-        seq_id: int | None,
+        seq_id: int,
         model_path: str | None,
         base_model: str | None,
         sampling_session_id: str | None,
@@ -85,7 +86,6 @@ class SamplingActor(Actor):
         session, sampler = self._session, self._sampler
         if sampler.sampling_session_id is not None:
             return
-        assert sampler.seq_id is not None
         request = CreateSamplingSessionRequest(
             session_id=session.require_active(),
             sampling_session_seq_id=sampler.seq_id,
@@ -278,10 +278,10 @@ class SamplingClient:
 
 async def start_sampling_client(session: Session, sampler: Sampler, clients: SupervisorRef) -> SamplingClient:
     """Start the actor under ``clients`` and return its handle."""
-    number = sampler.seq_id if sampler.seq_id is not None else sampler.sampling_session_id
-    name = f"sampler-{number}"
+    name = f"sampler-{sampler.seq_id}"
+    spec = client_spec(name, lambda: SamplingActor(session, sampler))
     with closed_as_such("creating a sampling client"):
-        ref = await clients.start_child(ChildSpec(name, lambda: SamplingActor(session, sampler)))
+        ref = await clients.start_child(spec)
     return SamplingClient(session, sampler, ref, clients, name)
 
 

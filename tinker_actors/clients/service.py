@@ -7,10 +7,11 @@ from typing import final
 
 import trio
 
-from supervision import Actor, ActorRef, Backoff, Call, ChildSpec, SupervisorRef, handles
+from supervision import Actor, ActorRef, Call, SupervisorRef, handles
 from tinker_actors.checks import text, texts
 from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.sampling import Sampler, SamplingClient, start_sampling_client
+from tinker_actors.clients.spec import client_spec
 from tinker_actors.clients.training import Model, TrainingActor, TrainingClient
 from tinker_actors.errors import InvalidInput, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
@@ -23,9 +24,6 @@ from tinker_actors.wire.endpoints.service import get_server_capabilities
 __all__ = ["ServiceActor", "ServiceClient"]
 
 _SEED_BITS = 31
-# A client that crashes again and again ends degraded by itself: its neighbours and its session live on.
-_CLIENT_RESTARTS = 10
-_CLIENT_WINDOW = 60.0
 
 
 class GetServerCapabilities(Call[GetServerCapabilitiesResponse], frozen=True):
@@ -144,14 +142,7 @@ class ServiceClient:
             ledger=ledger,
             ledgers=session.ledgers,
         )
-        spec = ChildSpec(
-            name,
-            lambda: TrainingActor(session, model),
-            backoff=Backoff(initial=0.05, maximum=5.0),
-            max_restarts=_CLIENT_RESTARTS,
-            max_seconds=_CLIENT_WINDOW,
-            on_close=model.close,
-        )
+        spec = client_spec(name, lambda: TrainingActor(session, model), on_close=model.close)
         with closed_as_such("create_lora_training_client"):
             ref = await self._clients.start_child(spec)
         return TrainingClient(session, model, ref, self._clients, name)

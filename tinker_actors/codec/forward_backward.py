@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -41,7 +42,10 @@ _LITTLE = sys.byteorder == "little"
 
 
 def encode_data(data: Sequence[Datum]) -> Buffers:
-    """The part of a request that is large and the same wherever it is sent, as a row of buffers."""
+    """The part of a request that is large and the same wherever it is sent, as a row of buffers.
+
+    They are the arrays' own memory where nobody can change it any more, and copies where somebody can.
+    """
     out: Buffers = []
     for datum in data:
         out += length_field(3, *_datum(datum))
@@ -51,7 +55,7 @@ def encode_data(data: Sequence[Datum]) -> Buffers:
 def encode_forward_backward_request(
     request: ForwardBackwardRequest, data: Buffers | None = None
 ) -> tuple[bytes | memoryview, ...]:
-    """``request`` as a row of buffers; those of arrays are the arrays' own memory.
+    """``request`` as a row of buffers; those of arrays are their own memory where it is constant.
 
     ``data`` is what ``encode_data`` has made of its data, if that was done already.
     """
@@ -133,7 +137,17 @@ def _memory(array: TokenArray | TensorArray) -> bytes | memoryview:
     if not array.size:
         return b""
     little = array if _LITTLE else array.astype(array.dtype.newbyteorder("<"))
-    return little.data.cast("B")
+    return little.data.cast("B") if _constant(little) else little.tobytes()
+
+
+def _constant(array: object) -> bool:
+    """Whether nobody can change ``array`` any more: a program may use the memory it gave for its next batch."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable and owner is not array:
+            return False
+        owner = cast("Any", owner).base
+    return owner is None or isinstance(owner, bytes) or (isinstance(owner, memoryview) and owner.readonly)
 
 
 def _read_datum(data: memoryview) -> Datum:

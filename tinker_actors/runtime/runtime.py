@@ -20,6 +20,7 @@ from supervision import (
 from tinker_actors.checks import integer, text, texts
 from tinker_actors.clients.closing import closed_as_such
 from tinker_actors.clients.service import ServiceActor, ServiceClient
+from tinker_actors.clients.spec import client_spec
 from tinker_actors.config import Config, parse_api_key
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import Pending, PendingTable
@@ -106,7 +107,7 @@ class Runtime:
             place = await self._sessions.start_child(spec)
         clients = place.child("clients")
         assert isinstance(clients, SupervisorRef)
-        ref = await clients.start_child(ChildSpec("service", lambda: ServiceActor(session)))
+        ref = await clients.start_child(client_spec("service", lambda: ServiceActor(session)))
         self._open.add(session)
         return ServiceClient(session, ref, place, clients, self._sessions)
 

@@ -60,6 +60,8 @@ class TensorData(msgspec.Struct, frozen=True, eq=False):
                 f"{list(shape)} does not hold the {kept.size} values given",
                 "Give as many values as the product of the shape",
             )
+        if kept.base is None and (kept is not array or isinstance(self.data, list | tuple)):
+            kept.flags.writeable = False  # nobody else has it, so codecs need not copy it
         kept = kept.reshape(shape)
         if kept is self.data:
             kept = kept.view()

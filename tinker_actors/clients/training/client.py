@@ -170,8 +170,10 @@ class TrainingClient:
             OperationKind.SAVE_WEIGHTS_FOR_SAMPLER, (chunk,)
         )
         saved = await future
+        if seq_id is None or saved.sampling_session_id is None:
+            seq_id = self._session.next_sampling_session_seq_id()  # of a sampling session that is yet to be created
         sampler = Sampler(
-            seq_id=self._session.next_sampling_session_seq_id() if saved.sampling_session_id is None else None,
+            seq_id=seq_id,
             model_path=saved.path,
             base_model=None,
             sampling_session_id=saved.sampling_session_id,
