@@ -6,6 +6,9 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack, final
 
+from supervision.errors import InvalidSpec, NotInCall
+from supervision.mailbox import OfIncarnation
+from supervision.message import Down
 from supervision.reply import Reply
 from supervision.tasks import ActorTask
 from supervision.timers import Timer
@@ -63,7 +66,10 @@ class Context:
     @property
     def random(self) -> random.Random:
         """A generator of this incarnation's own, seeded from the system's."""
-        return self._life.random
+        life = self._life
+        if life.generator is None:
+            life.generator = random.Random(life.place.system.random.getrandbits(64))
+        return life.generator
 
     def start_task(
         self, function: Callable[[Unpack[Ts]], Awaitable[object]], *args: *Ts, name: str | None = None
@@ -73,23 +79,62 @@ class Context:
         Such tasks are cancelled, and have ended, before terminate() runs. Raises ActorStopped once the incarnation
         is ending.
         """
-        return self._life.start_task(function, args, name)
+        life = self._life
+        life.require_alive("start a task")
+        label = name if name is not None else getattr(function, "__name__", "task")
+        task = ActorTask(life, label)
+        if life.tasks is None:
+            life.tasks = {}
+        life.tasks[task] = None
+        life.place.system.spawn(task.run, function, args, name=f"{self.path}#{life.number}/{label}")
+        return task
 
     def defer_reply(self) -> Reply[Any]:
         """Take over the reply of the call in hand; the handler's return value counts no more. Raises NotInCall."""
-        return self._life.defer_reply()
+        life = self._life
+        cell = life.cell
+        if cell is None or cell.deferred:
+            raise NotInCall(
+                f"{self.path}: defer_reply() belongs in the handler of a Call, once; "
+                f"in hand: {'nothing' if life.hand is None else type(life.hand).__qualname__}"
+            )
+        cell.deferred = True
+        if life.deferred is None:
+            life.deferred = {}
+        life.deferred[cell] = None
+        return Reply(cell, life)
 
     def send_after(self, delay: float, message: object) -> Timer:
         """Cast `message` to oneself after `delay` seconds. A timer never reaches a later incarnation; if the
         mailbox is full then, the message is reported as undelivered. Raises UnknownMessage, InvalidSpec.
         """
-        return self._life.send_after(delay, message)
+        life = self._life
+        place = life.place
+        life.require_alive("set a timer")
+        if not delay >= 0:
+            raise InvalidSpec(f"{self.path}: send_after: the delay must be at least 0 seconds, got {delay}")
+        place.require_handler(message)
+
+        def fire() -> None:
+            if not place.inbox.offer(OfIncarnation(message, life.number)):
+                place.give_up(message, "dropped")
+
+        timer = place.system.timers.after(delay, fire)
+        life.keep(timer)
+        return timer
 
     def monitor(self, ref: ActorRef) -> Monitor:
         """Get a Down message when the other's present incarnation (or, while it restarts, the next one) has ended;
         at once if there is and will be none. Raises UnknownMessage if this actor has no @handles(Down).
         """
-        return self._life.monitor(ref)
+        life = self._life
+        life.require_alive("monitor")
+        if Down not in life.place.handlers:
+            life.place.require_handler_type(Down)
+        monitor = ref.place.add_monitor(life.place.inbox.offer_urgent)
+        if monitor.active:
+            life.keep(monitor)
+        return monitor
 
     def register(self, name: str) -> None:
         """Give this place a name in the system's registry, until it closes. Idempotent. Raises NameTaken."""
@@ -97,7 +142,10 @@ class Context:
 
     def stop(self) -> None:
         """End by one's own will (reason "normal") when the present handler has returned."""
-        self._life.stop_self()
+        life = self._life
+        if life.stop is None:
+            life.stop = "normal"
+            life.place.inbox.wake()
 
     def __repr__(self) -> str:
         return f"<Context {self.path}#{self.incarnation}>"

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Literal, cast, final
+from typing import TYPE_CHECKING, cast, final
 
 import trio
 from trio.lowlevel import checkpoint, current_task, wait_task_rescheduled
@@ -20,18 +20,19 @@ from trio.lowlevel import checkpoint, current_task, wait_task_rescheduled
 from supervision.actor import Actor, Handler
 from supervision.context import Context
 from supervision.crash import contains_fatal, is_cancellation, report_crash
-from supervision.errors import ActorDown, ActorStopped, CrashReport, InvalidSpec, NotInCall, StopReason
+from supervision.end import End, StopKind
+from supervision.errors import ActorDown, ActorStopped, CrashReport, InvalidSpec, StopReason
 from supervision.events import ActorCrashed, ActorEnded
 from supervision.fate import CLOSE, HELD, Fate
 from supervision.mailbox import Again, OfIncarnation
-from supervision.message import Cast, Down
+from supervision.message import Cast
 from supervision.monitor import Monitor
-from supervision.reply import Reply, ReplyCell
+from supervision.reply import ReplyCell
 from supervision.tasks import ActorTask
 
 if TYPE_CHECKING:
-    from supervision.place import ActorPlace, WaitEdge
-    from supervision.ref import ActorRef
+    from supervision.actor_place import ActorPlace
+    from supervision.handshake import WaitEdge
     from supervision.timers import Timer
 
 __all__: list[str] = []
@@ -39,47 +40,11 @@ __all__: list[str] = []
 _FOREIGN = (str(Path(__file__).parent), str(Path(trio.__file__).parent))
 _BATCH = 64  # messages handled per checkpoint
 
-StopKind = Literal["normal", "shutdown", "cancelled"]
-
 
 def check_actor(made: object, path: str) -> None:
     """Raises InvalidSpec if a factory made something else."""
     if not isinstance(made, Actor):
         raise InvalidSpec(f"{path}: the factory must return an Actor, it returned {type(made).__qualname__}")
-
-
-@final
-class End:
-    """How one life ends: what it was asked, and what came of it. Made when there is something to note."""
-
-    __slots__ = (
-        "errors",
-        "fatal",
-        "hard",
-        "killed",
-        "restarting",
-        "stop_timer",
-        "stray",
-        "stuck",
-        "tasks_ended",
-        "terminate_scope",
-    )
-
-    def __init__(self) -> None:
-        self.restarting = False
-        """Whether whoever stops it will start it again."""
-        self.hard = math.inf
-        """The deadline handed down from above."""
-        self.stop_timer: Timer | None = None
-        self.killed = ""
-        """What was cut off when the grace was over."""
-        self.stuck = False
-        """It has been reported so."""
-        self.errors: list[BaseException] | None = None
-        self.fatal = False
-        self.stray: BaseException | None = None
-        self.terminate_scope: trio.CancelScope | None = None
-        self.tasks_ended: trio.Event | None = None
 
 
 @final
@@ -436,32 +401,10 @@ class Incarnation:
 
     # ---- what the actor does (see Context)
 
-    @property
-    def random(self) -> random.Random:
-        if self.generator is None:
-            self.generator = random.Random(self.place.system.random.getrandbits(64))
-        return self.generator
-
-    def stop_self(self) -> None:
-        if self.stop is None:
-            self.stop = "normal"
-            self.place.inbox.wake()
-
-    def _alive(self, what: str) -> None:
+    def require_alive(self, what: str) -> None:
+        """Raises ActorStopped."""
         if self.ending:
             raise ActorStopped(self.place.path, "ending", f"it can't {what} any more")
-
-    def start_task(
-        self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...], name: str | None
-    ) -> ActorTask:
-        self._alive("start a task")
-        label = name if name is not None else getattr(function, "__name__", "task")
-        task = ActorTask(self, label)
-        if self.tasks is None:
-            self.tasks = {}
-        self.tasks[task] = None
-        self.place.system.spawn(task.run, function, args, name=f"{self.place.path}#{self.number}/{label}")
-        return task
 
     def task_ended(self, task: ActorTask, caught: BaseException | None) -> None:
         assert self.tasks is not None
@@ -473,47 +416,14 @@ class Incarnation:
         if not self.tasks and self.ends.tasks_ended is not None:
             self.ends.tasks_ended.set()
 
-    def defer_reply(self) -> Reply[Any]:
-        cell = self.cell
-        if cell is None or cell.deferred:
-            raise NotInCall(
-                f"{self.place.path}: defer_reply() belongs in the handler of a Call, once; "
-                f"in hand: {'nothing' if self.hand is None else type(self.hand).__qualname__}"
-            )
-        cell.deferred = True
-        if self.deferred is None:
-            self.deferred = {}
-        self.deferred[cell] = None
-        return Reply(cell, self)
-
-    def send_after(self, delay: float, message: object) -> Timer:
-        self._alive("set a timer")
-        if not delay >= 0:
-            raise InvalidSpec(f"{self.place.path}: send_after: the delay must be at least 0 seconds, got {delay}")
-        self.place.require_handler(message)
+    def keep(self, belonging: Timer | Monitor) -> None:
+        """Cancel it when this life ends."""
         if self.belongings is None:
             self.belongings = {}
+        self.belongings[belonging] = None
+        belonging.owner = self.belongings
 
-        def fire() -> None:
-            if not self.place.inbox.offer(OfIncarnation(message, self.number)):
-                self.place.give_up(message, "dropped")
-
-        timer = self.place.system.timers.after(delay, fire)
-        self.belongings[timer] = None
-        timer.owner = self.belongings
-        return timer
-
-    def monitor(self, ref: ActorRef) -> Monitor:
-        self._alive("monitor")
-        if Down not in self.place.handlers:
-            self.place.require_handler_type(Down)
-        monitor = ref.place.add_monitor(self.place.inbox.offer_urgent)
-        if self.belongings is None:
-            self.belongings = {}
-        if monitor.active:
-            self.belongings[monitor] = None
-            monitor.owner = self.belongings
-        return monitor
+    # ---- what others see of it
 
     def doing(self) -> str:
         """What it does now, in words that continue "the callee"."""

@@ -20,7 +20,7 @@ from supervision.reply import ReplyCell
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from supervision.place import ActorPlace
+    from supervision.actor_place import ActorPlace
 
 __all__ = ["Mailbox"]
 

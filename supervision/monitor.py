@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 from supervision.message import Down
 
 if TYPE_CHECKING:
-    from supervision.place import ActorPlace
+    from supervision.actor_place import ActorPlace
 
 __all__ = ["Monitor"]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, final, overload
 
 from trio.lowlevel import checkpoint, current_task, wait_task_rescheduled
 
+from supervision.children import child_of, restart_child, start_child, stop_child
 from supervision.errors import InvalidSpec
 from supervision.mailbox import WaitingCast
 from supervision.message import Call, Cast, Down
@@ -16,7 +17,7 @@ from supervision.reply import ReplyCell
 from supervision.tree import TreeNode, actor_node, supervisor_node
 
 if TYPE_CHECKING:
-    from supervision.place import ActorPlace
+    from supervision.actor_place import ActorPlace
     from supervision.spec import ChildSpec, DynamicSupervisorSpec, SupervisorSpec
     from supervision.supervisor import SupervisorPlace
 
@@ -190,24 +191,24 @@ class SupervisorRef:
         Raises what init() raised, as it was raised; nothing is left then, nor when this is cancelled or times out.
         Raises NameTaken, TooManyChildren, NotRunning.
         """
-        return await self.place.start_child(spec)
+        return await start_child(self.place, spec)
 
     async def stop_child(self, name: str) -> None:
         """Stop a child for good and wait until it has ended. Raises ChildNotFound, CallCycle (a child can't wait for
         its own end).
         """
-        await self.place.stop_child(name)
+        await stop_child(self.place, name)
 
     async def restart_child(self, name: str) -> None:
         """Stop a living child in order and start it again; revive a stopped or degraded one. Not counted as a
         crash. Raises ChildNotFound, CallCycle, and what init() raised; the child is stopped then. Cancelled, it
         goes on by itself.
         """
-        await self.place.restart_child(name)
+        await restart_child(self.place, name)
 
     def child(self, name: str) -> ActorRef | SupervisorRef:
         """Raises ChildNotFound."""
-        return self.place.child(name).ref
+        return child_of(self.place, name).ref
 
     def children(self) -> dict[str, ActorRef | SupervisorRef]:
         """In start order, closed ones included."""

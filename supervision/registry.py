@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, final
 from supervision.errors import ActorStopped, InvalidSpec, NameNotFound, NameTaken
 
 if TYPE_CHECKING:
-    from supervision.place import ActorPlace
+    from supervision.actor_place import ActorPlace
     from supervision.ref import ActorRef
 
 __all__ = ["Registry"]

@@ -19,8 +19,8 @@ from supervision.errors import AlreadyReplied, CallTimeout
 from supervision.events import LateReply
 
 if TYPE_CHECKING:
+    from supervision.actor_place import ActorPlace
     from supervision.incarnation import Incarnation
-    from supervision.place import ActorPlace
 
 __all__ = ["Reply"]
 

@@ -5,22 +5,17 @@ ended, and starts a task only for what takes time (stopping and starting several
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, final
 
 import trio
-from outcome import Error, Value
+from outcome import Value
 
+from supervision.actor_place import ActorPlace
+from supervision.end import StopKind
 from supervision.errors import (
-    CallCycle,
-    ChildNotFound,
     CrashReport,
     IntensityExceeded,
-    InvalidSpec,
-    NameTaken,
-    NotRunning,
     StopReason,
-    TooManyChildren,
 )
 from supervision.events import (
     ActorCrashed,
@@ -32,10 +27,11 @@ from supervision.events import (
     SupervisorGaveUp,
 )
 from supervision.fate import CLOSE, HELD, Fate
-from supervision.incarnation import StopKind
-from supervision.place import ActorPlace, Handshake, Place, StartEdge, Window
-from supervision.ref import ActorRef, SupervisorRef
+from supervision.handshake import Handshake
+from supervision.place import Place
+from supervision.ref import SupervisorRef
 from supervision.spec import ChildSpec, DynamicSupervisorSpec, SupervisorSpec
+from supervision.window import Window
 
 if TYPE_CHECKING:
     from supervision.system import System
@@ -43,12 +39,6 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 AnySpec = ChildSpec | SupervisorSpec | DynamicSupervisorSpec
-
-
-def check_spec(given: object, path: str) -> None:
-    """Raises InvalidSpec for anything but a spec."""
-    if not isinstance(given, AnySpec):
-        raise InvalidSpec(f"{path}: start_child takes a ChildSpec or a supervisor's spec, got {given!r}")
 
 
 @final
@@ -398,88 +388,3 @@ class SupervisorPlace(Place):
     @property
     def up_since(self) -> float | None:
         return self.since if self.state == "running" else None
-
-    # ---- what users do (see SupervisorRef)
-
-    def child(self, name: str) -> ActorPlace | SupervisorPlace:
-        place = self.children.get(name)
-        if place is None:
-            raise ChildNotFound(f"{self.path} has no child {name!r}; it has: {', '.join(self.children) or 'none'}")
-        return place
-
-    def _living(self) -> Iterable[ActorPlace | SupervisorPlace]:
-        return (place for place in self.children.values() if place.closed is None)
-
-    async def start_child(self, spec: AnySpec) -> ActorRef | SupervisorRef:
-        check_spec(spec, self.path)
-        if self.state != "running":
-            raise NotRunning(self.path, self.state, f"it can't start {spec.name!r}")
-        known = self.children.get(spec.name)
-        if known is not None:
-            if known.closed is None:
-                raise NameTaken(
-                    f"{self.path} has a child {spec.name!r} already; stop it first, or choose another name"
-                )
-            del self.children[spec.name]
-        if isinstance(self.spec, DynamicSupervisorSpec) and self.spec.max_children is not None:
-            living = sum(1 for _ in self._living())
-            if living >= self.spec.max_children:
-                raise TooManyChildren(f"{self.path}: max_children is {self.spec.max_children}, {living} live")
-        place = self.add(spec)
-        caller = self.system.mains.get(trio.lowlevel.current_task())
-        if caller is not None:
-            caller.waiting = StartEdge(place)
-        try:
-            await place.open()
-        except BaseException:
-            if self.children.get(spec.name) is place:
-                del self.children[spec.name]
-            raise
-        finally:
-            if caller is not None:
-                caller.waiting = None
-        return place.ref
-
-    def _check_not_inside(self, place: ActorPlace | SupervisorPlace, what: str) -> None:
-        caller = self.system.mains.get(trio.lowlevel.current_task())
-        if caller is None:
-            return
-        if caller.place is place or caller.place.is_below(place):
-            raise CallCycle((caller.place.path, place.path), f"{what} {place.name!r}")
-
-    async def stop_child(self, name: str) -> None:
-        place = self.child(name)
-        self._check_not_inside(place, "stop_child")
-        if place.closed is not None:
-            if self.dynamic:
-                del self.children[name]
-            await trio.lowlevel.checkpoint()
-            return
-        place.request_stop("shutdown", math.inf, restarting=False)
-        await place.wait_down()
-
-    async def restart_child(self, name: str) -> None:
-        place = self.child(name)
-        self._check_not_inside(place, "restart_child")
-        if self.state != "running":
-            raise NotRunning(self.path, self.state, f"it can't restart {name!r}")
-        # In a task of its own: a caller that leaves half-way must not leave the child down.
-        done = Handshake(None, kills=False)
-        self.system.spawn(self._restart_child, place, done, name=f"{place.path}/restart")
-        await done.wait()
-
-    async def _restart_child(self, place: ActorPlace | SupervisorPlace, done: Handshake) -> None:
-        with trio.CancelScope(shield=True):
-            try:
-                closed = place.closed
-                if closed is None:
-                    place.request_stop("shutdown", math.inf, restarting=True)
-                    await place.wait_down()
-                # Otherwise someone else has restarted, stopped or forgotten it meanwhile, and that stands.
-                due = place.state == "down" if closed is None else place.closed is closed
-                if due and self.state == "running" and self.children.get(place.name) is place:
-                    await place.revive()
-            except Exception as error:  # noqa: BLE001  # raised at the caller
-                done.resolve(Error(error))
-            else:
-                done.resolve(Value(True))

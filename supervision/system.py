@@ -158,19 +158,19 @@ class ActorSystem:
     ) -> ActorRef | SupervisorRef: ...
     async def start_child(self, spec: ChildSpec | SupervisorSpec | DynamicSupervisorSpec) -> ActorRef | SupervisorRef:
         """Start a child of the root supervisor. See SupervisorRef.start_child."""
-        return await self._system.root.start_child(spec)
+        return await self.root.start_child(spec)
 
     async def stop_child(self, name: str) -> None:
         """See SupervisorRef.stop_child."""
-        await self._system.root.stop_child(name)
+        await self.root.stop_child(name)
 
     async def restart_child(self, name: str) -> None:
         """See SupervisorRef.restart_child."""
-        await self._system.root.restart_child(name)
+        await self.root.restart_child(name)
 
     def child(self, name: str) -> ActorRef | SupervisorRef:
         """See SupervisorRef.child."""
-        return self._system.root.child(name).ref
+        return self.root.child(name)
 
     def children(self) -> dict[str, ActorRef | SupervisorRef]:
         """See SupervisorRef.children."""

@@ -11,7 +11,7 @@ from supervision.errors import CrashReport
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from supervision.place import ActorPlace
+    from supervision.actor_place import ActorPlace
     from supervision.supervisor import SupervisorPlace
 
 __all__ = ["TreeNode", "TreeSnapshot"]

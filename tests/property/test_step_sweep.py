@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from supervision.context import Context
 from supervision.testing import run_seeded
 from tinker_actors.clients import TrainingClient
 from tinker_actors.config import Config
@@ -59,7 +60,7 @@ def crash(client: TrainingClient) -> None:
 
     life = client._ref.place.life
     if life is not None and life.place.state == "running":
-        life.start_task(fail, (), "planted")
+        Context(life).start_task(fail, name="planted")
 
 
 async def two_steps(client: TrainingClient) -> list[float]:

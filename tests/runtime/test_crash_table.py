@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from supervision import ActorCrashed, ActorDegraded, ActorRestarted, ActorStarted, SupervisorRef
+from supervision.context import Context
 from tests.clients.scenario import batch, train
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.sessions import SessionState
@@ -39,7 +40,7 @@ def crash(world: World, path: str) -> None:
         raise Planted
 
     assert life is not None
-    life.start_task(fail, (), "planted")
+    Context(life).start_task(fail, name="planted")
 
 
 async def work(world: World, service: ServiceClient, client: TrainingClient, path: str | None):

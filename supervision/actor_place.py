@@ -1,0 +1,321 @@
+"""An actor's place: its mailbox, its names and its monitors, across all its incarnations. An ActorRef names one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, final
+
+import trio
+from outcome import Error, Value
+
+from supervision.actor import Handler
+from supervision.end import StopKind
+from supervision.errors import (
+    ActorDown,
+    ActorStopped,
+    CallCycle,
+    CrashReport,
+    MailboxFull,
+    StopReason,
+    UnknownMessage,
+)
+from supervision.events import (
+    ActorDegraded,
+    ActorRestarted,
+    ActorStarted,
+    ActorStuck,
+    ListenerFailed,
+    PlaceClosed,
+    Undelivered,
+)
+from supervision.fate import Fate
+from supervision.handshake import Handshake
+from supervision.incarnation import Incarnation
+from supervision.mailbox import Inbox, WaitingCast, message_of
+from supervision.message import Down
+from supervision.monitor import Monitor
+from supervision.place import Place
+from supervision.ref import ActorRef
+from supervision.reply import ReplyCell
+from supervision.spec import ChildSpec
+
+if TYPE_CHECKING:
+    from supervision.supervisor import SupervisorPlace
+    from supervision.system import System
+
+__all__: list[str] = []
+
+
+@final
+class ActorPlace(Place):
+    """The place of an actor."""
+
+    __slots__ = ("accepting", "handlers", "handshake", "inbox", "life", "monitors", "parent", "spec")
+
+    def __init__(self, system: System, parent: SupervisorPlace, spec: ChildSpec) -> None:
+        super().__init__(system, f"{parent.path}/{spec.name}", spec.name)
+        self.parent = parent
+        self.spec = spec
+        self.inbox = Inbox(spec.mailbox.capacity)
+        self.handlers: dict[type, Handler] = {}
+        self.life: Incarnation | None = None
+        self.accepting = True
+        self.handshake: Handshake | None = None
+        self.monitors: dict[Monitor, None] | None = None
+
+    @property
+    def ref(self) -> ActorRef:
+        return ActorRef(self)
+
+    @property
+    def may_begin(self) -> bool:
+        return self.parent.up
+
+    # ---- lives
+
+    async def open(self) -> None:
+        """The first start. Raises what init() raised, unwrapped; cancelled, it leaves nothing."""
+        handshake = Handshake(self, kills=True)
+        self.begin(handshake)
+        await handshake.wait()
+
+    def begin(self, handshake: Handshake | None = None) -> None:
+        self.number += 1
+        self.handshake = handshake
+        self.life = life = Incarnation(self, self.number)
+        self.enter("starting")
+        # The first one's task has the path for a name: an idle actor does without another string.
+        self.system.spawn(life.run, name=self.path if self.number == 1 else f"{self.path}#{self.number}")
+
+    def started(self, life: Incarnation) -> None:
+        self.opening = False
+        self.enter("running")
+        life.since = self.since
+        events = self.system.events
+        if events.active:
+            if self.number == 1:
+                events.emit(ActorStarted(self.path, 1))
+            else:
+                events.emit(ActorRestarted(self.path, self.number))
+        handshake, self.handshake = self.handshake, None
+        if handshake is not None:
+            handshake.resolve(Value(True))
+
+    def ended(self, life: Incarnation, reason: StopReason, fate: Fate) -> None:
+        """The incarnation is over, to its last step."""
+        self.life = None
+        # Still there only if this life never got through init().
+        handshake, self.handshake = self.handshake, None
+        kind = fate.kind
+        if life.stop is not None and life.stop != "normal" and (fate.restarts or not life.ends.restarting):
+            # A stop came after the verdict.
+            kind = "held" if life.ends.restarting else "close"
+        if kind in {"close", "degrade"}:
+            self.close("degraded" if kind == "degrade" else "stopped", reason, fate.history)
+        else:
+            if self.spec.mailbox.on_restart == "drop":
+                for item in self.inbox.drain():
+                    self.give_up(item, "dropped")
+                self.inbox.admit()
+            self._fire_monitors(reason)
+            self.system.restarts += 1
+            if kind == "held":
+                self.enter("down")
+            else:
+                self.schedule_restart(fate.delay)
+        if handshake is not None:
+            crash = reason.crash
+            if not handshake.kills:
+                handshake.resolve(Value(False))
+            elif crash is not None:
+                handshake.resolve(Error(crash.error))
+            else:
+                handshake.resolve(Error(ActorStopped(self.path, "stopped", "it was stopped while it started")))
+        self.signal_down()
+
+    def close(self, state: str, reason: StopReason, history: tuple[CrashReport, ...] = ()) -> None:
+        """No more incarnations, unless someone revives it."""
+        if self.closed is not None:
+            return
+        self.cancel_restart()
+        self.enter(state)
+        self.closed = reason
+        self.accepting = False
+        self.system.registry.forget(self)
+        for item in self.inbox.drain():
+            self.give_up(item, "closed", reason)
+        for entry in self.inbox.drain_line():
+            if isinstance(entry, ReplyCell):
+                self.give_up(entry, "closed", reason)
+            else:
+                entry.refused = True
+                entry.wake()
+        self._fire_monitors(reason)
+        events = self.system.events
+        if state == "degraded":
+            events.emit(ActorDegraded(self.path, history))
+        events.emit(PlaceClosed(self.path, reason))
+        if self.spec.on_close is not None:
+            try:
+                self.spec.on_close(reason)
+            except Exception as error:
+                logging.getLogger("supervision").exception("on_close of %s failed", self.path)
+                events.emit(ListenerFailed(self.path, error))
+        self.parent.child_closed(self)
+
+    def request_stop(self, kind: StopKind, hard: float, *, restarting: bool) -> None:
+        """Ask the present incarnation to end; without one, the place is closed or held at once."""
+        restarting = restarting and not self.opening and self.spec.restart != "temporary"
+        if self.closed is not None:
+            return
+        if not restarting:
+            self.accepting = False
+        if self.life is not None:
+            if self.state != "stopping":
+                self.enter("stopping")
+            self.life.request_stop(kind, hard, restarting=restarting)
+            return
+        self.cancel_restart()
+        if restarting:
+            self.enter("down")
+        else:
+            self.close("stopped", StopReason(kind))
+
+    async def revive(self) -> None:
+        """Start again on the user's word; raises what init() raised, and the place is closed then."""
+        self.closed = None
+        self.accepting = True
+        self.attempt = 0
+        self.window = None
+        await self.open()
+
+    @property
+    def up_since(self) -> float | None:
+        """When the present incarnation's init() had finished."""
+        life = self.life
+        return life.since if life is not None and life.initialized else None
+
+    async def wait_down(self, *, past_stuck: bool = False) -> None:
+        """Until there is no incarnation. Past its last deadline it is reported as stuck, and waited for (or not)."""
+        life = self.life
+        if life is None:
+            return
+        if self.down_event is None:
+            self.down_event = trio.Event()
+        event = self.down_event
+        grace = 2 * self.spec.shutdown
+        deadline = min(self.system.now() + grace, life.ends.hard)
+        with trio.CancelScope(deadline=deadline):
+            await event.wait()
+        if self.life is life:
+            if not life.ends.stuck:
+                life.ends.stuck = True
+                self.system.events.emit(ActorStuck(self.path, life.number, life.where()))
+            if not past_stuck:
+                await event.wait()
+
+    # ---- messages
+
+    def find_handler(self, message_type: type) -> Handler | None:
+        handlers = self.handlers
+        for base in message_type.__mro__:
+            handler = handlers.get(base)
+            if handler is not None:
+                return handler
+        return None
+
+    def require_handler(self, message: object) -> None:
+        """Raises UnknownMessage."""
+        self.require_handler_type(type(message))
+
+    def require_handler_type(self, message_type: type) -> None:
+        if self.find_handler(message_type) is None:
+            raise UnknownMessage(self.path, message_type, [known.__qualname__ for known in self.handlers])
+
+    def check(self, message: object) -> None:
+        """Raises NotRunning or UnknownMessage if it takes no such message."""
+        if not self.accepting:
+            raise self.not_running()
+        self.require_handler(message)
+
+    def overflow(self, message: object, entry: ReplyCell | WaitingCast | None) -> None:
+        """There is no room: stand in line, drop, or raise MailboxFull."""
+        policy = self.spec.mailbox.when_full
+        item = entry if isinstance(entry, ReplyCell) else message
+        if policy == "drop_oldest":
+            self.give_up(self.inbox.drop_oldest(), "dropped")
+            self.inbox.offer(item)
+        elif policy == "reject" or entry is None:
+            raise MailboxFull(self.path, message, self.inbox.capacity)
+        else:
+            self.inbox.stand_in_line(entry)
+
+    def give_up(self, item: object, why: str, reason: StopReason | None = None) -> None:
+        """An accepted message that will not be handled: its caller hears of it, and so do listeners."""
+        if isinstance(item, ReplyCell):
+            if why == "dropped":
+                item.fail(MailboxFull(self.path, item.message, self.inbox.capacity, "dropped to make room"))
+            elif why == "unknown":
+                item.fail(UnknownMessage(self.path, type(item.message), [t.__qualname__ for t in self.handlers]))
+            else:
+                item.fail(ActorDown(self.path, reason or StopReason("shutdown"), begun=False))
+            return
+        self.system.undelivered += 1
+        if self.system.events.active:
+            self.system.events.emit(Undelivered(self.path, message_of(item), why))
+
+    # ---- watching
+
+    def add_monitor(self, callback: Callable[[Down], object]) -> Monitor:
+        monitor = Monitor(self, callback)
+        if self.closed is not None:
+            monitor.fire(Down(self.path, self.number, self.closed))
+            return monitor
+        if self.monitors is None:
+            self.monitors = {}
+        self.monitors[monitor] = None
+        return monitor
+
+    def _fire_monitors(self, reason: StopReason) -> None:
+        monitors, self.monitors = self.monitors, None
+        for monitor in monitors or ():
+            try:
+                monitor.fire(Down(self.path, self.number, reason))
+            except Exception as error:
+                logging.getLogger("supervision").exception("a monitor of %s failed", self.path)
+                self.system.events.emit(ListenerFailed(self.path, error))
+
+    # ---- deadlocks
+
+    def check_cycle(self, caller: Incarnation, message: object) -> None:
+        """Raises CallCycle if this place waits, over however many edges, for the caller."""
+        me = caller.place
+        chain = [me.path, self.path]
+        place: ActorPlace = self
+        while place is not me:
+            life = place.life
+            edge = None if life is None else life.waiting
+            if edge is None or edge.deferred:
+                return
+            waited = edge.place
+            chain.append(waited.path)
+            if not isinstance(waited, ActorPlace):
+                if me.is_below(waited):
+                    break
+                return
+            place = waited
+        raise CallCycle(chain, message)
+
+    def is_below(self, other: Place) -> bool:
+        supervisor: SupervisorPlace | None = self.parent
+        while supervisor is not None:
+            if supervisor is other:
+                return True
+            supervisor = supervisor.parent
+        return False
+
+    def doing(self) -> str:
+        if self.life is not None:
+            return self.life.doing()
+        return f"is {self.state} for {self.system.now() - self.since:.3g} s"

@@ -1,0 +1,118 @@
+"""What users do with a supervisor's children at run time (see SupervisorRef)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import trio
+from outcome import Error, Value
+
+from supervision.errors import CallCycle, ChildNotFound, InvalidSpec, NameTaken, NotRunning, TooManyChildren
+from supervision.handshake import Handshake, StartEdge
+from supervision.spec import ChildSpec, DynamicSupervisorSpec, SupervisorSpec
+
+if TYPE_CHECKING:
+    from supervision.actor_place import ActorPlace
+    from supervision.ref import ActorRef, SupervisorRef
+    from supervision.supervisor import AnySpec, SupervisorPlace
+
+__all__: list[str] = []
+
+
+def child_of(supervisor: SupervisorPlace, name: str) -> ActorPlace | SupervisorPlace:
+    """Raises ChildNotFound."""
+    place = supervisor.children.get(name)
+    if place is None:
+        known = ", ".join(supervisor.children) or "none"
+        raise ChildNotFound(f"{supervisor.path} has no child {name!r}; it has: {known}")
+    return place
+
+
+async def start_child(supervisor: SupervisorPlace, spec: AnySpec) -> ActorRef | SupervisorRef:
+    """As SupervisorRef.start_child."""
+    children = supervisor.children
+    _check_spec(spec, supervisor.path)
+    if supervisor.state != "running":
+        raise NotRunning(supervisor.path, supervisor.state, f"it can't start {spec.name!r}")
+    known = children.get(spec.name)
+    if known is not None:
+        if known.closed is None:
+            raise NameTaken(
+                f"{supervisor.path} has a child {spec.name!r} already; stop it first, or choose another name"
+            )
+        del children[spec.name]
+    limit = supervisor.spec.max_children if isinstance(supervisor.spec, DynamicSupervisorSpec) else None
+    if limit is not None:
+        living = sum(1 for place in children.values() if place.closed is None)
+        if living >= limit:
+            raise TooManyChildren(f"{supervisor.path}: max_children is {limit}, {living} live")
+    place = supervisor.add(spec)
+    caller = supervisor.system.mains.get(trio.lowlevel.current_task())
+    if caller is not None:
+        caller.waiting = StartEdge(place)
+    try:
+        await place.open()
+    except BaseException:
+        if children.get(spec.name) is place:
+            del children[spec.name]
+        raise
+    finally:
+        if caller is not None:
+            caller.waiting = None
+    return place.ref
+
+
+async def stop_child(supervisor: SupervisorPlace, name: str) -> None:
+    """As SupervisorRef.stop_child."""
+    place = child_of(supervisor, name)
+    _check_not_inside(place, "stop_child")
+    if place.closed is not None:
+        if supervisor.dynamic:
+            del supervisor.children[name]
+        await trio.lowlevel.checkpoint()
+        return
+    place.request_stop("shutdown", math.inf, restarting=False)
+    await place.wait_down()
+
+
+async def restart_child(supervisor: SupervisorPlace, name: str) -> None:
+    """As SupervisorRef.restart_child."""
+    place = child_of(supervisor, name)
+    _check_not_inside(place, "restart_child")
+    if supervisor.state != "running":
+        raise NotRunning(supervisor.path, supervisor.state, f"it can't restart {name!r}")
+    # In a task of its own: a caller that leaves half-way must not leave the child down.
+    done = Handshake(None, kills=False)
+    supervisor.system.spawn(_restart, supervisor, place, done, name=f"{place.path}/restart")
+    await done.wait()
+
+
+async def _restart(supervisor: SupervisorPlace, place: ActorPlace | SupervisorPlace, done: Handshake) -> None:
+    with trio.CancelScope(shield=True):
+        try:
+            closed = place.closed
+            if closed is None:
+                place.request_stop("shutdown", math.inf, restarting=True)
+                await place.wait_down()
+            # Otherwise someone else has restarted, stopped or forgotten it meanwhile, and that stands.
+            due = place.state == "down" if closed is None else place.closed is closed
+            if due and supervisor.state == "running" and supervisor.children.get(place.name) is place:
+                await place.revive()
+        except Exception as error:  # noqa: BLE001  # raised at the caller
+            done.resolve(Error(error))
+        else:
+            done.resolve(Value(True))
+
+
+def _check_spec(given: object, path: str) -> None:
+    if not isinstance(given, (ChildSpec, SupervisorSpec, DynamicSupervisorSpec)):
+        raise InvalidSpec(f"{path}: start_child takes a ChildSpec or a supervisor's spec, got {given!r}")
+
+
+def _check_not_inside(place: ActorPlace | SupervisorPlace, what: str) -> None:
+    caller = place.system.mains.get(trio.lowlevel.current_task())
+    if caller is None:
+        return
+    if caller.place is place or caller.place.is_below(place):
+        raise CallCycle((caller.place.path, place.path), f"{what} {place.name!r}")
