@@ -193,3 +193,12 @@ async def test_an_operation_says_behind_which_one_it_waits():
     assert [o.entry.reason for o in (first, second, third)] == ["", "behind #1", "behind #2"]
     ledger.start_sending(second)
     assert second.entry.reason == ""
+
+
+async def test_a_long_job_remembers_its_latest_acceptances(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tinker_actors.ledger.ledger.ACCEPTED_KEPT", 3)
+    ledger = make_ledger()
+    for _ in range(5):
+        accept(ledger)
+
+    assert [operation.op_no for operation in ledger.accepted] == [3, 4, 5]

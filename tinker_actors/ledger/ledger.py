@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Final, final
 
 import msgspec
 from trio_util import AsyncValue
@@ -22,7 +23,10 @@ from tinker_actors.ledger.operation import (
     Sending,
 )
 
-__all__ = ["Gap", "Ledger", "LedgerStatistics"]
+__all__ = ["ACCEPTED_KEPT", "Gap", "Ledger", "LedgerStatistics"]
+
+ACCEPTED_KEPT: Final = 65_536
+"""How many acceptances a ledger remembers: a job of weeks must not grow by each of its steps."""
 
 
 class LedgerStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +74,7 @@ class Ledger:
         self._next_seq_id = 1
         self._unfinished: dict[int, Operation] = {}
         self._unsent: dict[int, Operation] = {}  # those of them that are not wholly promised, in order
-        self._accepted: list[AcceptedOperation] = []
+        self._accepted: deque[AcceptedOperation] = deque(maxlen=ACCEPTED_KEPT)
         self._gaps: list[Gap] = []
         self._stopped: TinkerError | None = None
         self.halted: AsyncValue[TinkerError | None] = AsyncValue(None)
@@ -78,7 +82,7 @@ class Ledger:
 
     @property
     def accepted(self) -> tuple[AcceptedOperation, ...]:
-        """Every acceptance so far, in order; cancelled ones included."""
+        """The latest acceptances, up to ``ACCEPTED_KEPT``, in order; cancelled ones included."""
         return tuple(self._accepted)
 
     @property

@@ -66,7 +66,7 @@ class TrainingClient:
 
     @property
     def accepted(self) -> tuple[AcceptedOperation, ...]:
-        """Every accepted operation, in order, with the digests of its chunks."""
+        """The accepted operations, in order, with the digests of their chunks: the latest 65,536."""
         return self._model.ledger.accepted
 
     async def forward(
