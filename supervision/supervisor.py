@@ -27,6 +27,7 @@ from supervision.events import (
     SupervisorGaveUp,
 )
 from supervision.fate import CLOSE, HELD, Fate
+from supervision.group import Group
 from supervision.handshake import Handshake
 from supervision.place import Place
 from supervision.ref import SupervisorRef
@@ -46,15 +47,13 @@ class SupervisorPlace(Place):
     """The place of a supervisor: its children, in start order."""
 
     __slots__ = (
-        "broken",
         "children",
         "dynamic",
         "failure",
         "fate",
+        "group",
         "handshake",
         "hard",
-        "mending",
-        "not_before",
         "op_scope",
         "open_scope",
         "parent",
@@ -79,10 +78,7 @@ class SupervisorPlace(Place):
         self.open_scope: trio.CancelScope | None = None
         self.failure: BaseException | None = None
         """Why the first start failed, if it was by too many restarts."""
-        # group strategies
-        self.broken: set[ActorPlace | SupervisorPlace] = set()
-        self.not_before = 0.0
-        self.mending = False
+        self.group = Group(self)
         self.op_scope: trio.CancelScope | None = None
         # going down
         self.fate: Fate | None = None
@@ -154,7 +150,7 @@ class SupervisorPlace(Place):
         self.hard = math.inf
         if self.window is not None:
             self.window.clear()
-        self.broken.clear()
+        self.group.forget()
         self.enter("running")
         self.handshake = handshake
         self.system.spawn(self._bring_up, self.number, name=f"{self.path}#{self.number}")
@@ -169,7 +165,7 @@ class SupervisorPlace(Place):
                     await handshake.wait()
                     if self.op_scope is not scope:
                         return  # going down: a start that had finished in the same step saw no Cancelled
-                    if self.broken:
+                    if self.group.broken:
                         break
         if self.op_scope is scope:
             self.op_scope = None
@@ -177,8 +173,8 @@ class SupervisorPlace(Place):
             return
         self.system.events.emit(ActorRestarted(self.path, number))
         self._resolve(started=True)
-        if self.broken:
-            self._mend_soon()
+        if self.group.broken:
+            self.group.mend_soon()
 
     def _resolve(self, *, started: bool) -> None:
         handshake, self.handshake = self.handshake, None
@@ -208,9 +204,7 @@ class SupervisorPlace(Place):
         delay = place.next_delay(spec.backoff, place.up_since)
         if self.strategy == "one_for_one":
             return Fate("restart", delay)
-        self.broken.add(place)
-        self.not_before = max(self.not_before, now + delay)
-        self._mend_soon()
+        self.group.add(place, now + delay)
         return HELD
 
     def _give_up(self, place: ActorPlace | SupervisorPlace, history: tuple[CrashReport, ...]) -> Fate:
@@ -234,54 +228,6 @@ class SupervisorPlace(Place):
         if self.up:
             self._go_down("shutdown", math.inf, fate)
         return HELD if fate.restarts and place.spec.restart != "temporary" else CLOSE
-
-    # ---- group strategies
-
-    def _mend_soon(self) -> None:
-        if not self.mending and self.op_scope is None:
-            self.mending = True
-            self.system.spawn(self._mend, name=f"{self.path}/mend")
-
-    def _affected(self) -> list[ActorPlace | SupervisorPlace]:
-        """In start order: what is restarted together with the broken ones."""
-        living = [place for place in self.children.values() if place.closed is None and not place.opening]
-        if self.strategy == "rest_for_one":
-            while living and living[0] not in self.broken:
-                living.pop(0)
-        return living
-
-    async def _mend(self) -> None:
-        # Going down takes op_scope away; a wait that ended in the same step sees no Cancelled, so each is checked.
-        with trio.CancelScope(shield=True) as scope:
-            self.op_scope = scope
-            while self.broken:
-                affected = self._affected()
-                for place in reversed(affected):
-                    if place.state != "down":
-                        place.request_stop("shutdown", math.inf, restarting=True)
-                        await place.wait_down()
-                        if self.op_scope is not scope:
-                            return
-                await trio.sleep(max(0.0, self.not_before - self.system.now()))
-                if self.op_scope is not scope:
-                    return
-                if any(place.state != "down" for place in self._affected()):
-                    continue  # an earlier sibling has crashed meanwhile: one batch
-                affected = self._affected()
-                self.broken.clear()
-                for place in affected:
-                    if place.state != "down":
-                        continue
-                    handshake = Handshake(None, kills=False)
-                    place.begin(handshake)
-                    await handshake.wait()
-                    if self.op_scope is not scope:
-                        return
-                    if self.broken:
-                        break
-        if self.op_scope is scope:
-            self.op_scope = None
-            self.mending = False
 
     # ---- stop
 
@@ -318,8 +264,7 @@ class SupervisorPlace(Place):
         self.restarting = fate.restarts
         self.stop_kind = kind
         self.hard = hard
-        self.broken.clear()
-        self.mending = False
+        self.group.forget()
         scope, self.op_scope = self.op_scope, None
         if scope is not None:
             scope.cancel(reason=f"{self.path} is stopped")
@@ -379,7 +324,7 @@ class SupervisorPlace(Place):
 
     def child_closed(self, place: ActorPlace | SupervisorPlace) -> None:
         """Forget what is not to be seen again."""
-        self.broken.discard(place)
+        self.group.broken.discard(place)
         if self.children.get(place.name) is not place or place.state == "degraded":
             return
         if self.dynamic or place.spec.restart == "temporary" or place.opening:
