@@ -175,11 +175,21 @@ async def idle_actor_bytes(count: int) -> float:
 
 
 async def start_stop(count: int) -> tuple[float, float]:
-    """Seconds to start ``count`` actors, and to stop them all in order."""
-    async with open_measured() as system:
-        supervisor = await start_supervisor(system, "children")
-        begun = time.perf_counter()
-        await start_children(supervisor)(count)
-        started = time.perf_counter()
-        await system.stop_child("children")
-        return started - begun, time.perf_counter() - started
+    """Seconds to start ``count`` actors, and to stop them all in order.
+
+    Meanwhile the garbage collector looks at the young once in 50,000 allocations: at Python's own threshold of 700
+    it is half the cost of many objects that all live on, and a program that keeps so many will set it, too.
+    """
+    before = gc.get_threshold()
+    gc.collect()
+    gc.set_threshold(50_000, 20, 100)
+    try:
+        async with open_measured() as system:
+            supervisor = await start_supervisor(system, "children")
+            begun = time.perf_counter()
+            await start_children(supervisor)(count)
+            started = time.perf_counter()
+            await system.stop_child("children")
+            return started - begun, time.perf_counter() - started
+    finally:
+        gc.set_threshold(*before)

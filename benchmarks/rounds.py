@@ -1,13 +1,13 @@
 """Several contestants timed in turns, so that a machine that slows down slows all of them down.
 
-The time is the CPU time of this thread: none of them waits, and what other programs take does not count.
+The time is the CPU time of this thread, where none of them waits: what other programs take does not count then.
 """
 
 from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import final
 
 from benchmarks.counters import Operations
@@ -17,7 +17,7 @@ __all__ = ["Rates", "timed_rounds"]
 
 @final
 class Rates:
-    """Operations a second (of CPU time) of each contestant, round by round."""
+    """Operations a second (of the clock's) of each contestant, round by round."""
 
     def __init__(self, rates: Mapping[str, list[float]]) -> None:
         self._rates = rates
@@ -36,15 +36,23 @@ class Rates:
         return f"best of {len(ratios)} rounds; by the round {min(ratios):.2f} to {max(ratios):.2f}"
 
 
-async def timed_rounds(contestants: Mapping[str, tuple[Operations, int]], *, rounds: int) -> Rates:
-    """Run each of ``contestants`` (what, how often) once a round, after a short round that is not timed."""
+async def timed_rounds(
+    contestants: Mapping[str, tuple[Operations, int]],
+    *,
+    rounds: int,
+    clock: Callable[[], float] = time.thread_time,
+) -> Rates:
+    """Run each of ``contestants`` (what, how often) once a round, after a short round that is not timed.
+
+    ``clock`` gives seconds: another one is for those whose work is done by other threads.
+    """
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     for operations, times in contestants.values():
         await operations(max(times // 20, 1))
     for _ in range(rounds):
         for name, (operations, times) in contestants.items():
             gc.collect()
-            begun = time.thread_time()
+            begun = clock()
             await operations(times)
-            rates[name].append(times / (time.thread_time() - begun))
+            rates[name].append(times / (clock() - begun))
     return Rates(rates)

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 
 import trio
 
-from benchmarks import actors, raw_trio
+from benchmarks import actors, neighbours, raw_trio
 from benchmarks.counters import Counters, count
 from benchmarks.rounds import Rates, timed_rounds
 from benchmarks.rows import Goal, Row
@@ -20,7 +20,7 @@ __all__ = ["run"]
 
 ROUNDS = 15
 CALLS = 1600
-ACTORS = 10_000
+ACTORS = 100_000
 
 _PING_PONG = "raw trio channel ping-pong"
 _FLOOR = "raw trio: two tasks that wake each other"
@@ -34,16 +34,22 @@ def run(rounds: int = ROUNDS, calls: int = CALLS, many: int = ACTORS) -> list[Ro
     """The rows; ``calls`` calls in each of ``rounds`` (other operations in proportion), ``many`` actors at once."""
     rows = trio.run(_counters, max(calls // 2, 20))
     # by themselves: what other contestants hold would be counted, too
-    held = trio.run(actors.idle_actor_bytes, max(many // 5, 10))
+    held = trio.run(actors.idle_actor_bytes, max(many // 50, 10))
     goal = Goal(must=3200, aim=2400)
     rows.append(
         Row(figure="idle_actor_bytes", value=held, unit="bytes", goal=goal, note="by tracemalloc, spec apart")
     )
     rows += trio.run(_speeds, rounds, calls)
+    rows += trio.run(neighbours.pykka_rows, rounds, calls)
+    rows += trio.run(neighbours.erlang_rows, rounds, calls)
     start, stop = trio.run(actors.start_stop, many)
-    note = "garbage collection as Python sets it"
-    rows.append(Row(figure=f"start_{many}_s", value=start, unit="s", note=note))
-    rows.append(Row(figure=f"stop_{many}_s", value=stop, unit="s", note=note))
+    label = f"{many // 1000}k" if many >= 1000 else str(many)
+    goal = Goal(must=4, aim=2) if many == ACTORS else None
+    note = "gc.set_threshold(50_000, 20, 100)"
+    rows.append(Row(figure=f"start_{label}_s", value=start, unit="s", goal=goal, note=note))
+    rows.append(Row(figure=f"stop_{label}_s", value=stop, unit="s", goal=goal, note=f"{note}; in order"))
+    total = Goal(must=8, aim=4) if many == ACTORS else None
+    rows.append(Row(figure=f"start_stop_{label}_s", value=start + stop, unit="s", goal=total, note=note))
     return rows
 
 

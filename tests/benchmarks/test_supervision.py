@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sys
 
 import pytest
@@ -23,9 +24,13 @@ def test_every_figure_is_there_and_the_counters_keep_their_goals() -> None:
         "cast_vs_send_nowait",
         "bounded_cast_vs_channel",
         "start_child_vs_nursery_start",
+        "call_vs_pykka_ask",
+        "cast_vs_pykka_tell",
     }
+    if shutil.which("escript") is not None:
+        quotients |= {"call_vs_erlang", "cast_vs_erlang", "restart_vs_erlang"}
     assert quotients <= set(rows)
-    assert {"idle_actor_bytes", "restart_us", "start_50_s", "stop_50_s"} <= set(rows)
+    assert {"idle_actor_bytes", "restart_us", "start_50_s", "stop_50_s", "start_stop_50_s"} <= set(rows)
     for figure in counters | quotients:
         assert rows[figure].versus is not None
         assert rows[figure].ratio is not None
