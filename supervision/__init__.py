@@ -41,6 +41,7 @@ from supervision.events import (
     SupervisorGaveUp,
     Undelivered,
 )
+from supervision.groups import Published
 from supervision.mailbox import Mailbox
 from supervision.message import Call, Cast, Down
 from supervision.monitor import Monitor
@@ -96,6 +97,7 @@ __all__ = [
     "NotRunning",
     "open_system",
     "PlaceClosed",
+    "Published",
     "Registry",
     "Reply",
     "StopReason",

@@ -140,6 +140,14 @@ class Context:
         """Give this place a name in the system's registry, until it closes. Idempotent. Raises NameTaken."""
         self._life.place.system.registry.register(name, self._life.place.ref)
 
+    def join(self, group: str) -> None:
+        """Make this place a member of a group, until it leaves or closes. Idempotent. Raises InvalidSpec."""
+        self._life.place.system.registry.join(group, self._life.place.ref)
+
+    def leave(self, group: str) -> None:
+        """End this place's membership of a group. Idempotent."""
+        self._life.place.system.registry.leave(group, self._life.place.ref)
+
     def stop(self) -> None:
         """End by one's own will (reason "normal") when the present handler has returned."""
         life = self._life

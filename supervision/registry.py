@@ -1,10 +1,11 @@
-"""Names for places."""
+"""Names for places: unique names here, groups in groups.py."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
 from supervision.errors import ActorStopped, InvalidSpec, NameNotFound, NameTaken
+from supervision.groups import Groups
 
 if TYPE_CHECKING:
     from supervision.actor_place import ActorPlace
@@ -14,16 +15,17 @@ __all__ = ["Registry"]
 
 
 @final
-class Registry:
-    """Unique names. A name belongs to a place, through its restarts, and is free again before anyone can see that
-    the place has closed.
+class Registry(Groups):
+    """Unique names, and groups of any number of places. A name or a membership belongs to a place, through its
+    restarts, and is gone before anyone can see that the place has closed.
     """
 
     __slots__ = ("_names", "_refs")
 
     def __init__(self) -> None:
+        super().__init__()
         self._refs: dict[str, ActorRef] = {}
-        self._names: dict[ActorPlace, tuple[str, ...]] = {}
+        self._names: dict[ActorPlace, dict[str, None]] = {}
 
     def register(self, name: str, ref: ActorRef) -> None:
         """Idempotent. Raises NameTaken if another place has the name, ActorStopped if this one is closed."""
@@ -38,13 +40,13 @@ class Registry:
         if place.closed is not None:
             raise ActorStopped(place.path, place.state, f"so it can't have the name {name!r}")
         self._refs[name] = ref
-        self._names[place] = (*self.names_of(place), name)
+        self._names.setdefault(place, {})[name] = None
 
     def unregister(self, name: str) -> None:
         """Raises NameNotFound."""
         ref = self.whereis(name)
         del self._refs[name]
-        self._names[ref.place] = tuple(known for known in self.names_of(ref.place) if known != name)
+        del self._names[ref.place][name]
 
     def whereis(self, name: str) -> ActorRef:
         """Raises NameNotFound."""
@@ -69,9 +71,10 @@ class Registry:
 
     def names_of(self, place: ActorPlace) -> tuple[str, ...]:
         """The names of one place, in order of registration."""
-        return self._names.get(place, ())
+        return tuple(self._names.get(place, ()))
 
     def forget(self, place: ActorPlace) -> None:
         """A place has closed."""
         for name in self._names.pop(place, ()):
             del self._refs[name]
+        self.leave_all(place)

@@ -42,6 +42,7 @@ class TreeNode(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     waiting_for: str | None = None
     """The path of the actor that its handler waits for."""
     names: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
     last_crash: CrashReport | None = None
     children: tuple[TreeNode, ...] = ()
 
@@ -93,6 +94,8 @@ def _describe(node: TreeNode) -> str:
         parts.append(f"replies owed {node.deferred}")
     if node.names:
         parts.append(f"named {', '.join(node.names)}")
+    if node.groups:
+        parts.append(f"in {', '.join(node.groups)}")
     if node.last_crash is not None:
         first, *_ = node.last_crash.text.splitlines()  # a group's, or a supervisor's, goes on with its history
         parts.append(f"last crash {first.removesuffix(':')}")
@@ -151,5 +154,6 @@ def actor_node(place: ActorPlace) -> TreeNode:
         in_hand_for=0.0 if life is None or hand is None else now - life.hand_since,
         waiting_for=None if life is None or life.waiting is None else life.waiting.place.path,
         names=place.system.registry.names_of(place),
+        groups=place.system.registry.groups_of(place),
         last_crash=place.last_crash,
     )
