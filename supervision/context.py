@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack, final
 
 from supervision.errors import InvalidSpec, NotInCall
+from supervision.links import link, unlink
 from supervision.mailbox import OfIncarnation
 from supervision.message import Down
 from supervision.reply import Reply
@@ -135,6 +136,20 @@ class Context:
         if monitor.active:
             life.keep(monitor)
         return monitor
+
+    def link(self, ref: ActorRef) -> None:
+        """Tie this incarnation to the other's present one: when either crashes or is killed, the other ends as well,
+        as a crash with LinkBroken, and each one's supervisor does what it does after a crash. An end in order breaks
+        the link silently, and nobody is crashed who is being stopped anyway. Idempotent, and the same from both
+        sides. The next incarnations are not linked. There is no trap_exit: to hear of an end and live on, monitor.
+
+        Raises NotRunning if the other has no incarnation now, or one that is ending; ActorStopped if this one is.
+        """
+        link(self._life, ref)
+
+    def unlink(self, ref: ActorRef) -> None:
+        """Untie this incarnation from the other's. Idempotent."""
+        unlink(self._life, ref)
 
     def register(self, name: str) -> None:
         """Give this place a name in the system's registry, until it closes. Idempotent. Raises NameTaken."""

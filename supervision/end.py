@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, final
 import trio
 
 if TYPE_CHECKING:
+    from supervision.incarnation import Incarnation
     from supervision.timers import Timer
 
 __all__: list[str] = []
@@ -24,6 +25,7 @@ class End:
         "fatal",
         "hard",
         "killed",
+        "links",
         "restarting",
         "stop_timer",
         "stray",
@@ -40,6 +42,8 @@ class End:
         self.stop_timer: Timer | None = None
         self.killed = ""
         """What was cut off when the grace was over."""
+        self.links: dict[Incarnation, None] | None = None
+        """Who ends with it."""
         self.stuck = False
         """It has been reported so."""
         self.errors: list[BaseException] | None = None

@@ -12,6 +12,7 @@ SupervisionError
  |- AlreadyReplied        a second reply to one call
  |- NotInCall             a deferred reply was asked for where no call is in hand
  |- IntensityExceeded     a supervisor gave up; carries the history of crashes
+ |- LinkBroken            what an actor crashes with when one that it is linked with went down; carries the reason
  |- NameTaken             a registered name or a child's name is in use
  |- NameNotFound          no live actor under this name (a LookupError, too)
  |- ChildNotFound         the supervisor has no such child (a LookupError, too)
@@ -40,6 +41,7 @@ __all__ = [
     "Degraded",
     "IntensityExceeded",
     "InvalidSpec",
+    "LinkBroken",
     "MailboxFull",
     "NameNotFound",
     "NameTaken",
@@ -240,6 +242,23 @@ class IntensityExceeded(SupervisionError):
         )
         self.path = path
         self.history = tuple(history)
+
+
+class LinkBroken(SupervisionError):
+    """The incarnation that this one was linked with has crashed or was killed. `first` and `first_reason` tell where
+    it began: with links in a row these are not the neighbour's.
+    """
+
+    def __init__(self, path: str, other: str, incarnation: int, reason: StopReason) -> None:
+        cause = reason.error
+        chained = isinstance(cause, LinkBroken)
+        self.first: str = cause.first if chained else f"{other}#{incarnation}"
+        self.first_reason: StopReason = cause.first_reason if chained else reason
+        began = f"by a link; it began with {self.first}: " if chained else ""
+        super().__init__(f"{path} was linked with {other}#{incarnation}, which went down: {began}{self.first_reason}")
+        self.other = other
+        self.incarnation = incarnation
+        self.reason = reason
 
 
 class NameTaken(SupervisionError):

@@ -44,6 +44,10 @@ class Group:
         self.broken.clear()
         self.mending = False
 
+    def takes_along(self, place: ActorPlace | SupervisorPlace) -> bool:
+        """Whether a child that lives is about to be stopped, to be mended with the others."""
+        return bool(self.broken) and place in self._affected()
+
     def _affected(self) -> list[ActorPlace | SupervisorPlace]:
         """In start order: what is restarted together with the broken ones."""
         children = self.supervisor.children.values()

@@ -24,6 +24,7 @@ from supervision.end import End, StopKind
 from supervision.errors import ActorDown, ActorStopped, CrashReport, InvalidSpec, StopReason
 from supervision.events import ActorCrashed, ActorEnded
 from supervision.fate import CLOSE, HELD, Fate
+from supervision.links import break_links
 from supervision.mailbox import Again, OfIncarnation
 from supervision.message import Cast
 from supervision.monitor import Monitor
@@ -240,6 +241,8 @@ class Incarnation:
             self._fail_deferred(reason)
         for belonging in tuple(self.belongings or ()):
             belonging.cancel()
+        if self.ends.links:
+            break_links(self, reason)
         if place.inbox.urgent:
             place.inbox.urgent.clear()
         self.hand = None
@@ -415,6 +418,11 @@ class Incarnation:
                 self.scope.cancel(reason=f"its task {task.name} crashed")
         if not self.tasks and self.ends.tasks_ended is not None:
             self.ends.tasks_ended.set()
+
+    def crash(self, error: Exception) -> None:
+        """End by an error from outside."""
+        self._note(error)
+        self.scope.cancel(reason=f"{self.place.path} is to crash: {type(error).__name__}")
 
     def keep(self, belonging: Timer | Monitor) -> None:
         """Cancel it when this life ends."""
