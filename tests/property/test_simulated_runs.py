@@ -45,6 +45,7 @@ def run(program: Program, plan: FaultPlan, seed: int, *, dedup: bool = True) -> 
             dedup=dedup,
         ),
         config=PATIENT,
+        limit=20_000.0,
     )
 
 

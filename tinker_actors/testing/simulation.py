@@ -110,15 +110,19 @@ def simulate(
     settings: ServerSettings | None = None,
     config: Config | None = None,
     instruments: Sequence[trio.abc.Instrument] = (),
+    limit: float = 100_000.0,
 ) -> Outcome[T]:
     """Run ``scenario`` to its end, wait until nothing is under way any more, and tell what happened.
 
     What the scenario raises comes out with a note that says how to run it again. Raises AssertionError when
-    something is still under way an hour after the scenario's end.
+    something is still under way an hour after the scenario's end, VirtualHang when it has not ended after ``limit``
+    virtual seconds.
     """
     faults = plan if plan is not None else FaultPlan()
     try:
-        return run_seeded(_simulate, scenario, seed, faults, settings, config, seed=seed, instruments=instruments)
+        return run_seeded(
+            _simulate, scenario, seed, faults, settings, config, seed=seed, limit=limit, instruments=instruments
+        )
     except BaseException as error:
         error.add_note(f"to run it again: seed={seed}, plan={faults!r}")
         raise
