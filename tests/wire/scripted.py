@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from tinker_actors.config import Config
+from tinker_actors.ports import Credentials
 from tinker_actors.testing.network import Message, open_network
 from tinker_actors.wire.api import Api
 
@@ -63,10 +64,10 @@ class Script:
 
 @asynccontextmanager
 async def scripted(
-    *answers: Answer, base: str = "http://server:8000/services/prod"
+    *answers: Answer, base: str = "http://server:8000/services/prod", credentials: Credentials | None = None
 ) -> AsyncGenerator[tuple[Api, Script]]:
     """An Api whose server gives ``answers``."""
     script = Script(*answers)
     config = Config.load(base_url=base, api_key=KEY, environ={})
     async with open_network(script, random=random.Random(1), latency=(0.0, 0.0)) as network:
-        yield Api(network.transport(), config), script
+        yield Api(network.transport(), config, credentials), script

@@ -4,11 +4,15 @@ A port is a protocol; the small adapters that need nothing but trio stand beside
 and randomness an injected ``random.Random``, so neither needs a port.
 """
 
+from tinker_actors.ports.credentials import Credential, Credentials, FixedCredentials
 from tinker_actors.ports.offload import InlineOffload, Offload, ThreadOffload
 from tinker_actors.ports.points import NoPoints, Points
 from tinker_actors.ports.transport import Purpose, Request, Response, Transport
 
 __all__ = [
+    "Credential",
+    "Credentials",
+    "FixedCredentials",
     "InlineOffload",
     "NoPoints",
     "Offload",

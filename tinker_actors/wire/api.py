@@ -11,7 +11,7 @@ from tinker_actors.codec.compression import decompress
 from tinker_actors.codec.json import decode_json, encode_json
 from tinker_actors.config import Config, Secret
 from tinker_actors.errors import APIConnectionError, APIResponseError, APIStatusError, DecodeError, status_error
-from tinker_actors.ports import Purpose, Request, Response, Transport
+from tinker_actors.ports import Credential, Credentials, FixedCredentials, Purpose, Request, Response, Transport
 from tinker_actors.version import __version__
 from tinker_actors.wire.replies import expected_seq_id, reply_detail, request_id_of, retry_after
 
@@ -32,6 +32,7 @@ _ERROR_LIMIT = 64 << 10  # of an error's body; the rest is not read
 _LONGEST_TEXT = 1000
 _LONGEST_DETAIL = 600
 _HIDDEN = "[hidden]"
+_REMEMBERED = 32  # secrets of the past that a late reply may still echo
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -52,25 +53,26 @@ class Reply(msgspec.Struct, frozen=True):
 class Api:
     """Builds requests below the configured base URL and reads their replies. Never repeats anything.
 
-    The credential goes into the header X-API-Key and nowhere else: where a server echoes it, it is hidden.
+    The credential goes into its own headers and nowhere else: where a server echoes it, it is hidden. It is asked
+    of ``credentials`` for each request; without them it is the key of ``config``.
     """
 
-    def __init__(self, transport: Transport, config: Config) -> None:
+    def __init__(self, transport: Transport, config: Config, credentials: Credentials | None = None) -> None:
         self._transport = transport
         self._base_url = config.base_url
         self._timeout = config.timeout
-        self._secrets: tuple[Secret, ...] = ()
-        self._common: Headers = ()
-        self.renew(config.api_key)
-
-    def renew(self, secret: Secret) -> None:
-        """Use another credential from now on."""
-        self._secrets = (secret, *(old for old in self._secrets if old != secret))
-        self._common = (
+        self.credentials = credentials if credentials is not None else FixedCredentials(config.api_key.reveal())
+        self._credential: Credential | None = None
+        self._secrets: dict[Secret, None] = {config.api_key: None}
+        self._common: Headers = (
             ("accept-encoding", "gzip, zstd"),
             ("user-agent", f"tinker-actors/{__version__}"),
-            ("x-api-key", secret.reveal()),
         )
+
+    def renew(self, secret: Secret) -> None:
+        """Use another key from now on."""
+        self._remember(secret)
+        self.credentials.renew(secret.reveal())
 
     async def call(
         self,
@@ -111,6 +113,7 @@ class Api:
         """One request to ``path`` below /api/v1 and its whole reply.
 
         ``key`` is the idempotency key; ``timeout`` is for the whole exchange and defaults to the configuration's.
+        A request refused with 401 is sent once more if the credentials then have another one.
         Raises APIConnectionError, APITimeoutError, the APIStatusError of any status from 300 but ``also``, and
         APIResponseError for a body above ``limit`` bytes or one that can't be decompressed.
         """
@@ -119,19 +122,29 @@ class Api:
             all_headers.append(("content-type", content_type))
         if key is not None:
             all_headers.append(("x-idempotency-key", key))
-        request = Request(
-            method=method,
-            url=f"{self._base_url}/api/v1{path}",
-            headers=tuple(all_headers),
-            body=body,
-            timeout=self._timeout if timeout is None else timeout,
-            purpose=purpose,
-        )
         name = f"{method} /api/v1{path}"
-        response = await self._transport.send(request)
+
+        async def send(credential: Credential) -> Response:
+            return await self._transport.send(
+                Request(
+                    method=method,
+                    url=f"{self._base_url}/api/v1{path}",
+                    headers=(*all_headers, *credential.headers),
+                    body=body,
+                    timeout=self._timeout if timeout is None else timeout,
+                    purpose=purpose,
+                )
+            )
+
+        credential = await self._authorised()
+        response = await send(credential)
+        if response.status == 401:
+            refusal = await self._error(response, name)
+            if not await self.credentials.refused(credential, response.headers.get("www-authenticate", "")):
+                raise refusal
+            response = await send(await self._authorised())
         if response.status >= 300 and response.status != also:
-            content = _unpacked(response, await _start_of(response, _ERROR_LIMIT))
-            raise self.status_error(Reply(response.status, response.headers, content, name))
+            raise await self._error(response, name)
         content = await response.read(limit)
         reply = Reply(response.status, response.headers, content, name)
         encoding = response.headers.get("content-encoding")
@@ -182,6 +195,24 @@ class Api:
             retry_after=retry_after(reply.headers),
             expected_seq_id=expected_seq_id(reply.status, reply.body, detail),
         )
+
+    async def _authorised(self) -> Credential:
+        credential = await self.credentials.current()
+        if credential is not self._credential:
+            self._credential = credential
+            for secret in credential.secrets:
+                self._remember(Secret(secret))
+        return credential
+
+    def _remember(self, secret: Secret) -> None:
+        self._secrets.pop(secret, None)  # a known one becomes the youngest
+        self._secrets[secret] = None
+        while len(self._secrets) > _REMEMBERED:
+            del self._secrets[next(iter(self._secrets))]
+
+    async def _error(self, response: Response, name: str) -> APIStatusError:
+        content = _unpacked(response, await _start_of(response, _ERROR_LIMIT))
+        return self.status_error(Reply(response.status, response.headers, content, name))
 
     def __repr__(self) -> str:
         return f"<Api {self._base_url}>"
