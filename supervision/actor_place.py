@@ -29,7 +29,7 @@ from supervision.events import (
     PlaceClosed,
     Undelivered,
 )
-from supervision.fate import Fate
+from supervision.fate import DONE, Fate
 from supervision.handshake import Handshake
 from supervision.incarnation import Incarnation
 from supervision.mailbox import Inbox, WaitingCast, message_of
@@ -111,8 +111,10 @@ class ActorPlace(Place):
         if life.stop is not None and life.stop != "normal" and (fate.restarts or not life.ends.restarting):
             # A stop came after the verdict.
             kind = "held" if life.ends.restarting else "close"
-        if kind in {"close", "degrade"}:
+        if kind in {"close", "done", "degrade"}:
             self.close("degraded" if kind == "degrade" else "stopped", reason, fate.history)
+            if fate is DONE:
+                self.parent.significant_ended(self)
         else:
             if self.spec.mailbox.on_restart == "drop":
                 for item in self.inbox.drain():
@@ -184,11 +186,15 @@ class ActorPlace(Place):
 
     async def revive(self) -> None:
         """Start again on the user's word; raises what init() raised, and the place is closed then."""
+        self.reopen()
+        await self.open()
+
+    def reopen(self) -> None:
+        """A closed place forgets its past and may begin again."""
         self.closed = None
         self.accepting = True
         self.attempt = 0
         self.window = None
-        await self.open()
 
     @property
     def up_since(self) -> float | None:

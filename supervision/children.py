@@ -10,7 +10,7 @@ from outcome import Error, Value
 
 from supervision.errors import CallCycle, ChildNotFound, InvalidSpec, NameTaken, NotRunning, TooManyChildren
 from supervision.handshake import Handshake, StartEdge
-from supervision.spec import ChildSpec, DynamicSupervisorSpec, SupervisorSpec
+from supervision.spec import ChildSpec, DynamicSupervisorSpec, SupervisorSpec, check_significance
 
 if TYPE_CHECKING:
     from supervision.actor_place import ActorPlace
@@ -32,7 +32,7 @@ def child_of(supervisor: SupervisorPlace, name: str) -> ActorPlace | SupervisorP
 async def start_child(supervisor: SupervisorPlace, spec: AnySpec) -> ActorRef | SupervisorRef:
     """As SupervisorRef.start_child."""
     children = supervisor.children
-    _check_spec(spec, supervisor.path)
+    _check_spec(spec, supervisor)
     if supervisor.state != "running":
         raise NotRunning(supervisor.path, supervisor.state, f"it can't start {spec.name!r}")
     known = children.get(spec.name)
@@ -105,9 +105,11 @@ async def _restart(supervisor: SupervisorPlace, place: ActorPlace | SupervisorPl
             done.resolve(Value(True))
 
 
-def _check_spec(given: object, path: str) -> None:
+def _check_spec(given: object, supervisor: SupervisorPlace) -> None:
+    path = supervisor.path
     if not isinstance(given, (ChildSpec, SupervisorSpec, DynamicSupervisorSpec)):
         raise InvalidSpec(f"{path}: start_child takes a ChildSpec or a supervisor's spec, got {given!r}")
+    check_significance(given, supervisor.auto_shutdown, path)
 
 
 def _check_not_inside(place: ActorPlace | SupervisorPlace, what: str) -> None:

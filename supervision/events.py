@@ -20,6 +20,7 @@ __all__ = [
     "ActorRestarting",
     "ActorStarted",
     "ActorStuck",
+    "AutoShutdown",
     "Event",
     "Events",
     "LateReply",
@@ -87,6 +88,13 @@ class SupervisorGaveUp(Event, frozen=True, eq=False):
     """A supervisor's restart intensity was exceeded; it stops its children and fails (or ends degraded)."""
 
     history: tuple[CrashReport, ...]
+
+
+class AutoShutdown(Event, frozen=True, eq=False):
+    """A significant child has ended by itself, and so its supervisor shuts down."""
+
+    child: str
+    """The child's path."""
 
 
 class LateReply(Event, frozen=True, eq=False):

@@ -12,7 +12,7 @@ __all__: list[str] = []
 @final
 class Fate:
     """restart: its own timer brings it back after `delay`; held: its supervisor will bring it back; close: it is
-    over; degrade: it is over, for it crashed too often.
+    over; done: it is over, and it was significant; degrade: it is over, for it crashed too often.
     """
 
     __slots__ = ("delay", "history", "kind")
@@ -29,3 +29,4 @@ class Fate:
 
 HELD = Fate("held")
 CLOSE = Fate("close")
+DONE = Fate("done")

@@ -16,6 +16,7 @@ from supervision.mailbox import Mailbox
 __all__ = ["ChildSpec", "DynamicSupervisorSpec", "SupervisorSpec"]
 
 Restart = Literal["permanent", "transient", "temporary"]
+AutoShutdownMode = Literal["never", "any_significant", "all_significant"]
 
 
 def _check_name(kind: str, name: str) -> None:
@@ -28,6 +29,14 @@ def _check_restart(kind: str, name: str, restart: str) -> None:
         raise InvalidSpec(f"{kind} {name!r}: restart is permanent, transient or temporary, got {restart!r}")
 
 
+def _check_significant(kind: str, name: str, restart: str, *, significant: bool) -> None:
+    if significant and restart == "permanent":
+        raise InvalidSpec(
+            f"{kind} {name!r}: a permanent child never ends for good, so it can't be significant; "
+            "make it transient or temporary"
+        )
+
+
 def _check_grace(kind: str, name: str, shutdown: float) -> None:
     if not shutdown >= 0:
         raise InvalidSpec(f"{kind} {name!r}: shutdown must be at least 0 seconds, or inf, got {shutdown}")
@@ -38,6 +47,17 @@ def _check_intensity(kind: str, name: str, max_restarts: int, max_seconds: float
         raise InvalidSpec(f"{kind} {name!r}: max_restarts must not be negative, got {max_restarts}")
     if not max_seconds > 0:
         raise InvalidSpec(f"{kind} {name!r}: max_seconds must be above 0, got {max_seconds}")
+
+
+def check_significance(
+    child: ChildSpec | SupervisorSpec | DynamicSupervisorSpec, mode: AutoShutdownMode, where: str
+) -> None:
+    """Raises InvalidSpec for a significant child whose end would mean nothing."""
+    if child.significant and mode == "never":
+        raise InvalidSpec(
+            f"{where}: the child {child.name!r} is significant, but nothing ends with it; "
+            "give a SupervisorSpec auto_shutdown any_significant or all_significant"
+        )
 
 
 class _ChildFields(msgspec.Struct, frozen=True):
@@ -58,9 +78,11 @@ class ChildSpec(_ChildFields, frozen=True, kw_only=True):
     mailbox: bound and policies.
     on_close: called once, synchronously, when the place closes: stopped, ended for good or degraded, also if that
     happens while no incarnation is there to run terminate().
+    significant: its end, if by itself and for good, may end its supervisor (see SupervisorSpec.auto_shutdown).
     """
 
     restart: Restart = "permanent"
+    significant: bool = False
     shutdown: float = 5.0
     backoff: Backoff = Backoff()
     max_restarts: int | None = None
@@ -73,6 +95,7 @@ class ChildSpec(_ChildFields, frozen=True, kw_only=True):
         if not callable(self.factory):
             raise InvalidSpec(f"ChildSpec {self.name!r}: factory must be callable, got {self.factory!r}")
         _check_restart("ChildSpec", self.name, self.restart)
+        _check_significant("ChildSpec", self.name, self.restart, significant=self.significant)
         _check_grace("ChildSpec", self.name, self.shutdown)
         if (self.max_restarts is None) != (self.max_seconds is None):
             raise InvalidSpec(f"ChildSpec {self.name!r}: give max_restarts and max_seconds together, or neither")
@@ -89,6 +112,7 @@ class _AnySupervisorSpec(_SupervisorFields, frozen=True, kw_only=True):
     max_seconds: float = 5.0
     on_intensity: Literal["escalate", "degrade"] = "escalate"
     restart: Restart = "permanent"
+    significant: bool = False
     shutdown: float = math.inf
     backoff: Backoff = Backoff()
 
@@ -96,6 +120,7 @@ class _AnySupervisorSpec(_SupervisorFields, frozen=True, kw_only=True):
         kind = type(self).__name__
         _check_name(kind, self.name)
         _check_restart(kind, self.name, self.restart)
+        _check_significant(kind, self.name, self.restart, significant=self.significant)
         _check_grace(kind, self.name, self.shutdown)
         _check_intensity(kind, self.name, self.max_restarts, self.max_seconds)
         if self.on_intensity not in {"escalate", "degrade"}:
@@ -111,9 +136,16 @@ class SupervisorSpec(_AnySupervisorSpec, frozen=True, kw_only=True):
     makes the supervisor stop its children and, on_intensity, fail to its parent ("escalate") or end by itself
     ("degrade").
     restart, backoff: what its parent does when it fails; shutdown: a bound in seconds on stopping all below it.
+    auto_shutdown: which significant children's ends end it: "any_significant": the first; "all_significant": the one
+    after which no significant child lives. Only a child's own end counts that is not followed by a restart (a
+    transient one's without a crash, a temporary one's in any way); stop_child, a batch or the supervisor's own stop
+    never do, nor does a degraded end. For its parent the supervisor has then ended without a crash: a transient or
+    temporary one is not restarted; a permanent one is, counted, and begins all of `children` anew.
+    significant: as a child's.
     """
 
     strategy: Literal["one_for_one", "rest_for_one", "one_for_all"] = "one_for_one"
+    auto_shutdown: AutoShutdownMode = "never"
     children: Sequence[ChildSpec | SupervisorSpec | DynamicSupervisorSpec] = ()
 
     def __post_init__(self) -> None:
@@ -123,6 +155,13 @@ class SupervisorSpec(_AnySupervisorSpec, frozen=True, kw_only=True):
                 f"SupervisorSpec {self.name!r}: strategy is one_for_one, rest_for_one or one_for_all, "
                 f"got {self.strategy!r}"
             )
+        if self.auto_shutdown not in {"never", "any_significant", "all_significant"}:
+            raise InvalidSpec(
+                f"SupervisorSpec {self.name!r}: auto_shutdown is never, any_significant or all_significant, "
+                f"got {self.auto_shutdown!r}"
+            )
+        for child in self.children:
+            check_significance(child, self.auto_shutdown, f"SupervisorSpec {self.name!r}")
         names = [child.name for child in self.children]
         if len(set(names)) != len(names):
             raise InvalidSpec(f"SupervisorSpec {self.name!r}: children's names must differ, got {names}")

@@ -11,6 +11,7 @@ import trio
 from outcome import Value
 
 from supervision.actor_place import ActorPlace
+from supervision.auto_shutdown import auto_shut_down, renew
 from supervision.end import StopKind
 from supervision.errors import (
     CrashReport,
@@ -26,15 +27,17 @@ from supervision.events import (
     PlaceClosed,
     SupervisorGaveUp,
 )
-from supervision.fate import CLOSE, HELD, Fate
+from supervision.fate import CLOSE, DONE, HELD, Fate
 from supervision.group import Group
 from supervision.handshake import Handshake
 from supervision.place import Place
 from supervision.ref import SupervisorRef
-from supervision.spec import ChildSpec, DynamicSupervisorSpec, SupervisorSpec
+from supervision.spec import AutoShutdownMode, ChildSpec, DynamicSupervisorSpec, SupervisorSpec
 from supervision.window import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from supervision.system import System
 
 __all__: list[str] = []
@@ -47,6 +50,7 @@ class SupervisorPlace(Place):
     """The place of a supervisor: its children, in start order."""
 
     __slots__ = (
+        "anew",
         "children",
         "dynamic",
         "failure",
@@ -59,9 +63,11 @@ class SupervisorPlace(Place):
         "parent",
         "ref",
         "restarting",
+        "significant_end",
         "spec",
         "stop_kind",
         "strategy",
+        "why",
     )
 
     def __init__(
@@ -79,10 +85,16 @@ class SupervisorPlace(Place):
         self.failure: BaseException | None = None
         """Why the first start failed, if it was by too many restarts."""
         self.group = Group(self)
+        self.significant_end: str | None = None
+        """The path of a significant child that ended while this supervisor started."""
+        self.anew = True
+        """The next start begins all children of the spec, not only those that live."""
         self.op_scope: trio.CancelScope | None = None
         # going down
         self.fate: Fate | None = None
         self.stop_kind: StopKind = "shutdown"
+        self.why: StopReason | None = None
+        """If it ends by itself."""
         self.restarting = False
         self.hard = math.inf
 
@@ -94,15 +106,20 @@ class SupervisorPlace(Place):
     def may_begin(self) -> bool:
         return self.parent is None or self.parent.up
 
+    @property
+    def auto_shutdown(self) -> AutoShutdownMode:
+        return self.spec.auto_shutdown if isinstance(self.spec, SupervisorSpec) else "never"
+
     # ---- start
 
     async def open(self) -> None:
         """The first start: children in order. Raises what an init() raised, with everything stopped again."""
         self.number += 1
-        specs = self.spec.children if isinstance(self.spec, SupervisorSpec) else ()
+        self.anew = False
+        self.significant_end = None
         try:
             with trio.CancelScope() as self.open_scope:
-                for spec in specs:
+                for spec in self.specs:
                     await self.add(spec).open()
             if not self.up:
                 raise self.failure or self.not_running()
@@ -116,6 +133,8 @@ class SupervisorPlace(Place):
         self.opening = False
         self.enter("running")
         self.system.events.emit(ActorStarted(self.path, self.number))
+        if self.significant_end is not None:
+            auto_shut_down(self, self.significant_end)
 
     async def revive(self) -> None:
         """Start again on the user's word."""
@@ -124,14 +143,24 @@ class SupervisorPlace(Place):
             self.begin(handshake)
             await handshake.wait()
             return
+        self.reopen()
+        self.enter("starting")
+        await self.open()
+
+    def reopen(self) -> None:
+        """A closed place forgets its past and may begin again, with all children of its spec."""
         self.closed = None
         self.failure = None
         self.fate = None
         self.hard = math.inf
+        self.attempt = 0
         self.window = None
         self.children.clear()
-        self.enter("starting")
-        await self.open()
+        self.anew = True
+
+    @property
+    def specs(self) -> Sequence[AnySpec]:
+        return self.spec.children if isinstance(self.spec, SupervisorSpec) else ()
 
     def add(self, spec: AnySpec) -> ActorPlace | SupervisorPlace:
         place: ActorPlace | SupervisorPlace
@@ -144,6 +173,8 @@ class SupervisorPlace(Place):
 
     def begin(self, handshake: Handshake | None = None) -> None:
         """Come up again: the children that still live, in start order."""
+        if self.anew:
+            renew(self)
         self.number += 1
         self.fate = None
         self.restarting = False
@@ -171,7 +202,7 @@ class SupervisorPlace(Place):
             self.op_scope = None
         if self.number != number or self.state != "running":
             return
-        self.system.events.emit(ActorRestarted(self.path, number))
+        self.system.events.emit((ActorStarted if number == 1 else ActorRestarted)(self.path, number))
         self._resolve(started=True)
         if self.group.broken:
             self.group.mend_soon()
@@ -187,7 +218,7 @@ class SupervisorPlace(Place):
         """What is to become of a child that has ended by itself. Counts it, and may fail this supervisor."""
         spec = place.spec
         if spec.restart == "temporary" or (spec.restart == "transient" and not reason.abnormal):
-            return CLOSE
+            return DONE if spec.significant else CLOSE
         if not self.up:
             return HELD if self.restarting else CLOSE
         now = self.system.now()
@@ -225,9 +256,20 @@ class SupervisorPlace(Place):
         else:
             system.events.emit(ActorCrashed(self.path, self.number, crash))
             fate = self.parent.judge(self, StopReason("crash", crash))
-        if self.up:
-            self._go_down("shutdown", math.inf, fate)
+        self.end_by_itself(fate, StopReason("crash", crash))
         return HELD if fate.restarts and place.spec.restart != "temporary" else CLOSE
+
+    def significant_ended(self, place: ActorPlace | SupervisorPlace) -> None:
+        """A significant child has ended by itself, and for good."""
+        if self.state == "starting":
+            self.significant_end = place.path  # judged when all have started
+        elif self.state == "running":
+            auto_shut_down(self, place.path)
+
+    def end_by_itself(self, fate: Fate, why: StopReason) -> None:
+        if self.up:  # the parent's verdict may have been to go down itself
+            self.why = why
+            self._go_down("shutdown", self.system.now() + self.spec.shutdown, fate)
 
     # ---- stop
 
@@ -288,8 +330,8 @@ class SupervisorPlace(Place):
     def _finish_down(self) -> None:
         fate = self.fate
         assert fate is not None
-        crash = self.last_crash if fate.kind in {"restart", "degrade"} else None
-        reason = StopReason("crash" if crash else self.stop_kind, crash, restarting=fate.restarts)
+        why, self.why = self.why or StopReason(self.stop_kind), None
+        reason = StopReason(why.kind, why.crash, why.detail, restarting=fate.restarts)
         if not self.restarting and fate.restarts:
             fate = CLOSE
         self.system.events.emit(ActorEnded(self.path, self.number, reason))
@@ -300,6 +342,8 @@ class SupervisorPlace(Place):
             self.schedule_restart(fate.delay)
         else:
             self._finish_close("degraded" if fate.kind == "degrade" else "stopped", reason, fate.history)
+            if fate is DONE and self.parent is not None:
+                self.parent.significant_ended(self)
         self._resolve(started=False)
         self.signal_down()
 

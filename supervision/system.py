@@ -15,7 +15,7 @@ import trio
 from supervision.events import Events
 from supervision.ref import ActorRef, SupervisorRef
 from supervision.registry import Registry
-from supervision.spec import ChildSpec, DynamicSupervisorSpec, SupervisorSpec
+from supervision.spec import AutoShutdownMode, ChildSpec, DynamicSupervisorSpec, SupervisorSpec
 from supervision.supervisor import SupervisorPlace
 from supervision.timers import Timers
 from supervision.tree import TreeSnapshot, snapshot
@@ -52,6 +52,7 @@ class System:
         "events",
         "facade",
         "failures",
+        "finished_by",
         "hurrying",
         "late_replies",
         "mains",
@@ -81,6 +82,7 @@ class System:
         self.hurrying = False
         """The world around is cancelled: nobody gets a grace for what is in hand."""
         self.failures: list[BaseException] = []
+        self.finished_by: str | None = None
         self.body_scope = trio.CancelScope()
         self.root = SupervisorPlace(self, None, spec)
         self.facade = ActorSystem(self)
@@ -92,6 +94,11 @@ class System:
         """The system can't go on: end the body, shut down in order, raise `error` from open_system."""
         self.failures.append(error)
         self.body_scope.cancel(reason=f"the system {self.root.path} fails: {type(error).__name__}")
+
+    def finish(self, child: str) -> None:
+        """A significant child of the root has ended, and the root shuts down: end the body; nothing is raised."""
+        self.finished_by = child
+        self.body_scope.cancel(reason=f"the system {self.root.path} shuts down: {child} has ended")
 
     async def shut_down(self, *, hurry: bool) -> None:
         try:
@@ -147,6 +154,11 @@ class ActorSystem:
     def root(self) -> SupervisorRef:
         """The root supervisor."""
         return self._system.root.ref
+
+    @property
+    def finished_by(self) -> str | None:
+        """The path of the significant child whose end has ended the system (see open_system's auto_shutdown)."""
+        return self._system.finished_by
 
     @overload
     async def start_child(self, spec: ChildSpec) -> ActorRef: ...
@@ -204,17 +216,23 @@ async def open_system(
     max_restarts: int = 3,
     max_seconds: float = 5.0,
     shutdown: float = math.inf,
+    auto_shutdown: AutoShutdownMode = "never",
 ) -> AsyncGenerator[ActorSystem]:
     """Open a system; leaving the block stops every actor in reverse start order.
 
     random: the generator behind all jitter and every context.random.
     max_restarts, max_seconds: the root supervisor's intensity; when it is exceeded the block is cancelled and
     IntensityExceeded raised. shutdown: a bound in seconds on stopping everything.
+    auto_shutdown: as a SupervisorSpec's, for the root's children: when significant ones have ended, the block is
+    cancelled, everything stops in order, and the block is left without an error; `system.finished_by` says who it
+    was.
 
     If the world around is cancelled (or KeyboardInterrupt or SystemExit comes out of an actor), no message in hand
     is waited for any more; each terminate() still runs, in order, within its bound; then it is raised again.
     """
-    spec = SupervisorSpec(name, max_restarts=max_restarts, max_seconds=max_seconds, shutdown=shutdown)
+    spec = SupervisorSpec(
+        name, max_restarts=max_restarts, max_seconds=max_seconds, shutdown=shutdown, auto_shutdown=auto_shutdown
+    )
     caught: BaseException | None = None
     async with trio.open_nursery() as nursery:
         system = System(spec, nursery, random)
