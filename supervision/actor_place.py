@@ -35,7 +35,7 @@ from supervision.incarnation import Incarnation
 from supervision.mailbox import Inbox, WaitingCast, message_of
 from supervision.message import Down
 from supervision.monitor import Monitor
-from supervision.place import Place
+from supervision.place import UP, Place
 from supervision.ref import ActorRef
 from supervision.reply import ReplyCell
 from supervision.spec import ChildSpec
@@ -70,7 +70,7 @@ class ActorPlace(Place):
 
     @property
     def may_begin(self) -> bool:
-        return self.parent.up
+        return self.parent.state in UP
 
     # ---- lives
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
+UP = frozenset({"starting", "running"})
+"""The states of a supervisor that starts and restarts children."""
+
 
 class Place:
     """What actors and supervisors have in common."""

@@ -30,7 +30,7 @@ from supervision.events import (
 from supervision.fate import CLOSE, DONE, HELD, Fate
 from supervision.group import Group
 from supervision.handshake import Handshake
-from supervision.place import Place
+from supervision.place import UP, Place
 from supervision.ref import SupervisorRef
 from supervision.spec import AutoShutdownMode, ChildSpec, DynamicSupervisorSpec, SupervisorSpec
 from supervision.window import Window
@@ -100,7 +100,7 @@ class SupervisorPlace(Place):
 
     @property
     def up(self) -> bool:
-        return self.state in {"starting", "running"}
+        return self.state in UP
 
     @property
     def may_begin(self) -> bool:
@@ -219,7 +219,7 @@ class SupervisorPlace(Place):
         spec = place.spec
         if spec.restart == "temporary" or (spec.restart == "transient" and not reason.abnormal):
             return DONE if spec.significant else CLOSE
-        if not self.up:
+        if self.state not in UP:
             return HELD if self.restarting else CLOSE
         now = self.system.now()
         if isinstance(spec, ChildSpec) and spec.max_restarts is not None and spec.max_seconds is not None:
