@@ -26,6 +26,7 @@ from supervision.errors import (
     UnknownMessage,
 )
 from supervision.events import (
+    ActorBusy,
     ActorCrashed,
     ActorDegraded,
     ActorEnded,
@@ -38,12 +39,14 @@ from supervision.events import (
     Events,
     LateReply,
     ListenerFailed,
+    LoopHeld,
     PlaceClosed,
     Subscription,
     SupervisorGaveUp,
     Undelivered,
 )
 from supervision.groups import Published
+from supervision.loop_watch import StepClocks
 from supervision.mailbox import Mailbox
 from supervision.message import Call, Cast, Down
 from supervision.monitor import Monitor
@@ -58,6 +61,7 @@ from supervision.tree import TreeNode, TreeSnapshot
 
 __all__ = [
     "Actor",
+    "ActorBusy",
     "ActorCrashed",
     "ActorDegraded",
     "ActorDown",
@@ -92,6 +96,7 @@ __all__ = [
     "LateReply",
     "LinkBroken",
     "ListenerFailed",
+    "LoopHeld",
     "Mailbox",
     "MailboxFull",
     "Monitor",
@@ -104,6 +109,7 @@ __all__ = [
     "Published",
     "Registry",
     "Reply",
+    "StepClocks",
     "StopReason",
     "Subscription",
     "SupervisionError",

@@ -10,6 +10,7 @@ import trio
 from outcome import Error, Value
 
 from supervision.actor import Handler
+from supervision.doing import await_stack, doing
 from supervision.end import StopKind
 from supervision.errors import (
     ActorDown,
@@ -86,7 +87,8 @@ class ActorPlace(Place):
         self.life = life = Incarnation(self, self.number)
         self.enter("starting")
         # The first one's task has the path for a name: an idle actor does without another string.
-        self.system.spawn(life.run, name=self.path if self.number == 1 else f"{self.path}#{self.number}")
+        name = self.path if self.number == 1 else f"{self.path}#{self.number}"
+        self.system.spawn(life.run, name=name, place=self)
 
     def started(self, life: Incarnation) -> None:
         self.opening = False
@@ -217,7 +219,7 @@ class ActorPlace(Place):
         if self.life is life:
             if not life.ends.stuck:
                 life.ends.stuck = True
-                self.system.events.emit(ActorStuck(self.path, life.number, life.where()))
+                self.system.events.emit(ActorStuck(self.path, life.number, await_stack(life.task)))
             if not past_stuck:
                 await event.wait()
 
@@ -323,5 +325,6 @@ class ActorPlace(Place):
 
     def doing(self) -> str:
         if self.life is not None:
-            return self.life.doing()
-        return f"is {self.state} for {self.system.now() - self.since:.3g} s"
+            return doing(self.life)
+        state = "waiting for its restart" if self.state == "waiting" else self.state
+        return f"has been {state} for {self.system.now() - self.since:.3g} s"

@@ -87,7 +87,8 @@ class Context:
         if life.tasks is None:
             life.tasks = {}
         life.tasks[task] = None
-        life.place.system.spawn(task.run, function, args, name=f"{self.path}#{life.number}/{label}")
+        name = f"{self.path}#{life.number}/{label}"
+        life.place.system.spawn(task.run, function, args, name=name, place=life.place)
         return task
 
     def defer_reply(self) -> Reply[Any]:

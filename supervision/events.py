@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "ActorBusy",
     "ActorCrashed",
     "ActorDegraded",
     "ActorEnded",
@@ -25,6 +26,7 @@ __all__ = [
     "Events",
     "LateReply",
     "ListenerFailed",
+    "LoopHeld",
     "PlaceClosed",
     "Subscription",
     "SupervisorGaveUp",
@@ -120,6 +122,33 @@ class ActorStuck(Event, frozen=True, eq=False):
 
     incarnation: int
     stack: tuple[str, ...]
+
+
+class ActorBusy(Event, frozen=True, eq=False):
+    """A handler has been at one message for longer than its spec's `busy_alarm`; told again each time that has
+    doubled.
+    """
+
+    incarnation: int
+    message_type: str
+    seconds: float
+    where: str
+    """Where in the user's code it waits: `file:line in function`."""
+
+
+class LoopHeld(Event, frozen=True, eq=False):
+    """One step of a task kept all others from running for longer than the system's `loop_alarm`. `path` is that of
+    the actor the task belongs to, or else the task's name.
+    """
+
+    task: str
+    """The task's name."""
+    seconds: float
+    """Of real time."""
+    where: str
+    """Where the task came back to the loop: `file:line in function`, or "its end"."""
+    message_type: str | None
+    """The message whose handler took the longest of it, if it was a handler of an actor."""
 
 
 class ListenerFailed(Event, frozen=True, eq=False):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable
-from pathlib import Path
 from types import CoroutineType
 from typing import TYPE_CHECKING, cast, final
 
@@ -30,6 +29,7 @@ from supervision.message import Cast
 from supervision.monitor import Monitor
 from supervision.reply import ReplyCell
 from supervision.tasks import ActorTask
+from supervision.watched import watched
 
 if TYPE_CHECKING:
     from supervision.actor_place import ActorPlace
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-_FOREIGN = (str(Path(__file__).parent), str(Path(trio.__file__).parent))
 _BATCH = 64  # messages handled per checkpoint
 
 
@@ -120,7 +119,10 @@ class Incarnation:
                 check_actor(actor, place.path)
                 actor.context = Context(self)
                 kind = type(actor)
-                place.handlers = handlers = kind.__handlers__
+                handlers = kind.__handlers__
+                if place.spec.busy_alarm is not None or place.system.watch is not None:
+                    handlers = watched(self, handlers)
+                place.handlers = handlers
                 if kind.init is not Actor.init:
                     await actor.init()
                 self.initialized = True
@@ -430,31 +432,3 @@ class Incarnation:
             self.belongings = {}
         self.belongings[belonging] = None
         belonging.owner = self.belongings
-
-    # ---- what others see of it
-
-    def doing(self) -> str:
-        """What it does now, in words that continue "the callee"."""
-        if self.ending:
-            return "is ending"
-        if not self.initialized:
-            return "is starting (in init)"
-        if self.hand is None:
-            return "is idle"
-        text = (
-            f"has been handling {type(self.hand).__qualname__} for {self.place.system.now() - self.hand_since:.3g} s"
-        )
-        if self.waiting is not None:
-            text += f", waiting for {self.waiting.place.path}"
-        # The innermost place in the user's own code.
-        where = [line for line in self.where() if not line.startswith(_FOREIGN)]
-        return f"{text}, at {where[-1]}" if where else text
-
-    def where(self) -> tuple[str, ...]:
-        """The await stack of its task, outermost first: `file:line in function`."""
-        if self.task is None:
-            return ()
-        return tuple(
-            f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_qualname}"
-            for frame, line in self.task.iter_await_frames()
-        )

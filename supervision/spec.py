@@ -79,6 +79,8 @@ class ChildSpec(_ChildFields, frozen=True, kw_only=True):
     on_close: called once, synchronously, when the place closes: stopped, ended for good or degraded, also if that
     happens while no incarnation is there to run terminate().
     significant: its end, if by itself and for good, may end its supervisor (see SupervisorSpec.auto_shutdown).
+    busy_alarm: seconds after which a handler that is still at one message is reported (ActorBusy), and again each
+    time that has doubled; None: never.
     """
 
     restart: Restart = "permanent"
@@ -89,6 +91,7 @@ class ChildSpec(_ChildFields, frozen=True, kw_only=True):
     max_seconds: float | None = None
     mailbox: Mailbox = Mailbox()
     on_close: Callable[[StopReason], object] | None = None
+    busy_alarm: float | None = None
 
     def __post_init__(self) -> None:
         _check_name("ChildSpec", self.name)
@@ -101,6 +104,10 @@ class ChildSpec(_ChildFields, frozen=True, kw_only=True):
             raise InvalidSpec(f"ChildSpec {self.name!r}: give max_restarts and max_seconds together, or neither")
         if self.max_restarts is not None and self.max_seconds is not None:
             _check_intensity("ChildSpec", self.name, self.max_restarts, self.max_seconds)
+        if self.busy_alarm is not None and not self.busy_alarm > 0:
+            raise InvalidSpec(
+                f"ChildSpec {self.name!r}: busy_alarm must be above 0 seconds, or None, got {self.busy_alarm}"
+            )
 
 
 class _SupervisorFields(msgspec.Struct, frozen=True):

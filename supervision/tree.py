@@ -41,6 +41,8 @@ class TreeNode(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     in_hand_for: float = 0.0
     waiting_for: str | None = None
     """The path of the actor that its handler waits for."""
+    cpu_seconds: float | None = None
+    """Of the processor, used by all its incarnations and their tasks; None if the system does not measure it."""
     names: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     last_crash: CrashReport | None = None
@@ -92,6 +94,8 @@ def _describe(node: TreeNode) -> str:
         parts.append(f"tasks {node.tasks}")
     if node.deferred:
         parts.append(f"replies owed {node.deferred}")
+    if node.cpu_seconds is not None:
+        parts.append(f"cpu {_duration(node.cpu_seconds)}")
     if node.names:
         parts.append(f"named {', '.join(node.names)}")
     if node.groups:
@@ -138,6 +142,7 @@ def actor_node(place: ActorPlace) -> TreeNode:
     now = place.system.now()
     life = place.life
     hand = None if life is None else life.hand
+    watch = place.system.watch
     return TreeNode(
         path=place.path,
         name=place.name,
@@ -153,6 +158,7 @@ def actor_node(place: ActorPlace) -> TreeNode:
         in_hand=None if hand is None else type(hand).__qualname__,
         in_hand_for=0.0 if life is None or hand is None else now - life.hand_since,
         waiting_for=None if life is None or life.waiting is None else life.waiting.place.path,
+        cpu_seconds=None if watch is None else watch.cpu_seconds(place),
         names=place.system.registry.names_of(place),
         groups=place.system.registry.groups_of(place),
         last_crash=place.last_crash,
