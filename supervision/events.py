@@ -185,25 +185,24 @@ class Events:
     never disturbs an actor.
     """
 
-    __slots__ = ("_subscriptions",)
+    __slots__ = ("_subscriptions", "active")
 
     def __init__(self) -> None:
         self._subscriptions: tuple[Subscription, ...] = ()
+        self.active = False
+        """Whether anyone listens. Read only."""
 
     def subscribe(self, callback: Callable[[Event], object]) -> Subscription:
         """From now on `callback(event)` is called for each event, until the subscription is cancelled."""
         subscription = Subscription(self, callback)
         self._subscriptions = (*self._subscriptions, subscription)
+        self.active = True
         return subscription
 
     def remove(self, subscription: Subscription) -> None:
         """What subscription.cancel() does."""
         self._subscriptions = tuple(known for known in self._subscriptions if known is not subscription)
-
-    @property
-    def active(self) -> bool:
-        """Whether anyone listens."""
-        return bool(self._subscriptions)
+        self.active = bool(self._subscriptions)
 
     def emit(self, event: Event) -> None:
         """Tell everyone who listens now."""
@@ -220,3 +219,4 @@ class Events:
     def clear(self) -> None:
         """Cancel every subscription."""
         self._subscriptions = ()
+        self.active = False
