@@ -2,6 +2,7 @@
 
 from supervision.actor import Actor, handles
 from supervision.backoff import Backoff
+from supervision.children import ChildCounts, ChildInfo
 from supervision.context import Context
 from supervision.errors import (
     ActorDown,
@@ -10,6 +11,7 @@ from supervision.errors import (
     CallCycle,
     CallTimeout,
     ChildNotFound,
+    ChildNotStopped,
     CrashReport,
     Degraded,
     IntensityExceeded,
@@ -81,7 +83,10 @@ __all__ = [
     "CallCycle",
     "CallTimeout",
     "Cast",
+    "ChildCounts",
+    "ChildInfo",
     "ChildNotFound",
+    "ChildNotStopped",
     "ChildSpec",
     "Context",
     "CrashReport",

@@ -3,21 +3,57 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+import msgspec
 import trio
 from outcome import Error, Value
 
-from supervision.errors import CallCycle, ChildNotFound, InvalidSpec, NameTaken, NotRunning, TooManyChildren
+from supervision.errors import (
+    CallCycle,
+    ChildNotFound,
+    ChildNotStopped,
+    InvalidSpec,
+    NameTaken,
+    NotRunning,
+    TooManyChildren,
+)
 from supervision.handshake import Handshake, StartEdge
-from supervision.spec import ChildSpec, DynamicSupervisorSpec, SupervisorSpec, check_significance
+from supervision.spec import ChildSpec, DynamicSupervisorSpec, Restart, SupervisorSpec, check_significance
 
 if TYPE_CHECKING:
     from supervision.actor_place import ActorPlace
     from supervision.ref import ActorRef, SupervisorRef
     from supervision.supervisor import AnySpec, SupervisorPlace
 
-__all__: list[str] = []
+__all__ = ["ChildCounts", "ChildInfo"]
+
+_ACTIVE = frozenset({"starting", "running", "stopping"})
+
+
+class ChildInfo(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """One child of a supervisor, as it is now."""
+
+    name: str
+    kind: Literal["actor", "supervisor"]
+    state: str
+    """starting, running, stopping, waiting (for its restart), down (its supervisor restarts it), stopped, degraded"""
+    ref: ActorRef | SupervisorRef
+    restart: Restart
+    significant: bool
+
+
+class ChildCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many children a supervisor has now."""
+
+    specs: int
+    """All, stopped and degraded ones included."""
+    active: int
+    """Those that live: not those that are stopped or degraded, nor those that wait for their restart."""
+    supervisors: int
+    """Among all."""
+    actors: int
+    """Among all."""
 
 
 def child_of(supervisor: SupervisorPlace, name: str) -> ActorPlace | SupervisorPlace:
@@ -76,10 +112,52 @@ async def stop_child(supervisor: SupervisorPlace, name: str) -> None:
     await place.wait_down()
 
 
+async def delete_child(supervisor: SupervisorPlace, name: str) -> None:
+    """As SupervisorRef.delete_child."""
+    await trio.lowlevel.checkpoint_if_cancelled()
+    place = child_of(supervisor, name)
+    if place.closed is None:
+        raise ChildNotStopped(place.path, place.state)
+    del supervisor.children[name]
+    await trio.lowlevel.cancel_shielded_checkpoint()
+
+
+def which_children(supervisor: SupervisorPlace) -> tuple[ChildInfo, ...]:
+    """As SupervisorRef.which_children."""
+    return tuple(
+        ChildInfo(
+            name=place.name,
+            kind="actor" if isinstance(place.spec, ChildSpec) else "supervisor",
+            state=place.state,
+            ref=place.ref,
+            restart=place.spec.restart,
+            significant=place.spec.significant,
+        )
+        for place in supervisor.children.values()
+    )
+
+
+def count_children(supervisor: SupervisorPlace) -> ChildCounts:
+    """As SupervisorRef.count_children."""
+    places = supervisor.children.values()
+    actors = sum(isinstance(place.spec, ChildSpec) for place in places)
+    return ChildCounts(
+        specs=len(places),
+        active=sum(place.state in _ACTIVE for place in places),
+        supervisors=len(places) - actors,
+        actors=actors,
+    )
+
+
 async def restart_child(supervisor: SupervisorPlace, name: str) -> None:
     """As SupervisorRef.restart_child."""
     place = child_of(supervisor, name)
     _check_not_inside(place, "restart_child")
+    if place.spec.restart == "temporary":
+        raise InvalidSpec(
+            f"restart_child: {place.path} is temporary and never started again; "
+            "stop_child() it and start_child() another one"
+        )
     if supervisor.state != "running":
         raise NotRunning(supervisor.path, supervisor.state, f"it can't restart {name!r}")
     # In a task of its own: a caller that leaves half-way must not leave the child down.

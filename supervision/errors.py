@@ -16,6 +16,7 @@ SupervisionError
  |- NameTaken             a registered name or a child's name is in use
  |- NameNotFound          no live actor under this name (a LookupError, too)
  |- ChildNotFound         the supervisor has no such child (a LookupError, too)
+ |- ChildNotStopped       only a stopped child can be deleted
  |- TooManyChildren       max_children reached
  '- InvalidSpec           a spec or an argument makes no sense (a ValueError, too)
 """
@@ -37,6 +38,7 @@ __all__ = [
     "CallCycle",
     "CallTimeout",
     "ChildNotFound",
+    "ChildNotStopped",
     "CrashReport",
     "Degraded",
     "IntensityExceeded",
@@ -271,6 +273,17 @@ class NameNotFound(SupervisionError, LookupError):
 
 class ChildNotFound(SupervisionError, LookupError):
     """The supervisor has no child of this name."""
+
+
+class ChildNotStopped(SupervisionError):
+    """The child lives, or is to live again; stop_child() it before delete_child()."""
+
+    def __init__(self, target: str, state: str) -> None:
+        super().__init__(
+            f"{target} is {state}; only a stopped or degraded child can be deleted: stop_child() it first"
+        )
+        self.target = target
+        self.state = state
 
 
 class TooManyChildren(SupervisionError):

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, TypeVar, final, overload
 
 from trio.lowlevel import checkpoint, current_task, wait_task_rescheduled
 
-from supervision.children import child_of, restart_child, start_child, stop_child
+from supervision.children import (
+    ChildCounts,
+    ChildInfo,
+    child_of,
+    count_children,
+    delete_child,
+    restart_child,
+    start_child,
+    stop_child,
+    which_children,
+)
 from supervision.errors import InvalidSpec
 from supervision.mailbox import WaitingCast
 from supervision.message import Call, Cast, Down
@@ -201,10 +211,26 @@ class SupervisorRef:
 
     async def restart_child(self, name: str) -> None:
         """Stop a living child in order and start it again; revive a stopped or degraded one. Not counted as a
-        crash. Raises ChildNotFound, CallCycle, and what init() raised; the child is stopped then. Cancelled, it
-        goes on by itself.
+        crash. Raises ChildNotFound, CallCycle, InvalidSpec (for a temporary one), and what init() raised; the child
+        is stopped then. Cancelled, it goes on by itself.
         """
         await restart_child(self.place, name)
+
+    async def delete_child(self, name: str) -> None:
+        """Forget a child that is stopped or degraded: its name is free, and it can't be restarted any more. Raises
+        ChildNotFound, ChildNotStopped.
+        """
+        await delete_child(self.place, name)
+
+    def which_children(self) -> tuple[ChildInfo, ...]:
+        """The children as they are now, in start order; stopped ones are kept until they are deleted (temporary
+        ones, and those of a dynamic supervisor, are forgotten when they end).
+        """
+        return which_children(self.place)
+
+    def count_children(self) -> ChildCounts:
+        """How many there are and how many of them live."""
+        return count_children(self.place)
 
     def child(self, name: str) -> ActorRef | SupervisorRef:
         """Raises ChildNotFound."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, final, overload
 import msgspec
 import trio
 
+from supervision.children import ChildCounts, ChildInfo
 from supervision.events import Events
 from supervision.loop_watch import LoopWatch, StepClocks, check_alarm
 from supervision.ref import ActorRef, SupervisorRef
@@ -188,6 +189,18 @@ class ActorSystem:
     async def restart_child(self, name: str) -> None:
         """See SupervisorRef.restart_child."""
         await self.root.restart_child(name)
+
+    async def delete_child(self, name: str) -> None:
+        """See SupervisorRef.delete_child."""
+        await self.root.delete_child(name)
+
+    def which_children(self) -> tuple[ChildInfo, ...]:
+        """See SupervisorRef.which_children."""
+        return self.root.which_children()
+
+    def count_children(self) -> ChildCounts:
+        """See SupervisorRef.count_children."""
+        return self.root.count_children()
 
     def child(self, name: str) -> ActorRef | SupervisorRef:
         """See SupervisorRef.child."""
