@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tinker_actors.checks import integer, number, text, texts
+from tinker_actors.checks import flag, integer, number, text, texts
 from tinker_actors.errors import CredentialError, InvalidInput
 
 __all__ = ["DEFAULT_BASE_URL", "Config", "Secret", "parse_api_key"]
@@ -52,6 +52,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     answer after which everything that waits gets one error, ``start_bound`` the same for the first contact with
     a server; all in seconds. ``max_pending`` and
     ``max_pending_bytes`` bound what one model may have accepted and not finished.
+
+    ``default_headers`` and ``default_query`` go with every request, those of a request counting before them.
+    ``allow_plain_http`` lets the key cross the network unencrypted to a host that is not this machine.
     """
 
     base_url: str
@@ -65,6 +68,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     max_pending_bytes: int = 1_000_000_000
     tags: tuple[str, ...] = ()
     user_metadata: Mapping[str, str] = {}
+    default_headers: Mapping[str, str] = {}
+    default_query: Mapping[str, str] = {}
+    allow_plain_http: bool = False
 
     def __post_init__(self) -> None:
         keep = msgspec.structs.force_setattr
@@ -77,6 +83,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             keep(self, name, integer(name, getattr(self, name), "Allow at least 1", low=1))
         keep(self, "tags", _tags(self.tags))
         keep(self, "user_metadata", texts("user_metadata", self.user_metadata))
+        keep(self, "default_headers", texts("default_headers", self.default_headers))
+        keep(self, "default_query", texts("default_query", self.default_query))
+        flag("allow_plain_http", self.allow_plain_http)
 
     @classmethod
     def load(
@@ -89,6 +98,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         outage_bound: float = 300.0,
         tags: tuple[str, ...] | None = None,
         user_metadata: Mapping[str, str] | None = None,
+        default_headers: Mapping[str, str] | None = None,
+        default_query: Mapping[str, str] | None = None,
+        allow_plain_http: bool = False,
     ) -> Config:
         """Options first, then TINKER_BASE_URL, TINKER_API_KEY and TINKER_TAGS, then defaults.
 
@@ -103,6 +115,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             outage_bound=outage_bound,
             tags=names,
             user_metadata=user_metadata or {},
+            default_headers=default_headers or {},
+            default_query=default_query or {},
+            allow_plain_http=allow_plain_http,
         )
 
 

@@ -9,8 +9,11 @@
     |   |   '- APITimeoutError (TimeoutError)
     |   |- APIStatusError                an answer with an error status
     |   |   |- BadRequestError 400, AuthenticationError 401, BillingError 402,
-    |   |   |  PermissionDeniedError 403, NotFoundError 404, ConflictError 409, GoneError 410,
-    |   |   |  UnprocessableEntityError 422, RateLimitError 429, InternalServerError 5xx
+    |   |   |  PermissionDeniedError 403, NotFoundError 404, RequestTimeoutError 408, ConflictError 409,
+    |   |   |  GoneError 410, PayloadTooLargeError 413, UnsupportedMediaTypeError 415,
+    |   |   |  UnprocessableEntityError 422, RateLimitError 429
+    |   |   '- InternalServerError 5xx
+    |   |       '- ServiceUnavailableError 503
     |   '- APIResponseError              an answer that can't be decoded
     |- RequestFailedError                the server ran the operation and says it failed
     |- OperationError                    an accepted operation that will not give its result
@@ -50,15 +53,19 @@ __all__ = [
     "OperationCancelled",
     "OperationError",
     "OutageError",
+    "PayloadTooLargeError",
     "PermissionDeniedError",
     "RateLimitError",
     "RequestFailedError",
+    "RequestTimeoutError",
+    "ServiceUnavailableError",
+    "status_error",
     "TinkerError",
     "UnknownVerdict",
     "UnprocessableEntityError",
+    "UnsupportedMediaTypeError",
     "WaitTimeout",
     "WrongPlace",
-    "status_error",
 ]
 
 
@@ -113,7 +120,8 @@ class APIStatusError(APIError):
     """An answer with an error status.
 
     ``status`` is the HTTP status, ``detail`` the server's own words, ``request_id`` its name for the
-    request if it gave one, ``retry_after`` the seconds it asked for (None if it did not).
+    request if it gave one, ``retry_after`` the seconds it asked for (None if it did not), ``should_retry`` whether
+    it said that asking again makes sense (None if it did not say).
     """
 
     cure = "Look the detail up in the server's log."
@@ -127,6 +135,7 @@ class APIStatusError(APIError):
         request_id: str | None = None,
         retry_after: float | None = None,
         expected_seq_id: int | None = None,
+        should_retry: bool | None = None,
     ) -> None:
         super().__init__(status, detail)
         self.status = status
@@ -135,6 +144,7 @@ class APIStatusError(APIError):
         self.request_id = request_id
         self.retry_after = retry_after
         self.expected_seq_id = expected_seq_id
+        self.should_retry = should_retry
 
     def __str__(self) -> str:
         where = f"{self.request}: " if self.request else ""
@@ -172,6 +182,12 @@ class NotFoundError(APIStatusError):
     cure = "Check the name; on a restarted server sessions and models may be gone."
 
 
+class RequestTimeoutError(APIStatusError):
+    """408: the server gave up waiting; while polling, the result is not there yet."""
+
+    cure = "The client repeats by itself within its outage bound."
+
+
 class ConflictError(APIStatusError):
     """409: the request contradicts what the server holds."""
 
@@ -182,6 +198,18 @@ class GoneError(APIStatusError):
     """410: what the request names existed and is gone (session ended, result expired)."""
 
     cure = "Create a new session or model and load the last checkpoint."
+
+
+class PayloadTooLargeError(APIStatusError):
+    """413: the body is larger than the server takes."""
+
+    cure = "Send smaller batches: repeating the request gives the same answer."
+
+
+class UnsupportedMediaTypeError(APIStatusError):
+    """415: the server does not take a body of this form or compression."""
+
+    cure = "The client tries the forms it knows by itself; if it lasts, ask the server's operator."
 
 
 class UnprocessableEntityError(APIStatusError):
@@ -202,16 +230,24 @@ class InternalServerError(APIStatusError):
     cure = "The client repeats by itself within its outage bound; if it lasts, ask the server's operator."
 
 
+class ServiceUnavailableError(InternalServerError):
+    """503: the server is starting, stopping or overloaded."""
+
+
 _BY_STATUS: dict[int, type[APIStatusError]] = {
     400: BadRequestError,
     401: AuthenticationError,
     402: BillingError,
     403: PermissionDeniedError,
     404: NotFoundError,
+    408: RequestTimeoutError,
     409: ConflictError,
     410: GoneError,
+    413: PayloadTooLargeError,
+    415: UnsupportedMediaTypeError,
     422: UnprocessableEntityError,
     429: RateLimitError,
+    503: ServiceUnavailableError,
 }
 
 
@@ -223,9 +259,10 @@ def status_error(
     request_id: str | None = None,
     retry_after: float | None = None,
     expected_seq_id: int | None = None,
+    should_retry: bool | None = None,
 ) -> APIStatusError:
     """The error of the class that belongs to ``status``."""
-    kind = InternalServerError if status >= 500 else _BY_STATUS.get(status, APIStatusError)
+    kind = _BY_STATUS.get(status, InternalServerError if status >= 500 else APIStatusError)
     return kind(
         status,
         detail,
@@ -233,6 +270,7 @@ def status_error(
         request_id=request_id,
         retry_after=retry_after,
         expected_seq_id=expected_seq_id,
+        should_retry=should_retry,
     )
 
 

@@ -45,7 +45,7 @@ def train(
         plan=FaultPlan(faults),
         settings=settings or ServerSettings(base_model=BASE_MODEL),
         config=msgspec.structs.replace(
-            Config.load(base_url="http://server", api_key="tml-test", environ={}, outage_bound=outage_bound),
+            Config.load(base_url="https://server", api_key="tml-test", environ={}, outage_bound=outage_bound),
             max_pending=max_pending,
         ),
     )

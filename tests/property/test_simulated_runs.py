@@ -24,7 +24,7 @@ from tinker_actors.testing.oracle import expected
 from tinker_actors.testing.simulation import Outcome, World, simulate
 
 # patient enough that every plan of `fault_plans` can be mended
-PATIENT = Config.load(base_url="http://server", api_key="tml-test", environ={}, outage_bound=3600.0)
+PATIENT = Config.load(base_url="https://server", api_key="tml-test", environ={}, outage_bound=3600.0)
 EXAMPLES = max(200, settings().max_examples)
 
 

@@ -88,7 +88,7 @@ def run(instrument: AtStep, *, cancel: bool) -> Outcome[list[float]]:
         scenario,
         seed=3,
         settings=ServerSettings(base_model=BASE_MODEL, fwdbwd_max_chunk_len=2),
-        config=Config.load(base_url="http://server", api_key="tml-test", environ={}),
+        config=Config.load(base_url="https://server", api_key="tml-test", environ={}),
         instruments=[instrument],
     )
 
@@ -140,7 +140,7 @@ async def leave_at(instrument: AtStep) -> None:
     ):
         with trio.CancelScope() as scope:
             async with open_runtime(
-                config=Config.load(base_url="http://server", api_key="tml-test", environ={}),
+                config=Config.load(base_url="https://server", api_key="tml-test", environ={}),
                 transport=network.transport(),
                 seed=1,
                 offload=InlineOffload(),

@@ -85,5 +85,5 @@ def test_nobody_answers():
         seed=0,
         plan=FaultPlan(),
         settings=ServerSettings(base_model=BASE_MODEL),
-        config=Config.load(base_url="http://server", api_key="tml-test", environ={}),
+        config=Config.load(base_url="https://server", api_key="tml-test", environ={}),
     )

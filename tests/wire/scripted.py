@@ -11,7 +11,7 @@ import msgspec
 
 from tinker_actors.config import Config
 from tinker_actors.ports import Credentials
-from tinker_actors.testing.network import Message, open_network
+from tinker_actors.testing.network import Application, Message, open_network
 from tinker_actors.wire.api import Api
 
 __all__ = ["KEY", "Answer", "Asked", "Script", "scripted"]
@@ -26,6 +26,7 @@ class Asked(msgspec.Struct, frozen=True):
     path: str
     headers: dict[str, str]
     body: bytes
+    query: str = ""
 
     @property
     def json(self) -> Any:
@@ -53,7 +54,7 @@ class Script:
     ) -> None:
         body = (await receive())["body"]
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        self.asked.append(Asked(scope["method"], scope["path"], headers, body))
+        self.asked.append(Asked(scope["method"], scope["path"], headers, body, scope["query_string"].decode()))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         content = answer.body if isinstance(answer.body, bytes) else msgspec.json.encode(answer.body)
         fields = {"content-type": "application/json"} | answer.headers
@@ -64,10 +65,14 @@ class Script:
 
 @asynccontextmanager
 async def scripted(
-    *answers: Answer, base: str = "http://server:8000/services/prod", credentials: Credentials | None = None
+    *answers: Answer,
+    base: str = "http://server:8000/services/prod",
+    application: Application | None = None,
+    credentials: Credentials | None = None,
+    **options: Any,
 ) -> AsyncGenerator[tuple[Api, Script]]:
-    """An Api whose server gives ``answers``."""
+    """An Api whose server gives ``answers``, or is ``application``; ``options`` are for its Config."""
     script = Script(*answers)
-    config = Config.load(base_url=base, api_key=KEY, environ={})
-    async with open_network(script, random=random.Random(1), latency=(0.0, 0.0)) as network:
+    config = Config.load(**{"base_url": base, "api_key": KEY, "environ": {}, "allow_plain_http": True} | options)
+    async with open_network(application or script, random=random.Random(1), latency=(0.0, 0.0)) as network:
         yield Api(network.transport(), config, credentials), script

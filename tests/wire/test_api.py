@@ -6,6 +6,7 @@ import gzip
 import io
 import logging
 import pickle
+import platform
 import traceback
 from typing import Any
 
@@ -36,7 +37,7 @@ async def failure(answer: Answer, **options: Any) -> errors.TinkerError:
 
 async def test_what_every_request_carries():
     async with scripted(PROMISE) as (api, script):
-        promise = await call(api, key="key-1", headers=(("x-more", "m"),))
+        promise = await call(api, key="key-1", headers=(("x-more", "m"),), attempt=3, timeout=7.5)
         assert promise == Promise(request_id="r-1")
         await api.call("/get_server_capabilities", OptimStepResponse, method="GET", purpose="rest")
     post, get = script.asked
@@ -50,12 +51,17 @@ async def test_what_every_request_carries():
         "x-api-key": KEY,
         "x-idempotency-key": "key-1",
         "x-more": "m",
+        "x-stainless-async": "async:trio",
+        "x-stainless-package-version": __version__,
+        "x-stainless-runtime": platform.python_implementation(),
+        "x-stainless-retry-count": "3",
+        "x-stainless-read-timeout": "7.5",
     }
     assert {name: post.headers.get(name) for name in expected} == expected
     assert get.path == "/services/prod/api/v1/get_server_capabilities"
     assert "content-type" not in get.headers
     assert "x-idempotency-key" not in get.headers
-    assert not any("stainless" in name for name in post.headers)
+    assert not {name for name in post.headers if "tinker-request" in name or name.startswith("x-sdk")}
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 299])
@@ -67,19 +73,22 @@ async def test_every_2xx_is_a_success(status: int):
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (302, errors.APIStatusError),
+        (304, errors.APIStatusError),
         (400, errors.BadRequestError),
         (401, errors.AuthenticationError),
         (402, errors.BillingError),
         (403, errors.PermissionDeniedError),
         (404, errors.NotFoundError),
-        (408, errors.APIStatusError),
+        (408, errors.RequestTimeoutError),
         (409, errors.ConflictError),
         (410, errors.GoneError),
-        (415, errors.APIStatusError),
+        (413, errors.PayloadTooLargeError),
+        (415, errors.UnsupportedMediaTypeError),
+        (418, errors.APIStatusError),
         (422, errors.UnprocessableEntityError),
         (429, errors.RateLimitError),
         (500, errors.InternalServerError),
+        (503, errors.ServiceUnavailableError),
         (529, errors.InternalServerError),
     ],
 )

@@ -154,7 +154,7 @@ async def _simulate(
         async with open_runtime(
             config=config
             if config is not None
-            else Config.load(base_url="http://server", api_key="tml-test", environ={}),
+            else Config.load(base_url="https://server", api_key="tml-test", environ={}),
             transport=transport,
             seed=rng.getrandbits(32),
             points=points,

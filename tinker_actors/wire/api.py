@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, final
+from urllib.parse import urlsplit
 
 import msgspec
+import trio
 
 from tinker_actors.codec.compression import decompress
 from tinker_actors.codec.json import decode_json, encode_json
 from tinker_actors.config import Config, Secret
-from tinker_actors.errors import APIConnectionError, APIResponseError, APIStatusError, DecodeError, status_error
+from tinker_actors.errors import (
+    APIConnectionError,
+    APIError,
+    APIResponseError,
+    APIStatusError,
+    DecodeError,
+    status_error,
+)
 from tinker_actors.ports import Credential, Credentials, FixedCredentials, Purpose, Request, Response, Transport
-from tinker_actors.version import __version__
-from tinker_actors.wire.replies import expected_seq_id, reply_detail, request_id_of, retry_after
+from tinker_actors.wire.edge import EdgeRejections
+from tinker_actors.wire.headers import Headers, common_headers, merged, redacted
+from tinker_actors.wire.redirects import REDIRECTS, origin, redirected
+from tinker_actors.wire.replies import (
+    deprecation,
+    expected_seq_id,
+    reply_detail,
+    request_id_of,
+    retry_after,
+    should_retry,
+)
+from tinker_actors.wire.urls import Query, build_url, check_confidential
 
 __all__ = ["CONTROL_LIMIT", "JSON", "PROTOBUF", "RESULT_LIMIT", "Api", "Body", "Headers", "Reply"]
 
 T = TypeVar("T")
 
-Headers = tuple[tuple[str, str], ...]
 Body = tuple[bytes | memoryview, ...]
 
 JSON = "application/json"
@@ -33,6 +52,9 @@ _LONGEST_TEXT = 1000
 _LONGEST_DETAIL = 600
 _HIDDEN = "[hidden]"
 _REMEMBERED = 32  # secrets of the past that a late reply may still echo
+_MOST_REDIRECTS = 5
+_MOST_NOTES = 64  # deprecation notices that are told once each; a server that words each anew can't fill memory
+_log = logging.getLogger(__name__)
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -54,20 +76,24 @@ class Api:
     """Builds requests below the configured base URL and reads their replies. Never repeats anything.
 
     The credential goes into its own headers and nowhere else: where a server echoes it, it is hidden. It is asked
-    of ``credentials`` for each request; without them it is the key of ``config``.
+    of ``credentials`` for each request; without them it is the key of ``config``. Raises InvalidInput for a base URL
+    that would carry it unencrypted to another host, unless the configuration allows it.
+    Redirects are followed, five at most; only the same host gets the credential.
     """
 
     def __init__(self, transport: Transport, config: Config, credentials: Credentials | None = None) -> None:
+        check_confidential(config.base_url, allow_plain_http=config.allow_plain_http)
         self._transport = transport
         self._base_url = config.base_url
         self._timeout = config.timeout
+        self._default_headers: Headers = tuple(config.default_headers.items())
+        self._default_query: Query = config.default_query
+        self._edge = EdgeRejections()
+        self._noted: set[str] = set()
         self.credentials = credentials if credentials is not None else FixedCredentials(config.api_key.reveal())
         self._credential: Credential | None = None
         self._secrets: dict[Secret, None] = {config.api_key: None}
-        self._common: Headers = (
-            ("accept-encoding", "gzip, zstd"),
-            ("user-agent", f"tinker-actors/{__version__}"),
-        )
+        self._common: Headers = ()
 
     def renew(self, secret: Secret) -> None:
         """Use another key from now on."""
@@ -85,6 +111,8 @@ class Api:
         key: str | None = None,
         timeout: float | None = None,
         headers: Headers = (),
+        query: Query | None = None,
+        attempt: int = 0,
     ) -> T:
         """Exchange JSON: ``body`` (None for none) goes out, the reply is read as ``result_type``.
 
@@ -92,7 +120,15 @@ class Api:
         """
         pieces = (encode_json(body),) if body is not None else ()
         reply = await self.exchange(
-            method, path, pieces, purpose=purpose, key=key, timeout=timeout, headers=(*headers, ("accept", JSON))
+            method,
+            path,
+            pieces,
+            purpose=purpose,
+            key=key,
+            timeout=timeout,
+            headers=(*headers, ("accept", JSON)),
+            query=query,
+            attempt=attempt,
         )
         return self.decode(reply, result_type)
 
@@ -109,43 +145,46 @@ class Api:
         content_type: str = JSON,
         limit: int = CONTROL_LIMIT,
         also: int | None = None,
+        query: Query | None = None,
+        attempt: int = 0,
     ) -> Reply:
         """One request to ``path`` below /api/v1 and its whole reply.
 
-        ``key`` is the idempotency key; ``timeout`` is for the whole exchange and defaults to the configuration's.
+        ``key`` is the idempotency key; ``timeout`` is for the whole exchange, redirects included, and defaults to
+        the configuration's; ``attempt`` counts from 0 how often this has been asked before.
         A request refused with 401 is sent once more if the credentials then have another one.
         Raises APIConnectionError, APITimeoutError, the APIStatusError of any status from 300 but ``also``, and
         APIResponseError for a body above ``limit`` bytes or one that can't be decompressed.
         """
-        all_headers = [*headers, *self._common]
+        seconds = self._timeout if timeout is None else timeout
+        about = [
+            ("x-stainless-retry-count", str(attempt)),
+            ("x-stainless-read-timeout", f"{seconds:g}"),
+        ]
         if method != "GET":
-            all_headers.append(("content-type", content_type))
+            about.append(("content-type", content_type))
         if key is not None:
-            all_headers.append(("x-idempotency-key", key))
-        name = f"{method} /api/v1{path}"
+            about.append(("x-idempotency-key", key))
+        url = build_url(f"{self._base_url}/api/v1", path, default=self._default_query, query=query)
+        name = f"{method} /api/v1{path.partition('?')[0]}"
 
-        async def send(credential: Credential) -> Response:
-            return await self._transport.send(
-                Request(
-                    method=method,
-                    url=f"{self._base_url}/api/v1{path}",
-                    headers=(*all_headers, *credential.headers),
-                    body=body,
-                    timeout=self._timeout if timeout is None else timeout,
-                    purpose=purpose,
-                )
-            )
+        async def send() -> Response:
+            own = merged(self._common, about, headers)
+            request = Request(method=method, url=url, headers=own, body=body, timeout=seconds, purpose=purpose)
+            return await self._send(request, name)
 
         credential = await self._authorised()
-        response = await send(credential)
+        response = await send()
         if response.status == 401:
-            refusal = await self._error(response, name)
+            refusal = await self._failure(response, name, purpose)
             if not await self.credentials.refused(credential, response.headers.get("www-authenticate", "")):
                 raise refusal
-            response = await send(await self._authorised())
+            await self._authorised()
+            response = await send()
         if response.status >= 300 and response.status != also:
-            raise await self._error(response, name)
+            raise await self._failure(response, name, purpose)
         content = await response.read(limit)
+        self._edge.succeeded(purpose)
         reply = Reply(response.status, response.headers, content, name)
         encoding = response.headers.get("content-encoding")
         if encoding is None:
@@ -153,6 +192,54 @@ class Api:
         return msgspec.structs.replace(
             reply, body=self.read(reply, lambda body: decompress(body, encoding, limit=limit))
         )
+
+    async def _send(self, request: Request, name: str) -> Response:
+        """Up to the head of a response that leads nowhere else."""
+        deadline = trio.current_time() + request.timeout
+        followed = 0
+        while (response := await self._attempt(request, name)).status in REDIRECTS:
+            left = max(0.0, deadline - trio.current_time())
+            following = redirected(request, response.status, response.headers.get("location"), timeout=left)
+            await response.aclose()
+            if followed == _MOST_REDIRECTS:
+                following = f"more than {_MOST_REDIRECTS} redirects"
+            if isinstance(following, str):
+                raise self._lost_way(response, name, following)
+            request = following
+            followed += 1
+        return response
+
+    async def _attempt(self, request: Request, name: str) -> Response:
+        response = await self._transport.send(request)
+        if "x-deprecation-note" in response.headers:
+            self._note(response)
+        if _log.isEnabledFor(logging.DEBUG):
+            shown = ", ".join(f"{field}: {value}" for field, value in redacted(request.headers))
+            # not the URL: its query may hold what a user would not show
+            place = urlsplit(request.url).hostname
+            _log.debug("%s", self.redact(f"{name} at {place} -> {response.status} ({shown})"))
+        return response
+
+    def _note(self, response: Response) -> None:
+        found = deprecation(response.headers)
+        text = None if found is None else self.redact(found.text)[:_LONGEST_DETAIL]
+        if found is None or text is None or text in self._noted or len(self._noted) >= _MOST_NOTES:
+            return
+        self._noted.add(text)
+        _log.log(found.level, "the server says: %s", text)
+
+    def _lost_way(self, response: Response, name: str, problem: str) -> APIStatusError:
+        place = origin(response.headers.get("location", ""))[1]
+        detail = self.redact(f"{problem} ({place})" if place else problem)
+        return status_error(response.status, detail, request=name)
+
+    async def _failure(self, response: Response, name: str, purpose: Purpose) -> APIError:
+        content = _unpacked(response, await _start_of(response, _ERROR_LIMIT))
+        reply = Reply(response.status, response.headers, content, name)
+        if self._edge.rejected(reply.status, reply.headers, reply.body, purpose):
+            text = f"{name}: refused by something in front of the server (a 400 without a word)"
+            return APIConnectionError(text, request=name)
+        return self.status_error(reply)
 
     def decode(self, reply: Reply, result_type: type[T]) -> T:
         """The JSON of ``reply`` as a ``result_type``; APIResponseError when it is none."""
@@ -194,12 +281,14 @@ class Api:
             request_id=None if request_id is None else self.redact(request_id),
             retry_after=retry_after(reply.headers),
             expected_seq_id=expected_seq_id(reply.status, reply.body, detail),
+            should_retry=should_retry(reply.headers),
         )
 
     async def _authorised(self) -> Credential:
         credential = await self.credentials.current()
         if credential is not self._credential:
             self._credential = credential
+            self._common = merged(common_headers(), credential.headers, self._default_headers)
             for secret in credential.secrets:
                 self._remember(Secret(secret))
         return credential
@@ -209,10 +298,6 @@ class Api:
         self._secrets[secret] = None
         while len(self._secrets) > _REMEMBERED:
             del self._secrets[next(iter(self._secrets))]
-
-    async def _error(self, response: Response, name: str) -> APIStatusError:
-        content = _unpacked(response, await _start_of(response, _ERROR_LIMIT))
-        return self.status_error(Reply(response.status, response.headers, content, name))
 
     def __repr__(self) -> str:
         return f"<Api {self._base_url}>"

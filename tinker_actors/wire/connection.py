@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias, final
 
 import h11
 
+from tinker_actors.wire.head import RequestHead
 from tinker_actors.wire.link import Buffer, Link, LinkBroken
 
 __all__ = ["BodyEnd", "Connection", "Malformed", "NeedData", "idle_seconds"]
@@ -101,11 +102,12 @@ class Connection:
         """True when the server has closed it meanwhile, or said something unasked."""
         return self._link.stale
 
-    async def send(self, head: h11.Request, body: Sequence[Buffer], size: int) -> None:
+    async def send(self, head: RequestHead, body: Sequence[Buffer], size: int) -> None:
         """Send a request whose body has ``size`` bytes. Raises LinkBroken."""
         self.requests += 1
-        self._may_have_body = head.method != b"HEAD"
-        buffers: list[Buffer] = [self._http.send(head) or b""]
+        self._may_have_body = head.event.method != b"HEAD"
+        start = self._http.send(head.event) or b""
+        buffers: list[Buffer] = [start[:-2] + head.rest]  # which has the empty line
         if size:
             self._http.send_with_data_passthrough(h11.Data(data=_Size(size)))  # pyright: ignore[reportArgumentType]
             buffers.extend(body)

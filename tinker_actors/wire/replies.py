@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -10,12 +11,27 @@ from typing import Any, cast
 
 import msgspec
 
-__all__ = ["expected_seq_id", "reply_detail", "request_id_of", "retry_after"]
+__all__ = [
+    "Deprecation",
+    "deprecation",
+    "expected_seq_id",
+    "reply_detail",
+    "request_id_of",
+    "retry_after",
+    "should_retry",
+]
 
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-tinker-request-id")
 _LEVELS = 8  # of an error body's nesting; what is deeper is quoted
 # such as "Sequence conflict: expected 5, got 3"
 _EXPECTED = re.compile(r"expected\b[^0-9]{0,40}?(\d{1,18})\b", re.IGNORECASE)
+
+
+class Deprecation(msgspec.Struct, frozen=True):
+    """A server's notice that something will go; ``level`` is that of logging."""
+
+    text: str
+    level: int
 
 
 def reply_detail(status: int, body: bytes) -> str:
@@ -74,6 +90,20 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     ):  # no date, no zone, beyond the calendar
         return None
     return max(0.0, wait.total_seconds())
+
+
+def should_retry(headers: Mapping[str, str]) -> bool | None:
+    """Whether the server says that asking again makes sense; None when it does not say."""
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
+
+
+def deprecation(headers: Mapping[str, str]) -> Deprecation | None:
+    """The notice that comes with a reply, if one does."""
+    text = " ".join(headers.get("x-deprecation-note", "").split())
+    if not text:
+        return None
+    urgent = headers.get("x-deprecation-level", "").strip().lower() == "error"
+    return Deprecation(text, logging.ERROR if urgent else logging.WARNING)
 
 
 def _seconds(text: str | None) -> float | None:

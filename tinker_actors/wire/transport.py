@@ -15,12 +15,12 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import final
 from urllib.parse import urlsplit
 
-import h11
 import trio
 
 from tinker_actors.errors import APIConnectionError, APIResponseError, APITimeoutError, InvalidInput
 from tinker_actors.ports import Purpose, Request, Response, Transport
 from tinker_actors.wire.connection import Connection, Malformed, idle_seconds
+from tinker_actors.wire.head import RequestHead
 from tinker_actors.wire.link import LinkBroken, open_link
 from tinker_actors.wire.pool import Pool
 
@@ -159,7 +159,8 @@ class _Exchange(Response):
     async def run(self) -> None:
         """Up to the head of the response."""
         size = sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in self._request.body)
-        head = self._head(size)
+        request, place = self._request, self._place
+        head = RequestHead(request.method, place.target, place.netloc, request.headers, size)
         try:
             connection = await self._written(head, size)
             self._status, self._headers = await connection.receive_head()
@@ -204,7 +205,7 @@ class _Exchange(Response):
         text = f"{self._name}: {what} within {self._request.timeout:g} s"
         return APITimeoutError(text, request=self._name, sent=self._sent)
 
-    async def _written(self, head: h11.Request, size: int) -> Connection:
+    async def _written(self, head: RequestHead, size: int) -> Connection:
         while True:
             connection = self._connection = await self._pool.acquire()
             if connection.requests and connection.stale:
@@ -269,19 +270,6 @@ class _Exchange(Response):
     @property
     def _name(self) -> str:
         return f"{self._request.method} {self._place.target.partition('?')[0]}"
-
-    def _head(self, size: int) -> h11.Request:
-        request = self._request
-        headers: list[tuple[str, str]] = [("host", self._place.netloc), *request.headers]
-        if size or request.method not in ("GET", "HEAD"):
-            headers.append(("content-length", str(size)))
-        try:
-            return h11.Request(method=request.method, target=self._place.target, headers=headers)
-        except (h11.LocalProtocolError, UnicodeEncodeError):
-            # without h11's words, which quote the value
-            raise InvalidInput(
-                "headers", "hold characters that can't stand in a request", "Use printable ASCII"
-            ) from None
 
 
 def _affordable(limits: dict[Purpose, int]) -> dict[Purpose, int]:
