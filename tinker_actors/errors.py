@@ -76,8 +76,11 @@ class TinkerError(Exception):
 class InvalidInput(TinkerError, ValueError):
     """A value that can't be used. Nothing was accepted, sent or changed.
 
-    ``field`` names the value, ``problem`` what is wrong with it, ``cure`` what to give instead.
+    ``field`` names the value, ``problem`` what is wrong with it, ``cure`` what to give instead. ``source`` says
+    where a value of the configuration came from: an option, a variable of the environment, a file and its line.
     """
+
+    source: str | None = None
 
     def __init__(self, field: str, problem: str, cure: str) -> None:
         super().__init__(field, problem, cure)
@@ -86,7 +89,8 @@ class InvalidInput(TinkerError, ValueError):
         self.cure = cure
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.problem}. {self.cure}"
+        where = f"{self.field} ({self.source})" if self.source else self.field
+        return f"{where}: {self.problem}. {self.cure}"
 
 
 class CredentialError(InvalidInput):

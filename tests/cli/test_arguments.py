@@ -53,8 +53,11 @@ def test_every_option_of_the_server_is_read() -> None:
         ("demo --steps many", "argument --steps: 'many' is not a whole number"),
         ("demo --seed -1", "argument --seed: '-1' is not a whole number from 0 to"),
         ("demo --seed 99999999999", "argument --seed: '99999999999' is not a whole number"),
-        ("demo --api-key secret", "api_key: does not start with 'tml-'"),
-        ("demo --base-url ftp://x --api-key tml-x", "base_url: 'ftp://x' is not an http or https URL"),
+        ("demo --api-key secret", "api_key (option api_key): does not start with 'tml-'"),
+        (
+            "demo --base-url ftp://x --api-key tml-x",
+            "base_url (option base_url): 'ftp://x' is not an http or https URL",
+        ),
         ("demo --base-url http://x", "api_key: is missing"),
         ("serve --port 70000", "argument --port: '70000' is not a whole number from 0 to 65535"),
         ("serve --max-rank 0", "argument --max-rank: '0' is not a whole number"),
@@ -63,7 +66,8 @@ def test_every_option_of_the_server_is_read() -> None:
 def test_a_wrong_line_is_named_in_one_line(
     line: str, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("TINKER_API_KEY", raising=False)
+    for name in ("TINKER_API_KEY", "TINKER_CREDENTIAL_CMD", "HOME"):
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(SystemExit) as ended:
         parse(line.split())
     assert ended.value.code == 2

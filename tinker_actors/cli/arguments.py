@@ -10,7 +10,7 @@ from typing import Final, NoReturn, TypeAlias, final
 import msgspec
 
 from tinker_actors import __version__
-from tinker_actors.config import Config, Secret
+from tinker_actors.config import Config, Secret, require_key
 from tinker_actors.errors import InvalidInput
 
 __all__ = ["DEFAULT_STEPS", "DemoOptions", "Options", "ServeOptions", "parse"]
@@ -152,7 +152,7 @@ def _read_demo(values: argparse.Namespace) -> DemoOptions:
     base_url: str | None = values.base_url
     if base_url is not None or key is not None:
         checked = Config.load(base_url=base_url or f"http://{_LOOPBACK}", api_key=key)
-        secret = checked.api_key
+        secret = require_key(checked)
     else:
         secret = None
     return DemoOptions(

@@ -26,9 +26,9 @@ from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import Pending, PendingTable
 from tinker_actors.metrics import Counters
 from tinker_actors.ports import NoPoints, Offload, Points, ThreadOffload, Transport
+from tinker_actors.runtime.settings import make_transport, set_level
 from tinker_actors.sessions import Heartbeat, Session, SessionManager
 from tinker_actors.wire.api import Api
-from tinker_actors.wire.transport import HttpTransport
 
 __all__ = ["Runtime", "open_runtime"]
 
@@ -153,8 +153,9 @@ async def open_runtime(
     sessions, which are finished at the server. Raises CredentialError or InvalidInput for bad settings.
     """
     settings = config if config is not None else Config.load(base_url=base_url, api_key=api_key)
+    set_level(settings.log_level)
     rng = random.Random(None if seed is None else integer("seed", seed, "Use an integer of 64 bits, or None"))
-    carrier = transport if transport is not None else HttpTransport()
+    carrier = transport if transport is not None else make_transport(settings)
     try:
         api = Api(carrier, settings)
         async with open_system("runtime", random=random.Random(rng.getrandbits(64))) as system:
@@ -170,5 +171,5 @@ async def open_runtime(
             )
             yield runtime
     finally:
-        if transport is None:
+        if carrier is not transport and carrier is not settings.http_client:
             await carrier.aclose()

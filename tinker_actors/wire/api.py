@@ -12,7 +12,7 @@ import trio
 
 from tinker_actors.codec.compression import decompress
 from tinker_actors.codec.json import decode_json, encode_json
-from tinker_actors.config import Config, Secret
+from tinker_actors.config import Config, Secret, access_headers, require_key
 from tinker_actors.errors import (
     APIConnectionError,
     APIError,
@@ -90,9 +90,11 @@ class Api:
         self._default_query: Query = config.default_query
         self._edge = EdgeRejections()
         self._noted: set[str] = set()
-        self.credentials = credentials if credentials is not None else FixedCredentials(config.api_key.reveal())
+        if credentials is None:
+            credentials = FixedCredentials(require_key(config).reveal(), access_headers(config))
+        self.credentials = credentials
         self._credential: Credential | None = None
-        self._secrets: dict[Secret, None] = {config.api_key: None}
+        self._secrets: dict[Secret, None] = {} if config.api_key is None else {config.api_key: None}
         self._common: Headers = ()
 
     def renew(self, secret: Secret) -> None:

@@ -1,0 +1,21 @@
+"""Configuration of a client, its secrets, and how it tries again."""
+
+from tinker_actors.config.config import DEFAULT_BASE_URL, Config, ConfigOptions, access_headers, require_key
+from tinker_actors.config.proxy import Proxy
+from tinker_actors.config.retry import Backoff, PollBackoff, RetryConfig
+from tinker_actors.config.secret import Pairs, Secret, parse_api_key
+
+__all__ = [
+    "access_headers",
+    "Backoff",
+    "Config",
+    "ConfigOptions",
+    "DEFAULT_BASE_URL",
+    "Pairs",
+    "parse_api_key",
+    "PollBackoff",
+    "Proxy",
+    "require_key",
+    "RetryConfig",
+    "Secret",
+]

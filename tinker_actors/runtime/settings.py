@@ -1,0 +1,51 @@
+"""What a Config asks of the runtime as a whole: the level of its log, and what carries its requests."""
+
+from __future__ import annotations
+
+import logging
+import pkgutil
+from collections.abc import Mapping
+from typing import Any, cast
+
+from tinker_actors.config import Config
+from tinker_actors.errors import InvalidInput
+from tinker_actors.ports import Purpose, Transport
+from tinker_actors.wire.transport import HttpTransport
+
+__all__ = ["make_transport", "pool_limits", "set_level"]
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+_POOL_SIZE = 50
+_POOL_COUNT = 20
+
+
+def set_level(level: str | None) -> None:
+    """Let the loggers below "tinker_actors" say what is of ``level`` and above; None leaves them as they are."""
+    if level is not None:
+        logging.getLogger("tinker_actors").setLevel(_LEVELS[level])
+
+
+def make_transport(config: Config) -> Transport:
+    """The transport that ``config`` names, or one over sockets. Raises InvalidInput for a name that leads nowhere."""
+    given: Any = config.http_client
+    if given is None:
+        return HttpTransport(limits=pool_limits(config))
+    if not isinstance(given, str):
+        return cast("Transport", given)
+    cure = "Write module:name of a Transport, or of something that makes one when called"
+    try:
+        found = pkgutil.resolve_name(given)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InvalidInput("http_client", f"{given!r} can't be loaded ({error})", cure) from error
+    made = found() if callable(found) and not (hasattr(found, "send") and not isinstance(found, type)) else found
+    if not all(callable(getattr(made, name, None)) for name in ("send", "aclose")):
+        raise InvalidInput("http_client", f"{given!r} offers no send and aclose", cure)
+    return cast("Transport", made)
+
+
+def pool_limits(config: Config) -> Mapping[Purpose, int]:
+    """Connections for each purpose, where the configuration says how many; polls get a quarter of the samples'."""
+    if config.pool_size is None and config.pool_count is None:
+        return {}
+    size, count = config.pool_size or _POOL_SIZE, config.pool_count or _POOL_COUNT
+    return {"sample": size * count, "poll": max(1, size // 2) * max(1, count // 2)}
