@@ -55,7 +55,7 @@ class ActorPlace(Place):
     __slots__ = ("accepting", "handlers", "handshake", "inbox", "life", "monitors", "parent", "spec")
 
     def __init__(self, system: System, parent: SupervisorPlace, spec: ChildSpec) -> None:
-        super().__init__(system, f"{parent.path}/{spec.name}", spec.name)
+        super().__init__(system, f"{parent.path}/{spec.name}")
         self.parent = parent
         self.spec = spec
         self.inbox = Inbox(spec.mailbox.capacity)
@@ -120,8 +120,10 @@ class ActorPlace(Place):
         else:
             if self.spec.mailbox.on_restart == "drop":
                 for item in self.inbox.drain():
-                    self.give_up(item, "dropped")
+                    self.give_up(item, "dropped", reason)
                 self.inbox.admit()
+            else:
+                self.inbox.replay()
             self._fire_monitors(reason)
             self.system.restarts += 1
             if kind == "held":
@@ -252,18 +254,19 @@ class ActorPlace(Place):
         policy = self.spec.mailbox.when_full
         item = entry if isinstance(entry, ReplyCell) else message
         if policy == "drop_oldest":
-            self.give_up(self.inbox.drop_oldest(), "dropped")
-            self.inbox.offer(item)
+            # More than one if the bound is exceeded by one that was put back.
+            while not self.inbox.offer(item):
+                self.give_up(self.inbox.drop_oldest(), "dropped")
         elif policy == "reject" or entry is None:
-            raise MailboxFull(self.path, message, self.inbox.capacity)
+            raise MailboxFull(self.path, message, self.spec.mailbox.capacity)
         else:
             self.inbox.stand_in_line(entry)
 
     def give_up(self, item: object, why: str, reason: StopReason | None = None) -> None:
         """An accepted message that will not be handled: its caller hears of it, and so do listeners."""
         if isinstance(item, ReplyCell):
-            if why == "dropped":
-                item.fail(MailboxFull(self.path, item.message, self.inbox.capacity, "dropped to make room"))
+            if why == "dropped" and reason is None:
+                item.fail(MailboxFull(self.path, item.message, self.spec.mailbox.capacity, "dropped to make room"))
             elif why == "unknown":
                 item.fail(UnknownMessage(self.path, type(item.message), [t.__qualname__ for t in self.handlers]))
             else:

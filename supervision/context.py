@@ -6,11 +6,13 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack, final
 
-from supervision.errors import InvalidSpec, NotInCall
+from trio.lowlevel import current_task
+
+from supervision.errors import CannotDefer, InvalidSpec, NotInCall
 from supervision.links import link, unlink
-from supervision.mailbox import OfIncarnation
+from supervision.mailbox import OfIncarnation, SetAside
 from supervision.message import Down
-from supervision.reply import Reply
+from supervision.reply import Reply, ReplyCell
 from supervision.tasks import ActorTask
 from supervision.timers import Timer
 
@@ -95,16 +97,56 @@ class Context:
         """Take over the reply of the call in hand; the handler's return value counts no more. Raises NotInCall."""
         life = self._life
         cell = life.cell
-        if cell is None or cell.deferred:
+        if cell is None:
             raise NotInCall(
                 f"{self.path}: defer_reply() belongs in the handler of a Call, once; "
                 f"in hand: {'nothing' if life.hand is None else type(life.hand).__qualname__}"
             )
+        life.cell = None
+        life.envelope = cell
         cell.deferred = True
         if life.deferred is None:
             life.deferred = {}
         life.deferred[cell] = None
         return Reply(cell, life)
+
+    def defer(self) -> None:
+        """Set the message in hand aside once its handler has returned (what that returns counts no more), to be
+        handled anew after replay_deferred().
+
+        What is set aside counts against the mailbox's capacity: leave room for the message that ends the wait. A
+        call whose caller leaves is withdrawn. At a restart all of it goes back to the front of the queue (unless
+        on_restart is "drop"); a handler that raises after defer() has had its message, as always. Raises CannotDefer
+        outside a handler, for the second time, or after defer_reply().
+        """
+        life = self._life
+        envelope = life.envelope
+        hand = life.hand
+        wrong = ""
+        if hand is None or life.ending or current_task() is not life.task:
+            wrong = "no handler of a message is running in this task"
+        elif isinstance(envelope, SetAside):
+            wrong = f"this {type(hand).__qualname__} has been deferred already"
+        elif isinstance(envelope, ReplyCell):
+            wrong = f"the reply to this {type(hand).__qualname__} was taken by defer_reply()"
+        if wrong:
+            raise CannotDefer(f"{self.path}: defer() belongs in the handler of a message, once: {wrong}")
+        if isinstance(hand, Down):
+            # Like a timer's message, it is meant for the incarnation that monitors.
+            envelope = OfIncarnation(hand, life.number)
+        cell, life.cell = life.cell, None
+        life.envelope = SetAside(cell or envelope or hand)
+
+    def replay_deferred(self) -> None:
+        """Put all that defer() has set aside, the message in hand included, back at the front of the queue, in
+        order. Raises ActorStopped once the incarnation is ending (a restart does it anyway).
+        """
+        life = self._life
+        life.require_alive("replay what it has set aside")
+        if isinstance(life.envelope, SetAside):
+            life.envelope.replay = True
+        else:
+            life.place.inbox.replay()
 
     def send_after(self, delay: float, message: object) -> Timer:
         """Cast `message` to oneself after `delay` seconds. A timer never reaches a later incarnation; if the

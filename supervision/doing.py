@@ -25,8 +25,9 @@ def doing(life: Incarnation) -> str:
     if not life.initialized:
         return _at(f"has been starting (in init) for {now - place.since:.3g} s", life.task)
     if life.hand is None:
-        owed = len(life.deferred or ())
-        return f"is idle, with {owed} replies owed" if owed else "is idle"
+        owed, aside = len(life.deferred or ()), len(place.inbox.aside or ())
+        text = f"is idle, with {owed} replies owed" if owed else "is idle"
+        return f"{text}; {aside} messages set aside" if aside else text
     text = f"has been handling {type(life.hand).__qualname__} for {now - life.hand_since:.3g} s"
     if life.waiting is not None:
         text += f", waiting for {life.waiting.place.path}"

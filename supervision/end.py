@@ -1,4 +1,8 @@
-"""How one life ends: what it was asked, and what came of it."""
+"""How one life ends: what it was asked, what came of it, and what is done with what it had.
+
+The order is fixed: the message in hand fails, the actor's own tasks end, the supervisor judges, terminate() runs,
+deferred replies fail, and only then the place hears of it and may begin the next incarnation.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,16 @@ import math
 from typing import TYPE_CHECKING, Literal, final
 
 import trio
+
+from supervision.actor import Actor
+from supervision.crash import contains_fatal, is_cancellation, report_crash
+from supervision.errors import ActorDown, CrashReport, StopReason
+from supervision.events import ActorCrashed, ActorEnded
+from supervision.fate import CLOSE, HELD, Fate
+from supervision.links import break_links
+from supervision.mailbox import Again, SetAside
+from supervision.message import Cast
+from supervision.reply import ReplyCell
 
 if TYPE_CHECKING:
     from supervision.incarnation import Incarnation
@@ -51,3 +65,176 @@ class End:
         self.stray: BaseException | None = None
         self.terminate_scope: trio.CancelScope | None = None
         self.tasks_ended: trio.Event | None = None
+
+
+async def end_life(life: Incarnation, caught: BaseException | None, actor: Actor | None) -> None:
+    """The last steps of its task; `caught` is what came out of it."""
+    place = life.place
+    system = place.system
+    ends = life.ends
+    life.ending = True
+    if place.state != "stopping":
+        place.enter("stopping")
+    if caught is not None:
+        note(life, caught)
+    if ends.stop_timer is not None:
+        ends.stop_timer.cancel()
+    reason = _reason(life)
+    _fail_hand(life, reason)
+    if life.tasks:
+        for task in tuple(life.tasks):
+            task.cancel(reason=f"{place.path}#{life.number} ends")
+        ends.tasks_ended = trio.Event()
+        known = len(ends.errors or ())
+        with trio.CancelScope(shield=True):
+            await ends.tasks_ended.wait()
+        if len(ends.errors or ()) != known:
+            reason = _reason(life)
+    crash = reason.crash
+    if crash is not None:
+        _fail_deferred(life, reason)
+        place.last_crash = crash
+        if system.events.active:
+            system.events.emit(ActorCrashed(place.path, life.number, crash))
+    fate = _judge(life, reason)
+    if fate.restarts:
+        reason = StopReason(reason.kind, crash, reason.detail, restarting=True)
+    if life.initialized and actor is not None and type(actor).terminate is not Actor.terminate:
+        reason = await run_terminate(life, actor, reason)
+    if life.deferred:
+        _fail_deferred(life, reason)
+    for belonging in tuple(life.belongings or ()):
+        belonging.cancel()
+    if ends.links:
+        break_links(life, reason)
+    if place.inbox.urgent:
+        place.inbox.urgent.clear()
+    life.hand = None
+    if life.task is not None:
+        del system.mains[life.task]
+    if system.events.active:
+        system.events.emit(ActorEnded(place.path, life.number, reason))
+    place.ended(life, reason, fate)
+    if ends.stray is not None:
+        raise ends.stray
+
+
+def note(life: Incarnation, error: BaseException) -> None:
+    """Sort one error that came out of a task of this actor, its own scope's Cancelled already stripped."""
+    ends = life.ends
+    if isinstance(error, Exception):
+        pass
+    elif contains_fatal(error):
+        # ^C and SystemExit are no crashes: the system shuts down in order and raises them.
+        ends.fatal = True
+        life.place.system.abort(error)
+        return
+    elif is_cancellation(error) and trio.current_effective_deadline() == -math.inf:
+        ends.stray = error
+        return
+    if ends.errors is None:
+        ends.errors = []
+    ends.errors.append(error)
+
+
+def _reason(life: Incarnation) -> StopReason:
+    ends = life.ends
+    errors = ends.errors
+    if errors:
+        if len(errors) == 1:
+            error = errors[0]
+        else:
+            error = BaseExceptionGroup(f"{life.place.path} crashed in several tasks", errors)
+        return StopReason("crash", _report(life, error))
+    if ends.killed:
+        return StopReason("killed", None, ends.killed)
+    if ends.fatal or ends.stray is not None:
+        return StopReason("cancelled")
+    return StopReason(life.stop or "normal")
+
+
+def _report(life: Incarnation, error: BaseException) -> CrashReport:
+    place = life.place
+    # At a first start the error itself is raised to the starter, with its traceback.
+    strip = not _is_first_start(life)
+    return report_crash(error, place.path, life.number, place.system.now(), life.hand, strip=strip)
+
+
+def _is_first_start(life: Incarnation) -> bool:
+    """Whether someone waits who is to get what init() raised."""
+    handshake = life.place.handshake
+    return not life.initialized and handshake is not None and handshake.kills
+
+
+def _judge(life: Incarnation, reason: StopReason) -> Fate:
+    ends = life.ends
+    if life.stop is not None and life.stop != "normal":
+        return HELD if ends.restarting else CLOSE
+    if ends.fatal or ends.stray is not None or _is_first_start(life):
+        return CLOSE
+    place = life.place
+    return place.parent.judge(place, reason)
+
+
+async def run_terminate(life: Incarnation, actor: Actor, reason: StopReason) -> StopReason:
+    """Run the user's terminate(), shielded and bounded; the reason, with what went wrong in it."""
+    place = life.place
+    system = place.system
+    scope = trio.CancelScope(shield=True, deadline=min(system.now() + place.spec.shutdown, life.ends.hard))
+    life.ends.terminate_scope = scope
+    caught: BaseException | None = None
+    try:
+        with scope:
+            await actor.terminate(reason)
+    except BaseException as error:
+        if isinstance(error, GeneratorExit):
+            raise
+        caught = error
+    life.ends.terminate_scope = None
+    detail = ""
+    if scope.cancelled_caught:
+        detail = "terminate() was cut off at its deadline"
+    if caught is not None:
+        if isinstance(caught, Exception):
+            crash = report_crash(caught, place.path, life.number, system.now(), None, strip=True)
+            place.last_crash = crash
+            system.events.emit(ActorCrashed(place.path, life.number, crash))
+            detail = f"terminate() raised {crash.text}"
+        else:
+            note(life, caught)
+    if not detail:
+        return reason
+    detail = f"{reason.detail}; {detail}" if reason.detail else detail
+    return StopReason(reason.kind, reason.crash, detail, reason.restarting)
+
+
+def _fail_hand(life: Incarnation, reason: StopReason) -> None:
+    """The message in hand is over: it is not handled again, unless it is a cast that may be."""
+    message = life.hand
+    place = life.place
+    cell, life.cell = life.cell, None
+    envelope, life.envelope = life.envelope, None
+    if message is None:
+        return
+    if type(envelope) is SetAside:
+        # Only a handler that returns sets its message aside.
+        envelope = envelope.item
+        if isinstance(envelope, ReplyCell):
+            cell = envelope
+    if cell is not None:
+        if not cell.done:
+            cell.fail(ActorDown(place.path, reason, begun=True))
+    elif not isinstance(envelope, ReplyCell):
+        again = envelope if isinstance(envelope, Again) else None
+        left = again.left if again is not None else message.redeliver if isinstance(message, Cast) else 0
+        if left and reason.crash is not None:
+            place.inbox.put_back(Again(message, left - 1))
+        else:
+            place.give_up(message, "in_hand" if again is None else "dead_letter")
+
+
+def _fail_deferred(life: Incarnation, reason: StopReason) -> None:
+    deferred, life.deferred = life.deferred, None
+    for cell in deferred or ():
+        if not cell.done:
+            cell.fail(ActorDown(life.place.path, reason, begun=True))

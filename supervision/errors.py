@@ -11,6 +11,7 @@ SupervisionError
  |- UnknownMessage        the actor declares no handler for this type (a TypeError, too)
  |- AlreadyReplied        a second reply to one call
  |- NotInCall             a deferred reply was asked for where no call is in hand
+ |- CannotDefer           a message was to be set aside where none is in hand, or twice
  |- IntensityExceeded     a supervisor gave up; carries the history of crashes
  |- LinkBroken            what an actor crashes with when one that it is linked with went down; carries the reason
  |- NameTaken             a registered name or a child's name is in use
@@ -37,6 +38,7 @@ __all__ = [
     "AlreadyReplied",
     "CallCycle",
     "CallTimeout",
+    "CannotDefer",
     "ChildNotFound",
     "ChildNotStopped",
     "CrashReport",
@@ -233,6 +235,10 @@ class AlreadyReplied(SupervisionError):
 
 class NotInCall(SupervisionError):
     """defer_reply() makes sense only in the handler of a Call, once."""
+
+
+class CannotDefer(SupervisionError):
+    """defer() makes sense only in the handler of a message, once, and not after defer_reply()."""
 
 
 class IntensityExceeded(SupervisionError):

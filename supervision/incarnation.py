@@ -1,8 +1,7 @@
 """One life of an actor: its task, from the factory to the end of terminate().
 
-The order at the end is fixed: the call in hand fails, the actor's own tasks end, the supervisor judges, terminate()
-runs, deferred replies fail, and only then the place hears of it and may begin the next incarnation. The actor's scope
-shields it from the world around the system: an outer cancellation reaches it as an ordered shutdown (see system).
+The actor's scope shields it from the world around the system: an outer cancellation reaches it as an ordered shutdown
+(see system).
 """
 
 from __future__ import annotations
@@ -18,14 +17,9 @@ from trio.lowlevel import checkpoint, current_task, wait_task_rescheduled
 
 from supervision.actor import Actor, Handler
 from supervision.context import Context
-from supervision.crash import contains_fatal, is_cancellation, report_crash
-from supervision.end import End, StopKind
-from supervision.errors import ActorDown, ActorStopped, CrashReport, InvalidSpec, StopReason
-from supervision.events import ActorCrashed, ActorEnded
-from supervision.fate import CLOSE, HELD, Fate
-from supervision.links import break_links
-from supervision.mailbox import Again, OfIncarnation
-from supervision.message import Cast
+from supervision.end import End, StopKind, end_life, note
+from supervision.errors import ActorStopped, InvalidSpec
+from supervision.mailbox import Again, OfIncarnation, SetAside
 from supervision.monitor import Monitor
 from supervision.reply import ReplyCell
 from supervision.tasks import ActorTask
@@ -57,13 +51,13 @@ class Incarnation:
         "deferred",
         "ended_with",
         "ending",
+        "envelope",
         "generator",
         "hand",
         "hand_since",
         "initialized",
         "number",
         "place",
-        "redeliveries",
         "scope",
         "since",
         "stop",
@@ -85,7 +79,8 @@ class Incarnation:
         self.hand: object = None
         self.hand_since = 0.0
         self.cell: ReplyCell | None = None
-        self.redeliveries: int | None = None
+        self.envelope: Again | OfIncarnation | SetAside | ReplyCell | None = None
+        """What the cast in hand came in; SetAside once it is to be set aside; its cell once its reply is deferred."""
         self.waiting: WaitEdge | None = None
         """What the main task waits for, as an edge of the wait-for graph."""
         # what it has been asked
@@ -109,8 +104,8 @@ class Incarnation:
     async def run(self) -> None:
         """The whole life. One coroutine, not three: a parked frame less is 300 bytes less per idle actor."""
         place = self.place
-        self.task = task = current_task()
-        place.system.mains[task] = self
+        self.task = current_task()
+        place.system.mains[self.task] = self
         caught: BaseException | None = None
         actor: Actor | None = None
         try:
@@ -118,12 +113,11 @@ class Incarnation:
                 actor = place.spec.factory()
                 check_actor(actor, place.path)
                 actor.context = Context(self)
-                kind = type(actor)
-                handlers = kind.__handlers__
+                handlers = actor.__handlers__
                 if place.spec.busy_alarm is not None or place.system.watch is not None:
                     handlers = watched(self, handlers)
                 place.handlers = handlers
-                if kind.init is not Actor.init:
+                if type(actor).init is not Actor.init:
                     await actor.init()
                 self.initialized = True
                 if self.stop is None or self.stop == "normal":
@@ -158,10 +152,11 @@ class Incarnation:
                             if type(result) is CoroutineType:
                                 self.hand_since = self.place.system.now()
                                 result = await cast("Awaitable[object]", result)
-                            self.hand = None
-                            self.cell = None
-                            if not item.deferred:
+                            self.hand = self.cell = None
+                            if self.envelope is None:
                                 item.send(result)
+                            else:
+                                self._put_down()
                             budget -= 1
                             if not budget:
                                 await checkpoint()
@@ -170,11 +165,12 @@ class Incarnation:
                         if inbox.line:
                             inbox.admit()
                         if type(item) is Again:
-                            self.redeliveries = item.left
+                            self.envelope = item
                             item = item.message
                         elif type(item) is OfIncarnation:
                             if item.incarnation != self.number:
                                 continue
+                            self.envelope = item
                             item = item.message
                     self.hand = item
                     handler = handlers.get(type(item)) or self._handler(item)
@@ -185,7 +181,8 @@ class Incarnation:
                         self.hand_since = self.place.system.now()
                         await result
                     self.hand = None
-                    self.redeliveries = None
+                    if self.envelope is not None:
+                        self._put_down()
                     budget -= 1
                     if not budget:
                         await checkpoint()
@@ -194,169 +191,25 @@ class Incarnation:
             if isinstance(error, GeneratorExit):
                 raise
             caught = error
-        await self._end(caught, actor)
+        await end_life(self, caught, actor)
 
     def _handler(self, message: object) -> Handler | None:
         """For a subclass of a declared type; None, and the message is given up, if there is no handler."""
         handler = self.place.find_handler(type(message))
         if handler is None:
             cell, self.cell = self.cell, None
-            self.hand = None
+            self.hand = self.envelope = None
             self.place.give_up(message if cell is None else cell, "unknown")
         return handler
 
-    # ---- the end
-
-    async def _end(self, caught: BaseException | None, actor: Actor | None) -> None:
-        place = self.place
-        system = place.system
-        self.ending = True
-        if place.state != "stopping":
-            place.enter("stopping")
-        if caught is not None:
-            self._note(caught)
-        if self.ends.stop_timer is not None:
-            self.ends.stop_timer.cancel()
-        reason = self._reason()
-        self._fail_hand(reason)
-        if self.tasks:
-            for task in tuple(self.tasks):
-                task.cancel(reason=f"{place.path}#{self.number} ends")
-            self.ends.tasks_ended = trio.Event()
-            known = len(self.ends.errors or ())
-            with trio.CancelScope(shield=True):
-                await self.ends.tasks_ended.wait()
-            if len(self.ends.errors or ()) != known:
-                reason = self._reason()
-        crash = reason.crash
-        if crash is not None:
-            self._fail_deferred(reason)
-            place.last_crash = crash
-            if system.events.active:
-                system.events.emit(ActorCrashed(place.path, self.number, crash))
-        fate = self._judge(reason)
-        if fate.restarts:
-            reason = StopReason(reason.kind, crash, reason.detail, restarting=True)
-        if self.initialized and actor is not None and type(actor).terminate is not Actor.terminate:
-            reason = await self._terminate(actor, reason)
-        if self.deferred:
-            self._fail_deferred(reason)
-        for belonging in tuple(self.belongings or ()):
-            belonging.cancel()
-        if self.ends.links:
-            break_links(self, reason)
-        if place.inbox.urgent:
-            place.inbox.urgent.clear()
-        self.hand = None
-        if self.task is not None:
-            del system.mains[self.task]
-        if system.events.active:
-            system.events.emit(ActorEnded(place.path, self.number, reason))
-        place.ended(self, reason, fate)
-        if self.ends.stray is not None:
-            raise self.ends.stray
-
-    def _note(self, error: BaseException) -> None:
-        """Sort one error that came out of a task of this actor, its own scope's Cancelled already stripped."""
-        if isinstance(error, Exception):
-            pass
-        elif contains_fatal(error):
-            # ^C and SystemExit are no crashes: the system shuts down in order and raises them.
-            self.ends.fatal = True
-            self.place.system.abort(error)
-            return
-        elif is_cancellation(error) and trio.current_effective_deadline() == -math.inf:
-            self.ends.stray = error
-            return
-        if self.ends.errors is None:
-            self.ends.errors = []
-        self.ends.errors.append(error)
-
-    def _reason(self) -> StopReason:
-        errors = self.ends.errors
-        if errors:
-            if len(errors) == 1:
-                error = errors[0]
-            else:
-                error = BaseExceptionGroup(f"{self.place.path} crashed in several tasks", errors)
-            return StopReason("crash", self._report(error))
-        if self.ends.killed:
-            return StopReason("killed", None, self.ends.killed)
-        if self.ends.fatal or self.ends.stray is not None:
-            return StopReason("cancelled")
-        return StopReason(self.stop or "normal")
-
-    def _report(self, error: BaseException) -> CrashReport:
-        place = self.place
-        # At a first start the error itself is raised to the starter, with its traceback.
-        return report_crash(
-            error, place.path, self.number, place.system.now(), self.hand, strip=not self._first_start
-        )
-
-    @property
-    def _first_start(self) -> bool:
-        """Whether someone waits who is to get what init() raised."""
-        handshake = self.place.handshake
-        return not self.initialized and handshake is not None and handshake.kills
-
-    def _judge(self, reason: StopReason) -> Fate:
-        place = self.place
-        if self.stop is not None and self.stop != "normal":
-            return HELD if self.ends.restarting else CLOSE
-        if self.ends.fatal or self.ends.stray is not None or self._first_start:
-            return CLOSE
-        return place.parent.judge(place, reason)
-
-    async def _terminate(self, actor: Actor, reason: StopReason) -> StopReason:
-        grace = self.place.spec.shutdown
-        system = self.place.system
-        scope = trio.CancelScope(shield=True, deadline=min(system.now() + grace, self.ends.hard))
-        self.ends.terminate_scope = scope
-        caught: BaseException | None = None
-        try:
-            with scope:
-                await actor.terminate(reason)
-        except BaseException as error:
-            if isinstance(error, GeneratorExit):
-                raise
-            caught = error
-        self.ends.terminate_scope = None
-        detail = ""
-        if scope.cancelled_caught:
-            detail = "terminate() was cut off at its deadline"
-        if caught is not None:
-            if isinstance(caught, Exception):
-                crash = report_crash(caught, self.place.path, self.number, system.now(), None, strip=True)
-                self.place.last_crash = crash
-                system.events.emit(ActorCrashed(self.place.path, self.number, crash))
-                detail = f"terminate() raised {crash.text}"
-            else:
-                self._note(caught)
-        if not detail:
-            return reason
-        detail = f"{reason.detail}; {detail}" if reason.detail else detail
-        return StopReason(reason.kind, reason.crash, detail, reason.restarting)
-
-    def _fail_hand(self, reason: StopReason) -> None:
-        message = self.hand
-        cell, self.cell = self.cell, None
-        if cell is not None:
-            if not cell.deferred and not cell.done:
-                cell.fail(ActorDown(self.place.path, reason, begun=True))
-        elif message is not None:
-            left = self.redeliveries
-            if left is None and isinstance(message, Cast):
-                left = message.redeliver
-            if left and reason.crash is not None:
-                self.place.inbox.put_back(Again(message, left - 1))
-            else:
-                self.place.give_up(message, "in_hand" if self.redeliveries is None else "dead_letter")
-
-    def _fail_deferred(self, reason: StopReason) -> None:
-        deferred, self.deferred = self.deferred, None
-        for cell in deferred or ():
-            if not cell.done:
-                cell.fail(ActorDown(self.place.path, reason, begun=True))
+    def _put_down(self) -> None:
+        """After a handler whose message did not come, or does not go, as plainly as most."""
+        envelope, self.envelope = self.envelope, None
+        if type(envelope) is SetAside:
+            inbox = self.place.inbox
+            inbox.set_aside(envelope)
+            if envelope.replay:
+                inbox.replay()
 
     # ---- being stopped
 
@@ -415,7 +268,7 @@ class Incarnation:
         assert self.tasks is not None
         self.tasks.pop(task, None)
         if caught is not None:
-            self._note(caught)
+            note(self, caught)
             if not self.ending:
                 self.scope.cancel(reason=f"its task {task.name} crashed")
         if not self.tasks and self.ends.tasks_ended is not None:
@@ -423,7 +276,7 @@ class Incarnation:
 
     def crash(self, error: Exception) -> None:
         """End by an error from outside."""
-        self._note(error)
+        note(self, error)
         self.scope.cancel(reason=f"{self.place.path} is to crash: {type(error).__name__}")
 
     def keep(self, belonging: Timer | Monitor) -> None:

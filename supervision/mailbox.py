@@ -71,6 +71,19 @@ class OfIncarnation:
 
 
 @final
+class SetAside:
+    """The message in hand, to be set aside (see Context.defer) once its handler has returned."""
+
+    __slots__ = ("item", "replay")
+
+    def __init__(self, item: object) -> None:
+        self.item = item
+        """As it came out of the queue."""
+        self.replay = False
+        """It goes back at once, with all the others: replay_deferred() came after defer()."""
+
+
+@final
 class WaitingCast:
     """A sender that waits for room. Also a wait-for edge: the sender waits for the place."""
 
@@ -100,17 +113,24 @@ def message_of(item: object) -> object:
     return item.message if isinstance(item, (ReplyCell, Again, OfIncarnation)) else item
 
 
+def _unwrap(entry: ReplyCell | SetAside) -> object:
+    return entry.item if isinstance(entry, SetAside) else entry
+
+
 @final
 class Inbox:
     """The state behind a Mailbox. Everything is allocated on first use: an idle actor should be small."""
 
-    __slots__ = ("accepted", "capacity", "dead", "items", "line", "parked", "urgent")
+    __slots__ = ("accepted", "aside", "dead", "items", "line", "parked", "room", "urgent")
 
     def __init__(self, capacity: float) -> None:
-        self.capacity = capacity
+        self.room = capacity
+        """How many may be queued: the capacity, less what is set aside."""
         self.items: deque[object] | None = None
         """Casts as they are, calls as their ReplyCell."""
         self.urgent: deque[object] | None = None
+        self.aside: OrderedDict[ReplyCell | SetAside, None] | None = None
+        """Calls as their cell, casts as what set them aside; in order."""
         self.line: OrderedDict[ReplyCell | WaitingCast, None] | None = None
         self.dead = 0
         """How many items are calls whose caller has left."""
@@ -120,7 +140,7 @@ class Inbox:
 
     @property
     def count(self) -> int:
-        """Messages that wait to be handled, without the urgent lane and the line."""
+        """Messages that wait to be handled, without the urgent lane, the line and what is set aside."""
         return 0 if self.items is None else len(self.items) - self.dead
 
     @property
@@ -133,7 +153,7 @@ class Inbox:
         items = self.items
         if items is None:
             items = self.items = deque()
-        elif len(items) - self.dead >= self.capacity:
+        elif len(items) - self.dead >= self.room:
             return False
         items.append(item)
         self.accepted += 1
@@ -178,7 +198,7 @@ class Inbox:
         line, items = self.line, self.items
         if items is None:
             items = self.items = deque()
-        while line and len(items) - self.dead < self.capacity:
+        while line and len(items) - self.dead < self.room:
             entry, _ = line.popitem(last=False)
             if isinstance(entry, ReplyCell):
                 items.append(entry)
@@ -192,17 +212,49 @@ class Inbox:
         """Its caller has left before it was begun."""
         if self.leave_line(cell):
             return
-        self.dead += 1
-        items = self.items
-        # The dead stay until they are met or outnumber the living.
-        if items is not None and self.dead > 32 and self.dead > len(items) // 2:
-            self.items = deque(item for item in items if not (isinstance(item, ReplyCell) and item.done))
-            self.dead = 0
+        if self.aside is not None and cell in self.aside:
+            del self.aside[cell]
+            self.room += 1
+        else:
+            self.dead += 1
+            items = self.items
+            # The dead stay until they are met or outnumber the living.
+            if items is not None and self.dead > 32 and self.dead > len(items) // 2:
+                self.items = deque(item for item in items if not (isinstance(item, ReplyCell) and item.done))
+                self.dead = 0
         if self.line:
             self.admit()
 
+    def set_aside(self, entry: SetAside) -> None:
+        """Until replay(). May exceed the bound by this one, whose room may have been taken while it was in hand."""
+        item = entry.item
+        if self.aside is None:
+            self.aside = OrderedDict()
+        if isinstance(item, ReplyCell):
+            if item.done:
+                return
+            item.begun = False
+            self.aside[item] = None
+        else:
+            self.aside[entry] = None
+        self.room -= 1
+
+    def replay(self) -> None:
+        """Put back what is set aside: at the front, in order."""
+        aside, self.aside = self.aside, None
+        if aside:
+            if self.items is None:
+                self.items = deque()
+            self.items.extendleft(map(_unwrap, reversed(aside)))
+            self.room += len(aside)
+            self.wake()
+
     def drop_oldest(self) -> object:
         """Take the oldest living item out. There is one: the mailbox is full."""
+        if self.aside:
+            entry, _ = self.aside.popitem(last=False)
+            self.room += 1
+            return _unwrap(entry)
         items = self.items
         assert items is not None
         while True:
@@ -220,6 +272,7 @@ class Inbox:
 
     def drain(self) -> Iterator[object]:
         """Take out every living item."""
+        self.replay()
         items, self.items, self.dead = self.items, None, 0
         self.urgent = None
         for item in items or ():

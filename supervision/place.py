@@ -33,7 +33,6 @@ class Place:
         "closed",
         "down_event",
         "last_crash",
-        "name",
         "number",
         "opening",
         "path",
@@ -44,10 +43,9 @@ class Place:
         "window",
     )
 
-    def __init__(self, system: System, path: str, name: str) -> None:
+    def __init__(self, system: System, path: str) -> None:
         self.system = system
         self.path = path
-        self.name = name
         self.state = "starting"
         """starting, running, stopping, waiting (for its restart), down (held by its supervisor), stopped, degraded"""
         self.since = system.now()
@@ -62,6 +60,11 @@ class Place:
         self.window: Window | None = None
         self.restart_timer: Timer | None = None
         self.down_event: trio.Event | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
 
     @property
     def history(self) -> tuple[CrashReport, ...]:

@@ -73,7 +73,7 @@ class SupervisorPlace(Place):
     def __init__(
         self, system: System, parent: SupervisorPlace | None, spec: SupervisorSpec | DynamicSupervisorSpec
     ) -> None:
-        super().__init__(system, spec.name if parent is None else f"{parent.path}/{spec.name}", spec.name)
+        super().__init__(system, spec.name if parent is None else f"{parent.path}/{spec.name}")
         self.parent = parent
         self.spec = spec
         self.dynamic = isinstance(spec, DynamicSupervisorSpec)

@@ -36,6 +36,8 @@ class TreeNode(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Tasks of its own, started by start_task()."""
     deferred: int = 0
     """Calls it has taken and not yet answered."""
+    set_aside: int = 0
+    """Messages it has deferred, until it replays them."""
     in_hand: str | None = None
     """The type of the message it handles."""
     in_hand_for: float = 0.0
@@ -96,6 +98,8 @@ def _describe(node: TreeNode) -> str:
         parts.append(f"replies owed {node.deferred}")
     if node.cpu_seconds is not None:
         parts.append(f"cpu {_duration(node.cpu_seconds)}")
+    if node.set_aside:
+        parts.append(f"set aside {node.set_aside}")
     if node.names:
         parts.append(f"named {', '.join(node.names)}")
     if node.groups:
@@ -155,6 +159,7 @@ def actor_node(place: ActorPlace) -> TreeNode:
         blocked=place.inbox.waiting,
         tasks=0 if life is None else len(life.tasks or ()),
         deferred=0 if life is None else len(life.deferred or ()),
+        set_aside=len(place.inbox.aside or ()),
         in_hand=None if hand is None else type(hand).__qualname__,
         in_hand_for=0.0 if life is None or hand is None else now - life.hand_since,
         waiting_for=None if life is None or life.waiting is None else life.waiting.place.path,

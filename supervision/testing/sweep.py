@@ -100,7 +100,7 @@ def _actors(task: trio.lowlevel.Task) -> bool:
     if getattr(task.coro, "__qualname__", "") not in {"Incarnation.run", "ActorTask.run"}:
         return False
     functions = {frame.f_code.co_qualname for frame, _ in task.iter_await_frames()}
-    return "Incarnation._end" not in functions or "Incarnation._terminate" in functions
+    return "end_life" not in functions or "run_terminate" in functions
 
 
 def cancel_sweep(
