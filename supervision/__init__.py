@@ -16,6 +16,7 @@ from supervision.errors import (
     CrashReport,
     Degraded,
     IntensityExceeded,
+    InvalidKey,
     InvalidSpec,
     LinkBroken,
     MailboxFull,
@@ -53,6 +54,7 @@ from supervision.loop_watch import StepClocks
 from supervision.mailbox import Mailbox
 from supervision.message import Call, Cast, Down
 from supervision.monitor import Monitor
+from supervision.partition import PartitionSupervisorRef, PartitionSupervisorSpec
 from supervision.ref import ActorRef, SupervisorRef
 from supervision.registry import Registry
 from supervision.reply import Reply
@@ -99,6 +101,7 @@ __all__ = [
     "Events",
     "handles",
     "IntensityExceeded",
+    "InvalidKey",
     "InvalidSpec",
     "LateReply",
     "LinkBroken",
@@ -112,6 +115,8 @@ __all__ = [
     "NotInCall",
     "NotRunning",
     "open_system",
+    "PartitionSupervisorRef",
+    "PartitionSupervisorSpec",
     "PlaceClosed",
     "Published",
     "Registry",

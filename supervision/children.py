@@ -19,12 +19,12 @@ from supervision.errors import (
     TooManyChildren,
 )
 from supervision.handshake import Handshake, StartEdge
-from supervision.spec import ChildSpec, DynamicSupervisorSpec, Restart, SupervisorSpec, check_significance
+from supervision.spec import AnySpec, ChildSpec, DynamicSupervisorSpec, Restart, check_significance
 
 if TYPE_CHECKING:
     from supervision.actor_place import ActorPlace
     from supervision.ref import ActorRef, SupervisorRef
-    from supervision.supervisor import AnySpec, SupervisorPlace
+    from supervision.supervisor import SupervisorPlace
 
 __all__ = ["ChildCounts", "ChildInfo"]
 
@@ -115,6 +115,7 @@ async def stop_child(supervisor: SupervisorPlace, name: str) -> None:
 async def delete_child(supervisor: SupervisorPlace, name: str) -> None:
     """As SupervisorRef.delete_child."""
     await trio.lowlevel.checkpoint_if_cancelled()
+    _check_not_fixed(supervisor, "delete_child")
     place = child_of(supervisor, name)
     if place.closed is None:
         raise ChildNotStopped(place.path, place.state)
@@ -185,9 +186,15 @@ async def _restart(supervisor: SupervisorPlace, place: ActorPlace | SupervisorPl
 
 def _check_spec(given: object, supervisor: SupervisorPlace) -> None:
     path = supervisor.path
-    if not isinstance(given, (ChildSpec, SupervisorSpec, DynamicSupervisorSpec)):
+    if not isinstance(given, AnySpec):
         raise InvalidSpec(f"{path}: start_child takes a ChildSpec or a supervisor's spec, got {given!r}")
     check_significance(given, supervisor.auto_shutdown, path)
+    _check_not_fixed(supervisor, "start_child")
+
+
+def _check_not_fixed(supervisor: SupervisorPlace, what: str) -> None:
+    if supervisor.fixed:
+        raise InvalidSpec(f"{supervisor.path}: no {what}(): {supervisor.fixed}")
 
 
 def _check_not_inside(place: ActorPlace | SupervisorPlace, what: str) -> None:

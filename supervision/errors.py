@@ -19,6 +19,7 @@ SupervisionError
  |- ChildNotFound         the supervisor has no such child (a LookupError, too)
  |- ChildNotStopped       only a stopped child can be deleted
  |- TooManyChildren       max_children reached
+ |- InvalidKey            no partition for a key of this type (a TypeError, too)
  '- InvalidSpec           a spec or an argument makes no sense (a ValueError, too)
 """
 
@@ -44,6 +45,7 @@ __all__ = [
     "CrashReport",
     "Degraded",
     "IntensityExceeded",
+    "InvalidKey",
     "InvalidSpec",
     "LinkBroken",
     "MailboxFull",
@@ -294,6 +296,18 @@ class ChildNotStopped(SupervisionError):
 
 class TooManyChildren(SupervisionError):
     """The dynamic supervisor is at its max_children."""
+
+
+class InvalidKey(SupervisionError, TypeError):
+    """A partition's key is of a type whose hash is not the same in each process."""
+
+    def __init__(self, path: str, key: object, part: object) -> None:
+        inside = "" if part is key else f", because of {part!r} ({type(part).__qualname__}) in it"
+        super().__init__(
+            f"{path}: {key!r} ({type(key).__qualname__}) is no key for a partition{inside}; "
+            "give an int, a str, bytes or a tuple of these"
+        )
+        self.key = key
 
 
 class InvalidSpec(SupervisionError, ValueError):

@@ -28,12 +28,14 @@ from supervision.tree import TreeNode, actor_node, supervisor_node
 
 if TYPE_CHECKING:
     from supervision.actor_place import ActorPlace
-    from supervision.spec import ChildSpec, DynamicSupervisorSpec, SupervisorSpec
+    from supervision.partition import PartitionSupervisorRef, PartitionSupervisorSpec
+    from supervision.spec import AnySpec, AnySupervisorSpec, ChildSpec
     from supervision.supervisor import SupervisorPlace
 
 __all__ = ["ActorRef", "SupervisorRef"]
 
 R = TypeVar("R")
+S = TypeVar("S", bound="AnySpec")
 
 
 @final
@@ -162,7 +164,6 @@ class ActorRef:
         return f"<ActorRef {self.place.path}>"
 
 
-@final
 class SupervisorRef:
     """Names a supervisor's place, to start, stop and look up its children."""
 
@@ -190,12 +191,12 @@ class SupervisorRef:
     @overload
     async def start_child(self, spec: ChildSpec) -> ActorRef: ...
     @overload
-    async def start_child(self, spec: SupervisorSpec | DynamicSupervisorSpec) -> SupervisorRef: ...
+    async def start_child(self, spec: PartitionSupervisorSpec[S]) -> PartitionSupervisorRef[S]: ...
     @overload
-    async def start_child(
-        self, spec: ChildSpec | SupervisorSpec | DynamicSupervisorSpec
-    ) -> ActorRef | SupervisorRef: ...
-    async def start_child(self, spec: ChildSpec | SupervisorSpec | DynamicSupervisorSpec) -> ActorRef | SupervisorRef:
+    async def start_child(self, spec: AnySupervisorSpec) -> SupervisorRef: ...
+    @overload
+    async def start_child(self, spec: AnySpec) -> ActorRef | SupervisorRef: ...
+    async def start_child(self, spec: AnySpec) -> ActorRef | SupervisorRef:
         """Start a child and wait until it, and all below it, has finished init().
 
         Raises what init() raised, as it was raised; nothing is left then, nor when this is cancelled or times out.

@@ -49,9 +49,7 @@ def _check_intensity(kind: str, name: str, max_restarts: int, max_seconds: float
         raise InvalidSpec(f"{kind} {name!r}: max_seconds must be above 0, got {max_seconds}")
 
 
-def check_significance(
-    child: ChildSpec | SupervisorSpec | DynamicSupervisorSpec, mode: AutoShutdownMode, where: str
-) -> None:
+def check_significance(child: AnySpec, mode: AutoShutdownMode, where: str) -> None:
     """Raises InvalidSpec for a significant child whose end would mean nothing."""
     if child.significant and mode == "never":
         raise InvalidSpec(
@@ -114,7 +112,7 @@ class _SupervisorFields(msgspec.Struct, frozen=True):
     name: str
 
 
-class _AnySupervisorSpec(_SupervisorFields, frozen=True, kw_only=True):
+class AnySupervisorSpec(_SupervisorFields, frozen=True, kw_only=True):
     max_restarts: int = 3
     max_seconds: float = 5.0
     on_intensity: Literal["escalate", "degrade"] = "escalate"
@@ -134,7 +132,7 @@ class _AnySupervisorSpec(_SupervisorFields, frozen=True, kw_only=True):
             raise InvalidSpec(f"{kind} {self.name!r}: on_intensity is escalate or degrade, got {self.on_intensity!r}")
 
 
-class SupervisorSpec(_AnySupervisorSpec, frozen=True, kw_only=True):
+class SupervisorSpec(AnySupervisorSpec, frozen=True, kw_only=True):
     """A supervisor of children that start in order and stop in reverse order.
 
     strategy: what a child's restart takes with it: one_for_one: nothing; rest_for_one: the children started after
@@ -153,7 +151,7 @@ class SupervisorSpec(_AnySupervisorSpec, frozen=True, kw_only=True):
 
     strategy: Literal["one_for_one", "rest_for_one", "one_for_all"] = "one_for_one"
     auto_shutdown: AutoShutdownMode = "never"
-    children: Sequence[ChildSpec | SupervisorSpec | DynamicSupervisorSpec] = ()
+    children: Sequence[AnySpec] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -174,7 +172,7 @@ class SupervisorSpec(_AnySupervisorSpec, frozen=True, kw_only=True):
             raise InvalidSpec(f"SupervisorSpec {self.name!r}: children's names must differ, got {names}")
 
 
-class DynamicSupervisorSpec(_AnySupervisorSpec, frozen=True, kw_only=True):
+class DynamicSupervisorSpec(AnySupervisorSpec, frozen=True, kw_only=True):
     """A supervisor of many independent children, started and stopped at run time; it stops them concurrently. A
     child that ends for good is forgotten (a degraded one stays until it is stopped or revived).
 
@@ -187,3 +185,6 @@ class DynamicSupervisorSpec(_AnySupervisorSpec, frozen=True, kw_only=True):
         super().__post_init__()
         if self.max_children is not None and self.max_children < 1:
             raise InvalidSpec(f"DynamicSupervisorSpec {self.name!r}: max_children must be at least 1")
+
+
+AnySpec = ChildSpec | AnySupervisorSpec

@@ -5,7 +5,7 @@ ended, and starts a task only for what takes time (stopping and starting several
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import trio
 from outcome import Value
@@ -30,9 +30,17 @@ from supervision.events import (
 from supervision.fate import CLOSE, DONE, HELD, Fate
 from supervision.group import Group
 from supervision.handshake import Handshake
+from supervision.partition import PartitionSupervisorRef, PartitionSupervisorSpec
 from supervision.place import UP, Place
 from supervision.ref import SupervisorRef
-from supervision.spec import AutoShutdownMode, ChildSpec, DynamicSupervisorSpec, SupervisorSpec
+from supervision.spec import (
+    AnySpec,
+    AnySupervisorSpec,
+    AutoShutdownMode,
+    ChildSpec,
+    DynamicSupervisorSpec,
+    SupervisorSpec,
+)
 from supervision.window import Window
 
 if TYPE_CHECKING:
@@ -41,8 +49,6 @@ if TYPE_CHECKING:
     from supervision.system import System
 
 __all__: list[str] = []
-
-AnySpec = ChildSpec | SupervisorSpec | DynamicSupervisorSpec
 
 
 @final
@@ -55,6 +61,7 @@ class SupervisorPlace(Place):
         "dynamic",
         "failure",
         "fate",
+        "fixed",
         "group",
         "handshake",
         "hard",
@@ -70,16 +77,21 @@ class SupervisorPlace(Place):
         "why",
     )
 
-    def __init__(
-        self, system: System, parent: SupervisorPlace | None, spec: SupervisorSpec | DynamicSupervisorSpec
-    ) -> None:
+    def __init__(self, system: System, parent: SupervisorPlace | None, spec: AnySupervisorSpec) -> None:
         super().__init__(system, spec.name if parent is None else f"{parent.path}/{spec.name}")
         self.parent = parent
+        self.fixed = ""
+        """Why users can't add or delete children."""
+        if isinstance(spec, PartitionSupervisorSpec):
+            self.ref: SupervisorRef = PartitionSupervisorRef[Any](self)
+            self.fixed = "its partitions are fixed"
+            spec = spec.plain()
+        else:
+            self.ref = SupervisorRef(self)
         self.spec = spec
         self.dynamic = isinstance(spec, DynamicSupervisorSpec)
         self.strategy = spec.strategy if isinstance(spec, SupervisorSpec) else "one_for_one"
         self.children: dict[str, ActorPlace | SupervisorPlace] = {}
-        self.ref = SupervisorRef(self)
         self.handshake: Handshake | None = None
         self.open_scope: trio.CancelScope | None = None
         self.failure: BaseException | None = None
@@ -164,10 +176,10 @@ class SupervisorPlace(Place):
 
     def add(self, spec: AnySpec) -> ActorPlace | SupervisorPlace:
         place: ActorPlace | SupervisorPlace
-        if isinstance(spec, ChildSpec):
-            place = ActorPlace(self.system, self, spec)
-        else:
+        if isinstance(spec, AnySupervisorSpec):
             place = SupervisorPlace(self.system, self, spec)
+        else:
+            place = ActorPlace(self.system, self, spec)
         self.children[spec.name] = place
         return place
 

@@ -7,7 +7,7 @@ import math
 import random as random_module
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, final, overload
+from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 
 import msgspec
 import trio
@@ -17,7 +17,7 @@ from supervision.events import Events
 from supervision.loop_watch import LoopWatch, StepClocks, check_alarm
 from supervision.ref import ActorRef, SupervisorRef
 from supervision.registry import Registry
-from supervision.spec import AutoShutdownMode, ChildSpec, DynamicSupervisorSpec, SupervisorSpec
+from supervision.spec import AnySpec, AnySupervisorSpec, AutoShutdownMode, ChildSpec, SupervisorSpec
 from supervision.supervisor import SupervisorPlace
 from supervision.timers import Timers
 from supervision.tree import TreeSnapshot, snapshot
@@ -25,6 +25,9 @@ from supervision.tree import TreeSnapshot, snapshot
 if TYPE_CHECKING:
     from supervision.actor_place import ActorPlace
     from supervision.incarnation import Incarnation
+    from supervision.partition import PartitionSupervisorRef, PartitionSupervisorSpec
+
+S = TypeVar("S", bound=AnySpec)
 
 __all__ = ["ActorSystem", "open_system", "SystemStatistics"]
 
@@ -173,12 +176,12 @@ class ActorSystem:
     @overload
     async def start_child(self, spec: ChildSpec) -> ActorRef: ...
     @overload
-    async def start_child(self, spec: SupervisorSpec | DynamicSupervisorSpec) -> SupervisorRef: ...
+    async def start_child(self, spec: PartitionSupervisorSpec[S]) -> PartitionSupervisorRef[S]: ...
     @overload
-    async def start_child(
-        self, spec: ChildSpec | SupervisorSpec | DynamicSupervisorSpec
-    ) -> ActorRef | SupervisorRef: ...
-    async def start_child(self, spec: ChildSpec | SupervisorSpec | DynamicSupervisorSpec) -> ActorRef | SupervisorRef:
+    async def start_child(self, spec: AnySupervisorSpec) -> SupervisorRef: ...
+    @overload
+    async def start_child(self, spec: AnySpec) -> ActorRef | SupervisorRef: ...
+    async def start_child(self, spec: AnySpec) -> ActorRef | SupervisorRef:
         """Start a child of the root supervisor. See SupervisorRef.start_child."""
         return await self.root.start_child(spec)
 

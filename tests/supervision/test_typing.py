@@ -9,7 +9,19 @@ from typing import assert_type
 
 import pytest
 
-from supervision import Actor, ActorRef, Call, Cast, ChildSpec, Reply, SupervisorRef, SupervisorSpec, handles
+from supervision import (
+    Actor,
+    ActorRef,
+    Call,
+    Cast,
+    ChildSpec,
+    DynamicSupervisorSpec,
+    PartitionSupervisorSpec,
+    Reply,
+    SupervisorRef,
+    SupervisorSpec,
+    handles,
+)
 from tests.supervision.world import NOW, seeded, system
 
 
@@ -42,11 +54,20 @@ async def test_types_as_inferred_are_types_as_they_come() -> None:
         assert await ref.call(Length("four")) == 4
 
 
+def measurer(number: int) -> ChildSpec:
+    return ChildSpec(f"m{number}", Measurer)
+
+
 async def checked(ref: ActorRef, supervisor: SupervisorRef, reply: Reply[int]) -> None:
     """Never run: only checked."""
     assert_type(await ref.call(Length("four")), int)
     assert_type(await supervisor.start_child(ChildSpec("m", Measurer)), ActorRef)
     assert_type(await supervisor.start_child(SupervisorSpec("g")), SupervisorRef)
+    actors = await supervisor.start_child(PartitionSupervisorSpec("p", child=measurer, partitions=2))
+    assert_type(actors.partition(1), ActorRef)
+    supervisors = PartitionSupervisorSpec("q", child=lambda n: DynamicSupervisorSpec(f"d{n}"), partitions=2)
+    assert_type((await supervisor.start_child(supervisors)).partition(("a", 1)), SupervisorRef)
+    actors.partition(1.5)  # pyright: ignore[reportArgumentType, reportCallIssue]
     assert_type(reply.send(3), bool)
     await ref.call(Note("a cast is no call"))  # pyright: ignore[reportArgumentType]
     await ref.cast(Length("a call is no cast"))  # pyright: ignore[reportArgumentType]
