@@ -12,6 +12,7 @@
     |   |   |  PermissionDeniedError 403, NotFoundError 404, RequestTimeoutError 408, ConflictError 409,
     |   |   |  GoneError 410, PayloadTooLargeError 413, UnsupportedMediaTypeError 415,
     |   |   |  UnprocessableEntityError 422, RateLimitError 429
+    |   |   |- CredentialUnavailable     an AuthenticationError: no credential to be had, nothing sent
     |   |   '- InternalServerError 5xx
     |   |       '- ServiceUnavailableError 503
     |   '- APIResponseError              an answer that can't be decoded
@@ -43,6 +44,7 @@ __all__ = [
     "ClosedError",
     "ConflictError",
     "CredentialError",
+    "CredentialUnavailable",
     "DecodeError",
     "GoneError",
     "InternalServerError",
@@ -166,6 +168,21 @@ class AuthenticationError(APIStatusError):
     """401: the credential is missing, wrong or expired."""
 
     cure = "Check the API key (TINKER_API_KEY or api_key=)."
+
+
+class CredentialUnavailable(AuthenticationError):
+    """There is no credential to be had just now (the credential command failed); nothing was sent."""
+
+    cure = "Run the command of TINKER_CREDENTIAL_CMD by hand, or give a key."
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(401, detail)
+
+    def __reduce__(self) -> tuple[type[CredentialUnavailable], tuple[str]]:
+        return type(self), (self.detail,)
+
+    def __str__(self) -> str:
+        return f"{self.detail}. {self.cure}"
 
 
 class BillingError(APIStatusError):

@@ -22,6 +22,7 @@ from tinker_actors.clients.closing import closed_as_such
 from tinker_actors.clients.service import ServiceActor, ServiceClient
 from tinker_actors.clients.spec import client_spec
 from tinker_actors.config import Config, parse_api_key
+from tinker_actors.credentials import Keeper
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import Pending, PendingTable
 from tinker_actors.metrics import Counters
@@ -157,7 +158,7 @@ async def open_runtime(
     rng = random.Random(None if seed is None else integer("seed", seed, "Use an integer of 64 bits, or None"))
     carrier = transport if transport is not None else make_transport(settings)
     try:
-        api = Api(carrier, settings)
+        api = Api(carrier, settings, Keeper(settings, carrier, rng))
         async with open_system("runtime", random=random.Random(rng.getrandbits(64))) as system:
             sessions = await system.start_child(DynamicSupervisorSpec("sessions"))
             runtime = Runtime(

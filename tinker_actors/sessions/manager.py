@@ -55,6 +55,9 @@ class SessionManager(Actor):
                 server_config = await patience.persist(
                     lambda: client_config(session.api, self.sdk_version), while_submitting, entry.explain
                 )
+                session.api.credentials.learn(
+                    exchange=server_config.pjwt_auth_enabled, source=server_config.credential_default_source
+                )
                 request = CreateSessionRequest(
                     tags=session.tags, user_metadata=session.user_metadata, sdk_version=self.sdk_version
                 )
