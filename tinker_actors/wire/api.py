@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, final
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar, final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -33,6 +34,8 @@ from tinker_actors.wire.replies import (
     retry_after,
     should_retry,
 )
+from tinker_actors.wire.reply import ParsedReply, Reply, start_of, unpacked
+from tinker_actors.wire.streamed import StreamedReply
 from tinker_actors.wire.urls import Query, build_url, check_confidential
 
 __all__ = ["CONTROL_LIMIT", "JSON", "PROTOBUF", "RESULT_LIMIT", "Api", "Body", "Headers", "Reply"]
@@ -55,20 +58,6 @@ _REMEMBERED = 32  # secrets of the past that a late reply may still echo
 _MOST_REDIRECTS = 5
 _MOST_NOTES = 64  # deprecation notices that are told once each; a server that words each anew can't fill memory
 _log = logging.getLogger(__name__)
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """A reply, its body whole and decompressed. ``name`` is the request's method and path."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    name: str
-
-    @property
-    def content_type(self) -> str:
-        """In lower case, with its parameters."""
-        return self.headers.get("content-type", "").lower()
 
 
 @final
@@ -134,6 +123,14 @@ class Api:
         )
         return self.decode(reply, result_type)
 
+    async def parsed(
+        self, path: str, result_type: type[T], body: object = None, *, method: str = "POST", purpose: Purpose
+    ) -> ParsedReply[T]:
+        """As ``call``, with the reply beside the value: its status, headers and bytes."""
+        pieces = (encode_json(body),) if body is not None else ()
+        reply = await self.exchange(method, path, pieces, purpose=purpose, headers=(("accept", JSON),))
+        return ParsedReply(self.decode(reply, result_type), reply)
+
     async def exchange(
         self,
         method: str,
@@ -158,33 +155,20 @@ class Api:
         Raises APIConnectionError, APITimeoutError, the APIStatusError of any status from 300 but ``also``, and
         APIResponseError for a body above ``limit`` bytes or one that can't be decompressed.
         """
-        seconds = self._timeout if timeout is None else timeout
-        about = [
-            ("x-stainless-retry-count", str(attempt)),
-            ("x-stainless-read-timeout", f"{seconds:g}"),
-        ]
-        if method != "GET":
-            about.append(("content-type", content_type))
-        if key is not None:
-            about.append(("x-idempotency-key", key))
-        url = build_url(f"{self._base_url}/api/v1", path, default=self._default_query, query=query)
-        name = f"{method} /api/v1{path.partition('?')[0]}"
-
-        async def send() -> Response:
-            own = merged(self._common, about, headers)
-            request = Request(method=method, url=url, headers=own, body=body, timeout=seconds, purpose=purpose)
-            return await self._send(request, name)
-
-        credential = await self._authorised()
-        response = await send()
-        if response.status == 401:
-            refusal = await self._failure(response, name, purpose)
-            if not await self.credentials.refused(credential, response.headers.get("www-authenticate", "")):
-                raise refusal
-            await self._authorised()
-            response = await send()
-        if response.status >= 300 and response.status != also:
-            raise await self._failure(response, name, purpose)
+        name = _name(method, path)
+        request = self._request(
+            method,
+            path,
+            body,
+            purpose=purpose,
+            key=key,
+            timeout=timeout,
+            headers=headers,
+            content_type=content_type,
+            query=query,
+            attempt=attempt,
+        )
+        response = await self._answered(request, name, also)
         content = await response.read(limit)
         self._edge.succeeded(purpose)
         reply = Reply(response.status, response.headers, content, name)
@@ -194,6 +178,91 @@ class Api:
         return msgspec.structs.replace(
             reply, body=self.read(reply, lambda body: decompress(body, encoding, limit=limit))
         )
+
+    @asynccontextmanager
+    async def open(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        purpose: Purpose,
+        key: str | None = None,
+        timeout: float | None = None,
+        headers: Headers = (),
+        limit: int = RESULT_LIMIT,
+        query: Query | None = None,
+    ) -> AsyncGenerator[StreamedReply]:
+        """One request like ``call``'s, and its reply as a stream of at most ``limit`` bytes.
+
+        ``timeout`` is for all of it. Leaving the block gives up the rest of the body. Raises as ``exchange`` does.
+        """
+        pieces = (encode_json(body),) if body is not None else ()
+        # a stream is read as it arrives, so it may not be packed
+        plain = (*headers, ("accept-encoding", "identity"))
+        name = _name(method, path)
+        request = self._request(
+            method, path, pieces, purpose=purpose, key=key, timeout=timeout, headers=plain, query=query
+        )
+        response = await self._answered(request, name)
+        reply = StreamedReply(response, name, limit)
+        try:
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise APIResponseError(f"{name}: a stream that is packed, though that was not asked", request=name)
+            yield reply
+        finally:
+            with trio.CancelScope(shield=True):
+                await reply.aclose()
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: Body,
+        *,
+        purpose: Purpose,
+        key: str | None,
+        timeout: float | None,
+        headers: Headers,
+        content_type: str = JSON,
+        query: Query | None,
+        attempt: int = 0,
+    ) -> Request:
+        """All but what goes with every request."""
+        seconds = self._timeout if timeout is None else timeout
+        about = [
+            ("x-stainless-retry-count", str(attempt)),
+            ("x-stainless-read-timeout", f"{seconds:g}"),
+        ]
+        if method != "GET":
+            about.append(("content-type", content_type))
+        if key is not None:
+            about.append(("x-idempotency-key", key))
+        return Request(
+            method=method,
+            url=build_url(f"{self._base_url}/api/v1", path, default=self._default_query, query=query),
+            headers=(*about, *headers),
+            body=body,
+            timeout=seconds,
+            purpose=purpose,
+        )
+
+    async def _answered(self, request: Request, name: str, also: int | None = None) -> Response:
+        """A response with a status of success, or ``also``; its body is unread."""
+        credential = await self._authorised()
+        response = await self._send(self._complete(request), name)
+        if response.status == 401:
+            refusal = await self._failure(response, name, request.purpose)
+            if not await self.credentials.refused(credential, response.headers.get("www-authenticate", "")):
+                raise refusal
+            await self._authorised()
+            response = await self._send(self._complete(request), name)
+        if response.status >= 300 and response.status != also:
+            raise await self._failure(response, name, request.purpose)
+        return response
+
+    def _complete(self, request: Request) -> Request:
+        return msgspec.structs.replace(request, headers=merged(self._common, request.headers))
 
     async def _send(self, request: Request, name: str) -> Response:
         """Up to the head of a response that leads nowhere else."""
@@ -236,7 +305,7 @@ class Api:
         return status_error(response.status, detail, request=name)
 
     async def _failure(self, response: Response, name: str, purpose: Purpose) -> APIError:
-        content = _unpacked(response, await _start_of(response, _ERROR_LIMIT))
+        content = unpacked(response, await start_of(response, _ERROR_LIMIT), _ERROR_LIMIT)
         reply = Reply(response.status, response.headers, content, name)
         if self._edge.rejected(reply.status, reply.headers, reply.body, purpose):
             text = f"{name}: refused by something in front of the server (a 400 without a word)"
@@ -305,26 +374,5 @@ class Api:
         return f"<Api {self._base_url}>"
 
 
-def _unpacked(response: Response, body: bytes) -> bytes:
-    """An error's body; nothing where it is damaged, since the status is known."""
-    try:
-        return decompress(body, response.headers.get("content-encoding", ""), limit=_ERROR_LIMIT)
-    except DecodeError:
-        return b""
-
-
-async def _start_of(response: Response, limit: int) -> bytes:
-    """The first ``limit`` bytes; what is cut off counts as well, since the status is known."""
-    body = bytearray()
-    pieces: Any = response.stream()
-    try:
-        async for piece in pieces:
-            body += piece
-            if len(body) >= limit:
-                break
-    except APIConnectionError:
-        pass
-    finally:
-        await pieces.aclose()
-        await response.aclose()
-    return bytes(body[:limit])
+def _name(method: str, path: str) -> str:
+    return f"{method} /api/v1{path.partition('?')[0]}"
