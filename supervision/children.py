@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 import trio
 from outcome import Error, Value
+from trio.lowlevel import enable_ki_protection
 
 from supervision.errors import (
     CallCycle,
@@ -90,6 +91,10 @@ async def start_child(supervisor: SupervisorPlace, spec: AnySpec) -> ActorRef | 
     try:
         await place.open()
     except BaseException:
+        if place.closed is None:  # ^C, just when it had started
+            place.request_stop("shutdown", math.inf, restarting=False)
+            with trio.CancelScope(shield=True):
+                await place.wait_down()
         if children.get(spec.name) is place:
             del children[spec.name]
         raise
@@ -167,6 +172,7 @@ async def restart_child(supervisor: SupervisorPlace, name: str) -> None:
     await done.wait()
 
 
+@enable_ki_protection
 async def _restart(supervisor: SupervisorPlace, place: ActorPlace | SupervisorPlace, done: Handshake) -> None:
     with trio.CancelScope(shield=True):
         try:

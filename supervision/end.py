@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Literal, final
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from supervision.actor import Actor
 from supervision.crash import contains_fatal, is_cancellation, report_crash
@@ -20,6 +21,7 @@ from supervision.links import break_links
 from supervision.mailbox import Again, SetAside
 from supervision.message import Cast
 from supervision.reply import ReplyCell
+from supervision.tasks import unprotected
 
 if TYPE_CHECKING:
     from supervision.incarnation import Incarnation
@@ -67,6 +69,7 @@ class End:
         self.tasks_ended: trio.Event | None = None
 
 
+@enable_ki_protection
 async def end_life(life: Incarnation, caught: BaseException | None, actor: Actor | None) -> None:
     """The last steps of its task; `caught` is what came out of it."""
     place = life.place
@@ -185,7 +188,7 @@ async def run_terminate(life: Incarnation, actor: Actor, reason: StopReason) -> 
     caught: BaseException | None = None
     try:
         with scope:
-            await actor.terminate(reason)
+            await unprotected(actor.terminate, reason)
     except BaseException as error:
         if isinstance(error, GeneratorExit):
             raise

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, final
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from supervision.handshake import Handshake
 
@@ -57,6 +58,7 @@ class Group:
                 living.pop(0)
         return living
 
+    @enable_ki_protection
     async def _mend(self) -> None:
         # Going down takes op_scope away; a wait that ended in the same step sees no Cancelled, so each is checked.
         supervisor = self.supervisor

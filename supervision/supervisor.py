@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import trio
 from outcome import Value
+from trio.lowlevel import enable_ki_protection
 
 from supervision.actor_place import ActorPlace
 from supervision.auto_shutdown import auto_shut_down, renew
@@ -198,6 +199,7 @@ class SupervisorPlace(Place):
         self.handshake = handshake
         self.system.spawn(self._bring_up, self.number, name=f"{self.path}#{self.number}")
 
+    @enable_ki_protection
     async def _bring_up(self, number: int) -> None:
         with trio.CancelScope(shield=True) as scope:
             self.op_scope = scope
@@ -324,6 +326,7 @@ class SupervisorPlace(Place):
             scope.cancel(reason=f"{self.path} is stopped")
         self.system.spawn(self._take_down, name=f"{self.path}/stop")
 
+    @enable_ki_protection
     async def _take_down(self) -> None:
         with trio.CancelScope(shield=True):
             places = tuple(self.children.values())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 
 import msgspec
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from supervision.children import ChildCounts, ChildInfo
 from supervision.events import Events
@@ -107,31 +108,40 @@ class System:
         """The system can't go on: end the body, shut down in order, raise `error` from open_system."""
         self.failures.append(error)
         self.body_scope.cancel(reason=f"the system {self.root.path} fails: {type(error).__name__}")
+        if self.root.state == "stopping" and not isinstance(error, Exception):
+            self._hurry(math.inf)
 
     def finish(self, child: str) -> None:
         """A significant child of the root has ended, and the root shuts down: end the body; nothing is raised."""
         self.finished_by = child
         self.body_scope.cancel(reason=f"the system {self.root.path} shuts down: {child} has ended")
 
+    @enable_ki_protection
     async def shut_down(self, *, hurry: bool) -> None:
+        """Stop everything. Whoever interrupts it hurries it, and is heard when all have ended, not before."""
+        interrupted: BaseException | None = None
+        if hurry:
+            self._hurry(math.inf)
+        else:
+            self.root.request_stop("shutdown", math.inf, restarting=False)
         try:
-            if not hurry:
-                self.root.request_stop("shutdown", math.inf, restarting=False)
+            while True:
                 try:
-                    await self.root.wait_down()
-                except trio.Cancelled:
-                    await self._hurry()
-                    raise
-            else:
-                await self._hurry()
+                    with trio.CancelScope(shield=self.hurrying):
+                        await self.root.wait_down()
+                    break
+                except (trio.Cancelled, KeyboardInterrupt) as error:  # no shield keeps ^C out
+                    interrupted = error
+                    self._hurry(self.now() if self.hurrying else math.inf)
         finally:
             self.timers.close()
+        if interrupted is not None:
+            raise interrupted
 
-    async def _hurry(self) -> None:
+    def _hurry(self, hard: float) -> None:
+        """No grace for what is in hand; terminate() has its own, but not beyond `hard`."""
         self.hurrying = True
-        self.root.request_stop("cancelled", math.inf, restarting=False)
-        with trio.CancelScope(shield=True):
-            await self.root.wait_down()
+        self.root.request_stop("cancelled", hard, restarting=False)
 
 
 @final
@@ -234,6 +244,7 @@ class ActorSystem:
 
 
 @asynccontextmanager
+@enable_ki_protection  # the library's own steps; the block is the user's
 async def open_system(
     name: str = "system",
     *,
@@ -259,7 +270,8 @@ async def open_system(
     microsecond for every step of this run of trio. step_clocks: what they are measured with, for tests.
 
     If the world around is cancelled (or KeyboardInterrupt or SystemExit comes out of an actor), no message in hand
-    is waited for any more; each terminate() still runs, in order, within its bound; then it is raised again.
+    is waited for any more; each terminate() still runs, in order, within its bound; then it is raised again. ^C while
+    that goes on cuts terminate() off, too.
     Raises InvalidSpec.
     """
     spec = SupervisorSpec(
@@ -288,6 +300,9 @@ async def open_system(
                 await system.shut_down(hurry=any(not isinstance(error, Exception) for error in worst))
             except trio.Cancelled as error:
                 caught = caught or error
+            except KeyboardInterrupt as error:
+                if all(isinstance(known, Exception) for known in worst):
+                    system.failures.append(error)
     system.events.clear()
     failures = system.failures
     if failures:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack, final
 
 import trio
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 if TYPE_CHECKING:
     from supervision.incarnation import Incarnation
 
 __all__ = ["ActorTask"]
+
+Ts = TypeVarTuple("Ts")
+
+
+@disable_ki_protection
+async def unprotected(function: Callable[[Unpack[Ts]], Awaitable[object]], *args: *Ts) -> None:
+    """Run a function of the user's out of steps of the library's: ^C may strike in it."""
+    await function(*args)
 
 
 @final
@@ -34,12 +43,13 @@ class ActorTask:
         """Cancel the task; nobody hears of it but the task. Idempotent."""
         self._scope.cancel(reason=reason)
 
+    @enable_ki_protection
     async def run(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
         """The trio task."""
         caught: BaseException | None = None
         try:
             with self._scope:
-                await function(*args)
+                await unprotected(function, *args)
         except BaseException as error:
             if isinstance(error, GeneratorExit):
                 raise

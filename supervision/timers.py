@@ -12,6 +12,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any, Protocol, final
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 __all__ = ["Timer"]
 
@@ -102,6 +103,7 @@ class Timers:
         if self._scope is not None:
             self._scope.cancel()
 
+    @enable_ki_protection
     async def run(self) -> None:
         """The task. Shielded: deadlines count while the system shuts down under an outer cancellation, too."""
         while not self._closed:

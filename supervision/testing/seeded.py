@@ -21,15 +21,22 @@ class VirtualHang(AssertionError):
 
 
 def _scheduler() -> tuple[object, random.Random]:
-    """trio's module of the scheduler and the generator it draws from: private names, so look before use."""
+    """trio's module of the scheduler and the generator it draws from: private names, so look before use. Raises
+    RuntimeError if one has moved, also the one that the sweep throws with.
+    """
     module = trio._core._run  # noqa: SLF001
-    if not hasattr(module, "_ALLOW_DETERMINISTIC_SCHEDULING") or not isinstance(
-        getattr(module, "_r", None), random.Random
-    ):
+    expected = {
+        "_core._run._ALLOW_DETERMINISTIC_SCHEDULING": isinstance(
+            getattr(module, "_ALLOW_DETERMINISTIC_SCHEDULING", None), bool
+        ),
+        "_core._run._r": isinstance(getattr(module, "_r", None), random.Random),
+        "lowlevel.Task._next_send": hasattr(trio.lowlevel.Task, "_next_send"),
+    }
+    moved = [name for name, found in expected.items() if not found]
+    if moved:
         raise RuntimeError(
-            f"trio {trio.__version__} has moved its scheduler's private names "
-            "(_core._run._ALLOW_DETERMINISTIC_SCHEDULING, _core._run._r); "
-            "supervision.testing.seeded must follow, until then pin an earlier trio"
+            f"trio {trio.__version__} has moved private names that supervision.testing needs: {', '.join(moved)}; "
+            "seeded.py and sweep.py must follow, until then pin an earlier trio"
         )
     return module, module._r  # noqa: SLF001
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import random
+import traceback
 from collections import Counter as Tally
+from typing import Any
 
 import pytest
 import trio
@@ -17,6 +20,7 @@ from supervision import (
     ActorStarted,
     ActorTask,
     Backoff,
+    ChildSpec,
     DynamicSupervisorSpec,
     IntensityExceeded,
     SupervisionError,
@@ -61,9 +65,17 @@ def test_trios_private_names_are_where_we_expect_them() -> None:
     assert hasattr(trio.lowlevel.Task, "_next_send")
 
 
-def test_moved_names_are_said_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(trio._core._run, "_r")
-    with pytest.raises(RuntimeError, match="has moved its scheduler's private names"):
+@pytest.mark.parametrize(
+    ("holder", "name", "said"),
+    [
+        (trio._core._run, "_r", "_core._run._r"),
+        (trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", "_core._run._ALLOW_DETERMINISTIC_SCHEDULING"),
+        (trio.lowlevel.Task, "_next_send", "lowlevel.Task._next_send"),
+    ],
+)
+def test_moved_names_are_said_clearly(monkeypatch: pytest.MonkeyPatch, holder: object, name: str, said: str) -> None:
+    monkeypatch.delattr(holder, name)
+    with pytest.raises(RuntimeError, match=f"has moved private names that supervision.testing needs: {said};"):
         run_seeded(race, seed=1)
 
 
@@ -94,6 +106,10 @@ def test_errors_come_out_bare_with_the_seed() -> None:
     with pytest.raises(Boom) as caught:
         run_seeded(fail, seed=42)
     assert caught.value.__notes__ == ["run_seeded: seed=42"]
+    assert traceback.format_exception(caught.value)[-2:] == [
+        "tests.supervision.world.Boom: as it is\n",
+        "run_seeded: seed=42\n",
+    ]  # so whoever prints the error prints the seed
 
 
 class Everything:
@@ -145,6 +161,9 @@ class Everything:
     def check(self, error: BaseException | None) -> None:
         if error is not None and not isinstance(error, (InjectedFault, IntensityExceeded)):
             raise AssertionError(f"unexpected: {error!r}") from error
+        self.check_ends()
+
+    def check_ends(self) -> None:
         assert self.left == set(), f"tasks left: {self.left}"
         check_lives(self.log)
         if hasattr(self, "s"):
@@ -179,15 +198,160 @@ def test_cancel_and_crash_at_every_step() -> None:
     assert report.runs > 200
 
 
-def test_the_sweep_finds_what_is_wrong() -> None:
-    class Leaky(Everything):
-        def check(self, error: BaseException | None) -> None:
-            super().check(error)
-            crashes = [event for event in self.log.seen(ActorCrashed) if event.path == "t/g/b"]
-            assert not crashes, "b must never crash"
+def test_a_deadline_at_every_step() -> None:
+    assert cancel_sweep(Everything, seeds=range(2), actions=["timeout"]).runs > 100
 
-    with pytest.raises(SweepFailed, match=r"raise at step \d+ of \d+, seed=0: AssertionError: b must never crash"):
-        cancel_sweep(Leaky, actions=["raise"])
+
+class Interrupted(Everything):
+    """^C always comes out, alone or (out of a nursery) in a group, and everything ends as it should all the same."""
+
+    def check(self, error: BaseException | None) -> None:
+        while isinstance(error, BaseExceptionGroup):
+            (error,) = error.exceptions
+        if UNDISTURBED not in self.log.lines:
+            assert isinstance(error, KeyboardInterrupt), repr(error)
+        self.check_ends()
+
+
+UNDISTURBED = ("undisturbed",)
+
+
+def test_an_interrupt_at_every_step() -> None:
+    runs = 0
+
+    def scenario() -> Interrupted:
+        nonlocal runs
+        made = Interrupted()
+        if not runs:
+            made.log.add(*UNDISTURBED)
+        runs += 1
+        return made
+
+    for seed in range(3):
+        runs = 0
+        assert cancel_sweep(scenario, seeds=[seed], actions=["interrupt"]).runs > 50
+
+
+class Leaky(Everything):
+    def check(self, error: BaseException | None) -> None:
+        super().check(error)
+        crashes = [event for event in self.log.seen(ActorCrashed) if event.path == "t/g/b"]
+        assert not crashes, "b must never crash"
+
+
+def test_the_sweep_finds_what_is_wrong_and_repeats_it() -> None:
+    with pytest.raises(SweepFailed, match=r"raise at step \d+ of \d+, seed=3: AssertionError: b must") as caught:
+        cancel_sweep(Leaky, actions=["raise"], seeds=[3])
+    only = caught.value.only
+    assert only is not None
+    assert only[0] == "raise"
+    assert only[2] == 3
+    assert f"cancel_sweep(..., only={only!r})" in str(caught.value)
+    traces: list[list[object]] = []
+
+    class Traced(Leaky):
+        def check(self, error: BaseException | None) -> None:
+            traces.append([(type(event), event.path) for event in self.log.events])
+            super().check(error)
+
+    for _ in range(3):
+        with pytest.raises(SweepFailed, match=f"raise at step {only[1]}, seed=3: AssertionError: b must") as again:
+            cancel_sweep(Traced, only=only)
+        assert again.value.only == only
+    assert len(traces) == 3  # one run each, not even an undisturbed one
+    assert traces[0] == traces[1] == traces[2]
+
+
+def test_a_run_is_struck_once() -> None:
+    class Counts(Everything):
+        def check(self, error: BaseException | None) -> None:
+            struck = [event for event in self.log.seen(ActorCrashed) if isinstance(event.crash.error, InjectedFault)]
+            strikes.append(len(struck) + isinstance(error, InjectedFault))
+
+    strikes: list[int] = []
+    cancel_sweep(Counts, actions=["raise"])
+    assert set(strikes) == {0, 1}
+    assert sum(strikes) > 10
+
+
+@pytest.mark.parametrize("action", ["cancel", "timeout", "raise", "interrupt"])
+def test_every_action_can_be_repeated(action: Any) -> None:
+    """The same run, to the event."""
+    traces: list[list[object]] = []
+
+    class Traced(Everything):
+        def check(self, error: BaseException | None) -> None:
+            traces.append([(type(event), event.path) for event in self.log.events])
+
+    swept: list[list[object]] = []
+    cancel_sweep(Traced, actions=[action], seeds=[1])
+    _undisturbed, *swept = traces
+    assert len({str(trace) for trace in swept}) > 5
+    for step in range(0, len(swept), 7):
+        traces.clear()
+        try:
+            assert cancel_sweep(Traced, only=(action, step, 1)).runs == 1
+        except SweepFailed as nothing:
+            assert "nothing can be struck" in str(nothing)  # noqa: PT017
+        assert traces == [swept[step]]
+
+
+def test_a_timeout_comes_as_a_deadline_does() -> None:
+    reasons: list[str] = []
+
+    class Waits:
+        async def run(self) -> None:
+            try:
+                await trio.sleep(1)
+                await trio.sleep(1)
+            except trio.Cancelled as cancelled:
+                reasons.append(str(cancelled))
+                raise
+
+        def check(self, error: BaseException | None) -> None:
+            assert error is None
+
+    cancel_sweep(Waits, actions=["timeout", "cancel"])
+    timed_out = [reason for reason in reasons if "deadline" in reason]
+    cancelled = [reason for reason in reasons if "the sweep cancels the scenario" in reason]
+    assert len(timed_out) >= 2
+    assert len(cancelled) >= 2
+    assert len(timed_out) + len(cancelled) == len(reasons)
+
+
+def test_the_end_of_a_nursery_is_struck_by_none_but_trio() -> None:
+    """Nothing can be raised from that wait: the sweep would break trio, not the program."""
+
+    class Nursing(Counter):
+        async def init(self) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep, 1)
+
+    class Starts:
+        async def run(self) -> None:
+            async with system() as s:
+                with contextlib.suppress(InjectedFault):
+                    await s.start_child(ChildSpec("a", Nursing))
+
+        def check(self, error: BaseException | None) -> None:
+            while isinstance(error, BaseExceptionGroup):
+                (error,) = error.exceptions
+            assert error is None or isinstance(error, (KeyboardInterrupt, InjectedFault))
+
+    assert cancel_sweep(Starts, actions=["raise", "interrupt"]).runs > 5
+
+
+def test_bad_sweeps_say_so() -> None:
+    with pytest.raises(ValueError, match="an action is cancel, timeout, raise or interrupt, got 'explode'"):
+        cancel_sweep(Everything, actions=["explode"])  # type: ignore[list-item]
+    with pytest.raises(SweepFailed, match="nothing can be struck at step 100000, seed=0"):
+        cancel_sweep(Everything, only=("cancel", 100000, 0))
+
+    async def elsewhere() -> None:
+        await trio.to_thread.run_sync(lambda: cancel_sweep(Everything, actions=["interrupt"]))
+
+    with pytest.raises(RuntimeError, match="interrupt needs the main thread"):
+        trio.run(elsewhere)
 
 
 class Starting:
