@@ -229,8 +229,11 @@ class SamplingClient:
             key = session.new_key()
             try:
                 session.points.reach("sampling.before_send", entry.name)
-                promise = await self._poller.patience().persist(
-                    lambda numbered=numbered, key=key: asample(session.api, numbered, key=key),
+                patience = self._poller.patience()
+                promise = await patience.persist(
+                    lambda numbered=numbered, key=key, patience=patience: asample(
+                        session.api, numbered, key=key, attempt=patience.tries
+                    ),
                     while_submitting,
                     entry.explain,
                 )

@@ -24,6 +24,7 @@ from tinker_actors.errors import (
 )
 from tinker_actors.ports import Credential, Credentials, FixedCredentials, Purpose, Request, Response, Transport
 from tinker_actors.wire.edge import EdgeRejections
+from tinker_actors.wire.forms import RequestForms
 from tinker_actors.wire.headers import Headers, common_headers, merged, redacted
 from tinker_actors.wire.redirects import REDIRECTS, origin, redirected
 from tinker_actors.wire.replies import (
@@ -78,6 +79,7 @@ class Api:
         self._default_headers: Headers = tuple(config.default_headers.items())
         self._default_query: Query = config.default_query
         self._edge = EdgeRejections()
+        self.forms = RequestForms()
         self._noted: set[str] = set()
         if credentials is None:
             credentials = FixedCredentials(require_key(config).reveal(), access_headers(config))

@@ -107,7 +107,12 @@ class SendLane:
         async def attempt() -> str:
             session.counters.add("sends")
             promise = await operations.submit(
-                session.api, chunk, model_id=sending.model_id, seq_id=seq_id, key=sending.keys[index]
+                session.api,
+                chunk,
+                model_id=sending.model_id,
+                seq_id=seq_id,
+                key=sending.keys[index],
+                attempt=patience.tries,
             )
             return promise.request_id
 

@@ -154,20 +154,20 @@ def filler() -> Chunk:
     )
 
 
-async def submit(api: Api, chunk: Chunk, *, model_id: str, seq_id: int, key: str) -> Promise:
-    """Send one chunk under its seq_id; one attempt."""
+async def submit(api: Api, chunk: Chunk, *, model_id: str, seq_id: int, key: str, attempt: int = 0) -> Promise:
+    """Send one chunk under its seq_id; one attempt, before which ``attempt`` others failed."""
     addressed = msgspec.structs.replace(chunk.request, model_id=model_id, seq_id=seq_id)
     match addressed:
         case ForwardBackwardRequest():
-            return await forward_backward(api, addressed, key=key, data=chunk.data)
+            return await forward_backward(api, addressed, key=key, attempt=attempt, data=chunk.data)
         case OptimStepRequest():
-            return await optim_step(api, addressed, key=key)
+            return await optim_step(api, addressed, key=key, attempt=attempt)
         case SaveWeightsRequest():
-            return await save_weights(api, addressed, key=key)
+            return await save_weights(api, addressed, key=key, attempt=attempt)
         case SaveWeightsForSamplerRequest():
-            return await save_weights_for_sampler(api, addressed, key=key)
+            return await save_weights_for_sampler(api, addressed, key=key, attempt=attempt)
         case LoadWeightsRequest():
-            return await load_weights(api, addressed, key=key)
+            return await load_weights(api, addressed, key=key, attempt=attempt)
 
 
 def saved_before(chunk: Chunk, model_id: str) -> Any:
