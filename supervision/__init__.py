@@ -23,6 +23,8 @@ from supervision.errors import (
     NameNotFound,
     NameTaken,
     NotInCall,
+    NotInHandler,
+    NotInThisState,
     NotRunning,
     StopReason,
     SupervisionError,
@@ -59,6 +61,8 @@ from supervision.ref import ActorRef, SupervisorRef
 from supervision.registry import Registry
 from supervision.reply import Reply
 from supervision.spec import ChildSpec, DynamicSupervisorSpec, SupervisorSpec
+from supervision.state_machine import StateMachine
+from supervision.states import in_state, on_enter, on_event_timeout, on_state_timeout
 from supervision.system import ActorSystem, SystemStatistics, open_system
 from supervision.tasks import ActorTask
 from supervision.timers import Timer
@@ -100,6 +104,7 @@ __all__ = [
     "Event",
     "Events",
     "handles",
+    "in_state",
     "IntensityExceeded",
     "InvalidKey",
     "InvalidSpec",
@@ -113,7 +118,12 @@ __all__ = [
     "NameNotFound",
     "NameTaken",
     "NotInCall",
+    "NotInHandler",
+    "NotInThisState",
     "NotRunning",
+    "on_enter",
+    "on_event_timeout",
+    "on_state_timeout",
     "open_system",
     "PartitionSupervisorRef",
     "PartitionSupervisorSpec",
@@ -121,6 +131,7 @@ __all__ = [
     "Published",
     "Registry",
     "Reply",
+    "StateMachine",
     "StepClocks",
     "StopReason",
     "Subscription",

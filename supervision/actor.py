@@ -71,6 +71,8 @@ class Actor:
     """
 
     __handlers__: ClassVar[dict[type, Handler]] = {}
+    __first__: ClassVar[Cast | None] = None
+    """What each incarnation handles before any other message."""
 
     context: Context
     """Set before init()."""
@@ -89,6 +91,8 @@ class Actor:
         for base in reversed(cls.__mro__):
             own: dict[type, str] = {}
             for name, member in vars(base).items():
+                if hasattr(member, "__in_states__") or hasattr(member, "__state_marks__"):
+                    raise InvalidSpec(f"{base.__qualname__}: {name} is marked for a state; derive from StateMachine")
                 for message_type in getattr(member, "__handles__", ()):
                     if message_type in own:
                         raise InvalidSpec(

@@ -34,7 +34,7 @@ from supervision.fate import DONE, Fate
 from supervision.handshake import Handshake
 from supervision.incarnation import Incarnation
 from supervision.mailbox import Inbox, WaitingCast, message_of
-from supervision.message import Down
+from supervision.message import Down, Own
 from supervision.monitor import Monitor
 from supervision.place import UP, Place
 from supervision.ref import ActorRef
@@ -241,7 +241,11 @@ class ActorPlace(Place):
 
     def require_handler_type(self, message_type: type) -> None:
         if self.find_handler(message_type) is None:
-            raise UnknownMessage(self.path, message_type, [known.__qualname__ for known in self.handlers])
+            raise UnknownMessage(self.path, message_type, self.handled())
+
+    def handled(self) -> list[str]:
+        """The names of the types that it has handlers for."""
+        return [kind.__qualname__ for kind in self.handlers if not issubclass(kind, Own)]
 
     def check(self, message: object) -> None:
         """Raises NotRunning or UnknownMessage if it takes no such message."""
@@ -268,7 +272,7 @@ class ActorPlace(Place):
             if why == "dropped" and reason is None:
                 item.fail(MailboxFull(self.path, item.message, self.spec.mailbox.capacity, "dropped to make room"))
             elif why == "unknown":
-                item.fail(UnknownMessage(self.path, type(item.message), [t.__qualname__ for t in self.handlers]))
+                item.fail(UnknownMessage(self.path, type(item.message), self.handled()))
             else:
                 item.fail(ActorDown(self.path, reason or StopReason("shutdown"), begun=False))
             return

@@ -11,7 +11,7 @@ from trio.lowlevel import current_task
 from supervision.errors import CannotDefer, InvalidSpec, NotInCall
 from supervision.links import link, unlink
 from supervision.mailbox import OfIncarnation, SetAside
-from supervision.message import Down
+from supervision.message import Down, Own
 from supervision.reply import Reply, ReplyCell
 from supervision.tasks import ActorTask
 from supervision.timers import Timer
@@ -125,6 +125,8 @@ class Context:
         wrong = ""
         if hand is None or life.ending or current_task() is not life.task:
             wrong = "no handler of a message is running in this task"
+        elif isinstance(hand, Own):
+            wrong = f"a {type(hand).__qualname__} is for now or never"
         elif isinstance(envelope, SetAside):
             wrong = f"this {type(hand).__qualname__} has been deferred already"
         elif isinstance(envelope, ReplyCell):

@@ -12,6 +12,8 @@ SupervisionError
  |- AlreadyReplied        a second reply to one call
  |- NotInCall             a deferred reply was asked for where no call is in hand
  |- CannotDefer           a message was to be set aside where none is in hand, or twice
+ |- NotInHandler          a state machine was told to move where no handler of it runs
+ |- NotInThisState        the state machine has a handler for this type, but not in its present state
  |- IntensityExceeded     a supervisor gave up; carries the history of crashes
  |- LinkBroken            what an actor crashes with when one that it is linked with went down; carries the reason
  |- NameTaken             a registered name or a child's name is in use
@@ -52,6 +54,8 @@ __all__ = [
     "NameNotFound",
     "NameTaken",
     "NotInCall",
+    "NotInHandler",
+    "NotInThisState",
     "NotRunning",
     "StopReason",
     "SupervisionError",
@@ -241,6 +245,23 @@ class NotInCall(SupervisionError):
 
 class CannotDefer(SupervisionError):
     """defer() makes sense only in the handler of a message, once, and not after defer_reply()."""
+
+
+class NotInHandler(SupervisionError):
+    """A state machine goes elsewhere and sets its timeouts in its init() and its handlers only."""
+
+
+class NotInThisState(SupervisionError):
+    """The state machine does not handle this message in its present state; it has done nothing."""
+
+    def __init__(self, target: str, message_type: type, state: str, elsewhere: Sequence[str]) -> None:
+        super().__init__(
+            f"{target} has no handler for {message_type.__qualname__} in its state {state}; "
+            f"it has one in: {', '.join(elsewhere)}"
+        )
+        self.target = target
+        self.message_type = message_type
+        self.state = state
 
 
 class IntensityExceeded(SupervisionError):

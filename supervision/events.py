@@ -110,7 +110,7 @@ class Undelivered(Event, frozen=True, eq=False):
 
     why: closed (the place closed with the message queued), in_hand (its incarnation ended while handling it),
     dropped (drop_oldest, or mailbox dropped on restart), unknown (the new incarnation declares no handler),
-    dead_letter (its re-deliveries are used up).
+    dead_letter (its re-deliveries are used up), not_in_state (a state machine has no handler for it in its state).
     """
 
     message: object

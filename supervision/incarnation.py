@@ -113,6 +113,8 @@ class Incarnation:
                 actor = place.spec.factory()
                 check_actor(actor, place.path)
                 actor.context = Context(self)
+                if actor.__first__ is not None:
+                    place.inbox.offer_urgent(actor.__first__)
                 handlers = actor.__handlers__
                 if place.spec.busy_alarm is not None or place.system.watch is not None:
                     handlers = watched(self, handlers)

@@ -25,6 +25,10 @@ class Cast(msgspec.Struct, frozen=True):
     redeliver: ClassVar[int] = 0
 
 
+class Own(Cast, frozen=True):
+    """The library's own: an actor tells itself."""
+
+
 class Down(Cast, frozen=True):
     """A monitored incarnation has ended. Overtakes user messages; handle it with @handles(Down)."""
 

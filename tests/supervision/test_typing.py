@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from enum import Enum
 from pathlib import Path
-from typing import assert_type
+from typing import Literal, assert_type
 
 import pytest
 
@@ -18,9 +19,13 @@ from supervision import (
     DynamicSupervisorSpec,
     PartitionSupervisorSpec,
     Reply,
+    StateMachine,
     SupervisorRef,
     SupervisorSpec,
     handles,
+    in_state,
+    on_enter,
+    on_state_timeout,
 )
 from tests.supervision.world import NOW, seeded, system
 
@@ -78,6 +83,47 @@ class Wrong(Actor):
     @handles(Length)  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
     async def length(self, message: Length) -> str:
         return "no int"
+
+
+class Light(Enum):
+    OFF = 0
+    ON = 1
+
+
+class Lamp(StateMachine[Light]):
+    initial = Light.OFF
+
+    @in_state(Light.OFF)
+    @handles(Length)
+    async def length(self, message: Length) -> int:
+        self.goto(Light.ON)
+        self.goto("ON")  # pyright: ignore[reportArgumentType]
+        assert_type(self.state, Light)
+        return len(message.text)
+
+    @in_state(Light.ON)
+    @handles(Length)  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
+    def no_length(self, message: Length) -> str:
+        return "no int"
+
+    @on_enter(Light.ON)
+    async def lit(self, previous: Light | None) -> None: ...
+
+    @on_enter(Light.OFF)  # pyright: ignore[reportArgumentType, reportUntypedFunctionDecorator]
+    def unlit(self) -> None: ...
+
+    @on_state_timeout(Light.ON)
+    def burnt_out(self) -> None: ...
+
+
+class Switch(StateMachine[Literal["off", "on"]]):
+    initial = "off"
+    states = ("off", "on")
+
+    @handles(Note)
+    def note(self, message: Note) -> None:
+        self.goto("on")
+        self.goto("in between")  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.ci
