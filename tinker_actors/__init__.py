@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from tinker_actors.config import (
         Config,
+        RetryConfig,
     )
     from tinker_actors.errors import (
         APIConnectionError,
@@ -58,6 +59,11 @@ if TYPE_CHECKING:
     )
     from tinker_actors.flow.pending import (
         Pending,
+    )
+    from tinker_actors.flow.retry import (
+        Retry,
+        RetryEvent,
+        RetryHandler,
     )
     from tinker_actors.ledger import (
         Future,
@@ -130,6 +136,10 @@ __all__ = [
     "RateLimitError",
     "RequestFailedError",
     "RequestTimeoutError",
+    "Retry",
+    "RetryConfig",
+    "RetryEvent",
+    "RetryHandler",
     "Runtime",
     "SampledSequence",
     "SampleResponse",
@@ -157,7 +167,10 @@ _HOMES = {
         "ServiceClient",
         "TrainingClient",
     ),
-    "tinker_actors.config": ("Config",),
+    "tinker_actors.config": (
+        "Config",
+        "RetryConfig",
+    ),
     "tinker_actors.errors": (
         "APIConnectionError",
         "APIError",
@@ -195,6 +208,11 @@ _HOMES = {
         "WrongPlace",
     ),
     "tinker_actors.flow.pending": ("Pending",),
+    "tinker_actors.flow.retry": (
+        "Retry",
+        "RetryEvent",
+        "RetryHandler",
+    ),
     "tinker_actors.ledger": ("Future",),
     "tinker_actors.runtime": (
         "open_runtime",

@@ -215,8 +215,8 @@ def test_a_retry_config_that_never_ends_or_never_retries_is_an_error(field: str,
 def test_the_defaults_of_a_retry_config_and_options_over_them():
     default = RetryConfig()
     assert (default.max_retries, default.retry_delay_base, default.retry_delay_max) == (None, 0.5, 10.0)
-    assert (default.jitter_factor, default.progress_timeout, default.max_connections) == (0.25, 7200.0, 1000)
+    assert (default.jitter_factor, default.progress_timeout, default.max_connections) == (0.25, 7200.0, None)
     assert default.enable_retry_logic
     assert RetryConfig(max_retries=3, enable_stuck_detection=False).max_retries == 3
-    assert RetryConfig(max_connections=None).max_connections is None
+    assert RetryConfig(max_connections=7).max_connections == 7
     assert [default.delay(n) for n in (0, 1, 2, 3, 4, 5, 10**6)] == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]

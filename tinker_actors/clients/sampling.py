@@ -12,6 +12,7 @@ from supervision import Actor, ActorRef, Call, SupervisorRef, handles
 from tinker_actors.checks import flag, integer
 from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.spec import client_spec
+from tinker_actors.config import RetryConfig
 from tinker_actors.errors import ClosedError, InvalidInput, ModelLost, OutageError, TinkerError
 from tinker_actors.flow.patience import OutOfPatience, brief
 from tinker_actors.flow.pending import PendingEntry
@@ -126,13 +127,23 @@ class SamplingClient:
     sample belongs to its caller: cancelling the caller gives it up.
     """
 
-    def __init__(self, session: Session, sampler: Sampler, ref: ActorRef, clients: SupervisorRef, name: str) -> None:
+    def __init__(
+        self,
+        session: Session,
+        sampler: Sampler,
+        ref: ActorRef,
+        clients: SupervisorRef,
+        name: str,
+        *,
+        retry: RetryConfig | None,
+    ) -> None:
         self._session = session
         self._sampler = sampler
         self._ref = ref
         self._clients = clients
         self._name = name
-        self._poller: Poller = session.poller()
+        self._handler = session.retry_handler(retry)
+        self._poller: Poller = session.poller(self._handler)
         self._closed = False
 
     @property
@@ -190,7 +201,7 @@ class SamplingClient:
         )
         entry = session.pending.open(self._name, "sample", "waiting for a slot")
         try:
-            async with session.sample_slots.hold():
+            async with session.sample_slots.hold(), self._handler.connection():
                 return await self._sample(request, entry)
         finally:
             session.pending.close(entry)
@@ -260,7 +271,7 @@ class SamplingClient:
             return _with_ids(response, promise.sample_sequence_ids)
 
     def _failure(self, gone: OutOfPatience, what: str) -> TinkerError:
-        if gone.reaction is Reaction.REPEAT:
+        if gone.reaction is Reaction.REPEAT or gone.overdue:
             return OutageError(
                 f"a sample of {self._name} could not {what}: no usable answer for {gone.lasted:.0f} s, last "
                 f"{brief(gone.error)}. Check the server and the network. Waiting:",
@@ -279,13 +290,15 @@ class SamplingClient:
         return f"<SamplingClient {self._name} {self._sampler.sampling_session_id}>"
 
 
-async def start_sampling_client(session: Session, sampler: Sampler, clients: SupervisorRef) -> SamplingClient:
+async def start_sampling_client(
+    session: Session, sampler: Sampler, clients: SupervisorRef, retry: RetryConfig | None = None
+) -> SamplingClient:
     """Start the actor under ``clients`` and return its handle."""
     name = f"sampler-{sampler.seq_id}"
     spec = client_spec(name, lambda: SamplingActor(session, sampler))
     with closed_as_such("creating a sampling client"):
         ref = await clients.start_child(spec)
-    return SamplingClient(session, sampler, ref, clients, name)
+    return SamplingClient(session, sampler, ref, clients, name, retry=retry)
 
 
 def _with_ids(response: SampleResponse, ids: tuple[str, ...] | None) -> SampleResponse:

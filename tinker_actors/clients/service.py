@@ -13,6 +13,7 @@ from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.sampling import Sampler, SamplingClient, start_sampling_client
 from tinker_actors.clients.spec import client_spec
 from tinker_actors.clients.training import Model, TrainingActor, TrainingClient
+from tinker_actors.config import RetryConfig, parse_retry
 from tinker_actors.errors import InvalidInput, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import while_polling
@@ -148,15 +149,23 @@ class ServiceClient:
         return TrainingClient(session, model, ref, self._clients, name)
 
     async def create_sampling_client(
-        self, *, model_path: str | None = None, base_model: str | None = None
+        self,
+        *,
+        model_path: str | None = None,
+        base_model: str | None = None,
+        retry_config: RetryConfig | None = None,
     ) -> SamplingClient:
-        """A sampling client of saved sampler weights, or of a base model. Give exactly one."""
+        """A sampling client of saved sampler weights, or of a base model. Give exactly one.
+
+        ``retry_config`` says how its samples are tried again; without it the runtime's configuration counts.
+        """
         if (model_path is None) == (base_model is None):
             raise InvalidInput("model_path, base_model", "need exactly one of them", "Give one")
         if model_path is not None:
             TinkerPath.parse(model_path, kind="sampler_weights", field="model_path")
         else:
             base_model = text("base_model", base_model, "get_server_capabilities() lists the models")
+        retry = None if retry_config is None else parse_retry("retry_config", retry_config)
         session = self._session
         session.home.require(self)
         session.require_active()
@@ -167,7 +176,7 @@ class ServiceClient:
             sampling_session_id=None,
             key=session.new_key(),
         )
-        return await start_sampling_client(session, sampler, self._clients)
+        return await start_sampling_client(session, sampler, self._clients, retry)
 
     async def aclose(self) -> None:
         """Close every client of this session and finish it at the server."""

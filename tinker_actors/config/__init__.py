@@ -2,7 +2,7 @@
 
 from tinker_actors.config.config import DEFAULT_BASE_URL, Config, ConfigOptions, access_headers, require_key
 from tinker_actors.config.proxy import Proxy
-from tinker_actors.config.retry import Backoff, PollBackoff, RetryConfig
+from tinker_actors.config.retry import Backoff, PollBackoff, RetryConfig, parse_retry
 from tinker_actors.config.secret import Pairs, Secret, parse_api_key
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "DEFAULT_BASE_URL",
     "Pairs",
     "parse_api_key",
+    "parse_retry",
     "PollBackoff",
     "Proxy",
     "require_key",

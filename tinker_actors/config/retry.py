@@ -35,7 +35,7 @@ class RetryConfig(msgspec.Struct, frozen=True, kw_only=True):
     retry_delay_max: float = 10.0
     jitter_factor: float = 0.25
     progress_timeout: float = 7200.0
-    max_connections: int | None = 1000
+    max_connections: int | None = None
     enable_retry_logic: bool = True
     enable_stuck_detection: bool = True
     retryable_exceptions: tuple[type[Exception], ...] = ()

@@ -14,7 +14,7 @@ from tinker_actors.errors import (
     APIStatusError,
 )
 
-__all__ = ["Reaction", "while_polling", "while_saving", "while_submitting"]
+__all__ = ["Reaction", "while_calling", "while_polling", "while_saving", "while_submitting"]
 
 
 class Reaction(Enum):
@@ -49,6 +49,19 @@ def while_saving(error: APIError) -> Reaction:
     if isinstance(error, APIStatusError) and error.status == 409:
         return Reaction.FAIL
     return while_submitting(error)
+
+
+def while_calling(error: APIError) -> Reaction:
+    """The reaction to ``error`` of a request that changes nothing when it is repeated.
+
+    What the server's x-should-retry says counts before its status.
+    """
+    if isinstance(error, APIStatusError) and error.status != 402:
+        repeated = error.status in (408, 409, 429) or error.status >= 500
+        if not (repeated if error.should_retry is None else error.should_retry):
+            return Reaction.FAIL
+        return Reaction.WAIT if error.status == 429 else Reaction.REPEAT
+    return _reaction(error, refused=Reaction.FAIL, unreadable=Reaction.FAIL)
 
 
 def while_polling(error: APIError) -> Reaction:

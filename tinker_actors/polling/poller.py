@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import TypeVar, final
 
 import trio
 
+from tinker_actors.config import Backoff
 from tinker_actors.errors import APIResponseError, RequestFailedError
 from tinker_actors.flow.patience import Patience
 from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.flow.reaction import while_polling
+from tinker_actors.flow.retry import RetryHandler
 from tinker_actors.metrics import Counters
 from tinker_actors.ports import Points
 from tinker_actors.types import FailedResult, MetadataOnly, QueueState, TryAgain
@@ -28,34 +29,32 @@ _FLOOR = 0.1
 
 @final
 class Poller:
-    """Asks for results, with the patience that the configuration gives.
+    """Asks for results, with the patience that ``handler`` gives.
 
-    ``poll_timeout`` bounds one poll, which servers hold open for up to 30 s; ``outage_bound`` the time without
-    any usable answer; ``billing_bound`` that of a billing pause. All in seconds.
+    ``poll_timeout`` bounds one poll, in seconds; servers hold it open for up to 30 s. ``backoff`` gives other waits
+    after a poll that failed than the handler's.
     """
 
     def __init__(
         self,
         api: Api,
-        rng: random.Random,
+        handler: RetryHandler,
         counters: Counters,
         points: Points,
         *,
         poll_timeout: float,
-        outage_bound: float,
-        billing_bound: float,
+        backoff: Backoff | None = None,
     ) -> None:
         self._api = api
-        self._random = rng
+        self._handler = handler
         self._counters = counters
         self._points = points
         self._poll_timeout = poll_timeout
-        self._outage_bound = outage_bound
-        self._billing_bound = billing_bound
+        self._backoff = backoff
 
     def patience(self) -> Patience:
         """Fresh patience for one logical request."""
-        return Patience(self._random, outage_bound=self._outage_bound, billing_bound=self._billing_bound)
+        return self._handler.patience()
 
     async def result(
         self,
@@ -73,7 +72,7 @@ class Poller:
         is no use in asking further. ``entry`` shows what is being waited for; ``point`` names the fault point
         that is reached before each poll.
         """
-        patience = self.patience()
+        patience = self._handler.patience(self._backoff)
         iteration = 0
 
         async def attempt() -> T | TryAgain | FailedResult | MetadataOnly:

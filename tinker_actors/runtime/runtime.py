@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from typing import final
 from weakref import WeakSet
 
+from msgspec import structs
+
 from supervision import (
     ActorSystem,
     ChildSpec,
@@ -21,7 +23,7 @@ from tinker_actors.checks import integer, text, texts
 from tinker_actors.clients.closing import closed_as_such
 from tinker_actors.clients.service import ServiceActor, ServiceClient
 from tinker_actors.clients.spec import client_spec
-from tinker_actors.config import Config, parse_api_key
+from tinker_actors.config import Config, RetryConfig, parse_api_key
 from tinker_actors.credentials import Keeper
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import Pending, PendingTable
@@ -142,6 +144,7 @@ async def open_runtime(
     base_url: str | None = None,
     api_key: str | None = None,
     config: Config | None = None,
+    retry_config: RetryConfig | None = None,
     transport: Transport | None = None,
     seed: int | None = None,
     points: Points | None = None,
@@ -149,11 +152,14 @@ async def open_runtime(
 ) -> AsyncGenerator[Runtime]:
     """Open a runtime for the server at ``base_url`` with ``api_key``, or as ``config`` says.
 
-    Without them TINKER_BASE_URL and TINKER_API_KEY count. ``seed`` fixes every random choice of the runtime
+    Without them TINKER_BASE_URL and TINKER_API_KEY count. ``retry_config`` says how requests are tried again, before
+    what ``config`` says of it. ``seed`` fixes every random choice of the runtime
     (seeds of adapters and samples, jitter). Leaving the block stops everything in order: clients first, then
     sessions, which are finished at the server. Raises CredentialError or InvalidInput for bad settings.
     """
     settings = config if config is not None else Config.load(base_url=base_url, api_key=api_key)
+    if retry_config is not None:
+        settings = structs.replace(settings, retry=retry_config)
     set_level(settings.log_level)
     rng = random.Random(None if seed is None else integer("seed", seed, "Use an integer of 64 bits, or None"))
     carrier = transport if transport is not None else make_transport(settings)

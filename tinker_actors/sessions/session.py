@@ -9,10 +9,11 @@ from typing import final
 
 from trio_util import AsyncValue
 
-from tinker_actors.config import Config
+from tinker_actors.config import Config, RetryConfig
 from tinker_actors.errors import ClosedError, ModelLost
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import PendingTable
+from tinker_actors.flow.retry import RetryHandler
 from tinker_actors.flow.slots import Slots
 from tinker_actors.ledger import Ledger
 from tinker_actors.metrics import Counters
@@ -73,6 +74,7 @@ class Session:
         self._session_id: str | None = None
         self._server_config: ClientConfig | None = None
         self._sample_slots: Slots | None = None
+        self._handler: RetryHandler | None = None
         self._models = 0
         self._samplers = 0
 
@@ -130,14 +132,25 @@ class Session:
         """An idempotency key, kept by one logical request for all its tries."""
         return f"tinker-actors-{self.random.getrandbits(128):032x}"
 
-    def poller(self) -> Poller:
-        """A poller with this session's patience."""
+    def retry_handler(self, retry: RetryConfig | None = None) -> RetryHandler:
+        """What a client's requests share while they are tried again, by ``retry`` or the session's configuration."""
+        return RetryHandler(
+            self.config.retry if retry is None else retry,
+            self.random,
+            outage_bound=self.config.outage_bound,
+            billing_bound=self.server_config.billing_exception_max_pause_duration_sec,
+            max_retries=self.config.max_retries,
+        )
+
+    def poller(self, handler: RetryHandler | None = None) -> Poller:
+        """A poller with the patience of ``handler``, or of the whole session."""
+        if handler is None:
+            handler = self._handler = self._handler or self.retry_handler()
         return Poller(
             self.api,
-            self.random,
+            handler,
             self.counters,
             self.points,
             poll_timeout=self.config.poll_timeout,
-            outage_bound=self.config.outage_bound,
-            billing_bound=self.server_config.billing_exception_max_pause_duration_sec,
+            backoff=self.config.poll_backoff,
         )

@@ -62,7 +62,7 @@ def gap_failure(gap: Gap, gone: OutOfPatience, pending: tuple[str, ...]) -> Tink
 
 
 def _common(name: str, operation: str, gone: OutOfPatience, pending: tuple[str, ...], what: str) -> TinkerError:
-    if gone.reaction is Reaction.REPEAT:
+    if gone.reaction is Reaction.REPEAT or gone.overdue:
         error = OutageError(
             f"{name} could not {what}: no usable answer for {gone.lasted:.0f} s, last {brief(gone.error)}. "
             f"Check the server and the network. {_RESTORE}. Waiting:",
