@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_OPTIONS ?=
 
-.PHONY: venv demo lint types layers tests test conformance ci mutants bench clean
+.PHONY: venv demo lint types layers tests test conformance ci mutants parity bench clean
 
 venv: .venv.stamp
 
@@ -42,6 +42,10 @@ ci: test
 
 mutants: venv
 	$(BIN)/python -m tests.mutants.run
+	$(BIN)/python -m tests.parity.run --stubs
+
+parity: venv
+	$(BIN)/python -m tests.parity.run
 
 bench: venv
 	$(BIN)/python -m benchmarks
