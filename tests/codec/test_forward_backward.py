@@ -14,34 +14,23 @@ from tinker_actors.codec.forward_backward import (
     encode_data,
     encode_forward_backward_request,
 )
-from tinker_actors.codec.protobuf import as_int, fields, length_field, varint_field
-from tinker_actors.errors import DecodeError
-from tinker_actors.types import AdamParams, Datum, ForwardBackwardRequest, ModelInput, OptimStepRequest
-
-floats = st.floats(width=32, allow_nan=False)
-
-
-@st.composite
-def datums(draw: st.DrawFn) -> Datum:
-    tokens = draw(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=6))
-    n = len(tokens)
-    inputs: dict[str, object] = {"target_tokens": draw(st.lists(st.integers(-1, 2**40), min_size=n, max_size=n))}
-    if draw(st.booleans()):
-        inputs["weights"] = draw(st.lists(floats, min_size=n, max_size=n))
-    if draw(st.booleans()):
-        inputs["advantages"] = np.zeros((n, 2), np.float32)
-    return Datum(ModelInput.from_ints(tokens), inputs)
-
-
-requests = st.builds(
+from tinker_actors.codec.protobuf import as_int, fields, length_field, varint, varint_field
+from tinker_actors.errors import DecodeError, InvalidInput
+from tinker_actors.testing.strategies import values
+from tinker_actors.types import (
+    AdamParams,
+    Datum,
+    DmelChunk,
+    EncodedTextChunk,
     ForwardBackwardRequest,
-    model_id=st.text(max_size=5),
-    seq_id=st.integers(0, 2**31 - 1),
-    data=st.lists(datums(), max_size=3).map(tuple),
-    loss_fn=st.sampled_from(["cross_entropy", "ppo"]),
-    loss_fn_config=st.dictionaries(st.text(max_size=3), st.one_of(st.floats(allow_nan=False), st.text(max_size=3))),
-    forward_only=st.booleans(),
+    ImageAssetPointerChunk,
+    ImageChunk,
+    ModelInput,
+    OptimStepRequest,
+    SampledProvenanceSpan,
 )
+
+requests = values(ForwardBackwardRequest, finite=False)
 
 
 def encoded(request: ForwardBackwardRequest) -> bytes:
@@ -61,10 +50,28 @@ def test_the_sdk_reads_what_we_write_and_we_read_what_it_writes(request_: Forwar
     assert (theirs.model_id, theirs.seq_id) == (request_.model_id, request_.seq_id)
     assert theirs.forward_only == request_.forward_only
     for mine, other in zip(request_.data, theirs.data, strict=True):
-        assert other.model_input[0].encoded_text.tokens == mine.model_input.to_array().tobytes()
+        for chunk, message in zip(mine.model_input.chunks, other.model_input, strict=True):
+            if isinstance(chunk, EncodedTextChunk):
+                assert message.encoded_text.tokens == chunk.array.tobytes()
+            elif isinstance(chunk, ImageChunk):
+                assert (message.image.data, message.image.format) == (chunk.data, chunk.format)
+                expected = message.image.expected_tokens if message.image.HasField("expected_tokens") else None
+                assert expected == chunk.expected_tokens
+            else:
+                assert isinstance(chunk, DmelChunk)
+                assert message.dmel.dmel == chunk.dmel
         for key, tensor in mine.tensors().items():
-            assert other.loss_fn_inputs[key].dense == tensor.to_numpy().tobytes()
-            assert tuple(other.loss_fn_inputs[key].shape) == tensor.to_numpy().shape
+            message = other.loss_fn_inputs[key]
+            assert tuple(message.shape) == tensor.dims
+            if tensor.indices is None:
+                assert message.dense == tensor.values.tobytes()
+            else:
+                rows, columns = (array.tobytes() for array in tensor.indices)
+                csr = message.sparse_csr
+                assert (csr.values, csr.crow_indices, csr.col_indices) == (tensor.values.tobytes(), rows, columns)
+        for span, message in zip(mine.model_input_spans or (), other.model_input_spans, strict=True):
+            arm = message.sampled_tokens if isinstance(span, SampledProvenanceSpan) else message.prompt_tokens
+            assert (arm.sequence_id, arm.offset, arm.length) == (span.sequence_id, span.offset, span.length)
     assert decode_forward_backward_request(theirs.SerializeToString()) == request_
 
 
@@ -75,6 +82,27 @@ def test_the_digest_is_of_the_content_and_not_of_the_place(request_: ForwardBack
     assert operation_digest(turned) == operation_digest(request_)
     other = msgspec.structs.replace(request_, forward_only=not request_.forward_only)
     assert operation_digest(other) != operation_digest(request_)
+
+
+def test_an_image_that_the_server_has_to_fetch_cannot_be_trained_on():
+    pointer = ImageAssetPointerChunk("https://h/a.png", "png", 1)
+    datum = Datum(ModelInput(chunks=(pointer,)), {"target_tokens": [1]})
+    with pytest.raises(InvalidInput, match="can't be trained on"):
+        encode_data([datum])
+
+
+def test_a_few_bytes_do_not_make_objects_without_end():
+    chunk = b"".join(length_field(1, *length_field(1, *length_field(1, b""))))
+    body = b"".join(length_field(3, chunk * (2**18 + 1)))
+    with pytest.raises(DecodeError, match="more than"):
+        decode_forward_backward_request(body)
+    for shape in ([0, 2**62, 2**62], [0] * 40):
+        numbers = b"".join(map(varint, shape))
+        tensor = [*length_field(1, b""), varint_field(3, 1), *length_field(4, numbers)]
+        entry = [*length_field(1, b"x"), *length_field(2, *tensor)]
+        one = b"".join(length_field(1, *length_field(1, *length_field(1, b"\1\0\0\0"))))
+        with pytest.raises(DecodeError):
+            decode_forward_backward_request(b"".join(length_field(3, one, *length_field(2, *entry))))
 
 
 def test_the_digest_of_a_step_counts_its_parameters():

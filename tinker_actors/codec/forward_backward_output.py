@@ -22,16 +22,18 @@ from tinker_actors.codec.protobuf import (
     varint,
     varint_field,
 )
+from tinker_actors.codec.tensors import ITEM_SIZES, MOST_DIMENSIONS, widened
 from tinker_actors.errors import DecodeError
 from tinker_actors.types import ForwardBackwardOutput, TensorArray, TensorData
 
 __all__ = ["decode_forward_backward_output", "encode_forward_backward_output"]
 
 _DTYPE_NUMBERS = {"float32": 1, "int64": 2}
-_FLOAT32, _INT64, _INT32, _BFLOAT16 = 1, 2, 3, 4
-_ITEM_SIZES = {_FLOAT32: 4, _INT64: 8, _INT32: 4, _BFLOAT16: 2}
-# A record without fields still counts its datums, so a count alone must not make a list of any length.
-_MOST_DATUMS = 1_000_000
+_FLOATS = (1, 4)
+# A record without fields still counts its datums, and a tensor without numbers takes 8 bytes: this bounds how many
+# objects one message makes.
+_MOST_TENSORS = 1 << 18
+_WIDEST = 1 << 31
 
 
 def encode_forward_backward_output(output: ForwardBackwardOutput) -> bytes:
@@ -55,11 +57,16 @@ def decode_forward_backward_output(data: bytes | memoryview) -> ForwardBackwardO
     output_type = ""
     records: list[dict[str, TensorData]] = []
     metrics: dict[str, float] = {}
+    read = 0
     for number, value in fields(data):
         if number == 1:
             output_type = as_text(value)
         elif number == 2:
-            records += _read_record(as_bytes(value))
+            found = _read_record(as_bytes(value), read)
+            read += max(len(found), sum(map(len, found)))
+            if read > _MOST_TENSORS:
+                raise DecodeError("forward_backward result: too many datums")
+            records += found
         elif number == 3:
             key, metric = "", 0.0
             for inner, content in fields(as_bytes(value)):
@@ -68,8 +75,6 @@ def decode_forward_backward_output(data: bytes | memoryview) -> ForwardBackwardO
                 elif inner == 2:
                     metric = as_double(content)
             metrics[key] = metric
-    if len(records) > _MOST_DATUMS:
-        raise DecodeError("forward_backward result: too many datums")
     return ForwardBackwardOutput(loss_fn_output_type=output_type, loss_fn_outputs=tuple(records), metrics=metrics)
 
 
@@ -100,7 +105,7 @@ def _bytes(array: TensorArray) -> bytes:
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _read_record(data: memoryview) -> list[dict[str, TensorData]]:
+def _read_record(data: memoryview, read: int) -> list[dict[str, TensorData]]:
     columns: dict[str, list[TensorData]] = {}
     count = 0
     for number, value in fields(data):
@@ -111,19 +116,20 @@ def _read_record(data: memoryview) -> list[dict[str, TensorData]]:
                     key = as_text(piece)
                 elif inner == 2:
                     content = as_bytes(piece)
-            columns[key] = _read_column(content)
+            columns[key] = _read_column(content, _MOST_TENSORS - read)
+            read += len(columns[key])
         elif number == 3:
             count = as_int(value)
     lengths = {len(column) for column in columns.values()}
     if count:
         lengths.add(count)
-    if len(lengths) > 1 or not 0 <= count <= _MOST_DATUMS:
+    if len(lengths) > 1 or not 0 <= count <= _MOST_TENSORS:
         raise DecodeError("forward_backward result: fields of different numbers of datums")
     length = lengths.pop() if lengths else 0
     return [{key: column[i] for key, column in columns.items()} for i in range(length)]
 
 
-def _read_column(data: memoryview) -> list[TensorData]:
+def _read_column(data: memoryview, most: int) -> list[TensorData]:
     values = offsets = memoryview(b"")
     dtype, trailing = 0, list[int]()
     for number, value in fields(data):
@@ -134,30 +140,29 @@ def _read_column(data: memoryview) -> list[TensorData]:
                 offsets = as_bytes(value)
             case 3:
                 dtype = as_int(value)
-            case 4:
-                trailing += packed_ints(value)
+            case 4 if len(trailing) <= MOST_DIMENSIONS:
+                trailing += packed_ints(value, most=MOST_DIMENSIONS)
             case _:
                 pass
-    if dtype not in _ITEM_SIZES or len(offsets) % 8 or not offsets or any(n < 1 for n in trailing):
+    width = math.prod(trailing)
+    if dtype not in ITEM_SIZES or len(offsets) % 8 or not offsets or any(n < 1 for n in trailing):
         raise DecodeError("forward_backward result: a tensor of an unknown type or without offsets")
+    if len(offsets) // 8 > most + 1 or len(trailing) > MOST_DIMENSIONS or width > _WIDEST:
+        raise DecodeError("forward_backward result: too many datums, or too large ones")
+    item = ITEM_SIZES[dtype]
     bounds: list[int] = np.frombuffer(offsets, "<i8").tolist()
-    row = _ITEM_SIZES[dtype] * math.prod(trailing)
+    array = widened(values[: len(values) // item * item], dtype)
+    array.flags.writeable = False
+    row = item * width
     tensors: list[TensorData] = []
     for start, end in itertools.pairwise(bounds):
-        if not 0 <= start <= end <= len(values) or (end - start) % row:
+        if not 0 <= start <= end <= len(values) or (end - start) % row or start % item:
             raise DecodeError("forward_backward result: offsets that don't fit the values")
-        array = _widen(values[start:end], dtype)
-        tensors.append(TensorData(array.reshape((end - start) // row, *trailing)))
+        rows = array[start // item : end // item]
+        if trailing:
+            rows = rows.reshape((end - start) // row, *trailing)
+        # an empty tensor says its type by its name only
+        tensors.append(
+            TensorData(rows) if start < end else TensorData(rows, "float32" if dtype in _FLOATS else "int64")
+        )
     return tensors
-
-
-def _widen(data: memoryview, dtype: int) -> TensorArray:
-    match dtype:
-        case 1:
-            return np.frombuffer(data, "<f4").astype(np.float32, copy=False)
-        case 2:
-            return np.frombuffer(data, "<i8").astype(np.int64, copy=False)
-        case 3:
-            return np.frombuffer(data, "<i4").astype(np.int64)
-        case _:  # bfloat16 is the upper half of a float32
-            return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)

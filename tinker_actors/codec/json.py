@@ -18,6 +18,8 @@ import numpy as np
 from tinker_actors.codec.json_forms import FORMS
 from tinker_actors.errors import DecodeError, InvalidInput
 from tinker_actors.types import (
+    CreateCustomLossRequest,
+    CreateCustomLossResponse,
     CreateModelRequest,
     CreateModelResponse,
     CreateSamplingSessionRequest,
@@ -26,6 +28,8 @@ from tinker_actors.types import (
     CreateSessionResponse,
     FinishSessionRequest,
     GetInfoResponse,
+    JoinSamplingSessionRequest,
+    JoinSamplingSessionResponse,
     LoadWeightsRequest,
     LoadWeightsResponse,
     MetadataOnly,
@@ -33,13 +37,19 @@ from tinker_actors.types import (
     OptimStepRequest,
     SampleRequest,
     SampleResponse,
+    SaveWeightsExternalRequest,
+    SaveWeightsExternalResponse,
     SaveWeightsForSamplerRequest,
     SaveWeightsForSamplerResponse,
     SaveWeightsRequest,
     SaveWeightsResponse,
     SessionIdRequest,
+    SetTtlRequest,
     TensorData,
     TryAgain,
+    UnloadModelRequest,
+    UnloadModelResponse,
+    is_given,
 )
 
 __all__ = ["decode_json", "encode_json"]
@@ -47,6 +57,8 @@ __all__ = ["decode_json", "encode_json"]
 T = TypeVar("T")
 
 _TAGS: Mapping[type, tuple[str, str]] = {
+    CreateCustomLossRequest: ("type", "create_custom_loss"),
+    CreateCustomLossResponse: ("type", "create_custom_loss"),
     CreateModelRequest: ("type", "create_model"),
     CreateModelResponse: ("type", "create_model"),
     CreateSamplingSessionRequest: ("type", "create_sampling_session"),
@@ -54,6 +66,8 @@ _TAGS: Mapping[type, tuple[str, str]] = {
     CreateSessionRequest: ("type", "create_session"),
     CreateSessionResponse: ("type", "create_session"),
     GetInfoResponse: ("type", "get_info"),
+    JoinSamplingSessionRequest: ("type", "join_sampling_session"),
+    JoinSamplingSessionResponse: ("type", "join_sampling_session"),
     LoadWeightsRequest: ("type", "load_weights"),
     LoadWeightsResponse: ("type", "load_weights"),
     MetadataOnly: ("status", "complete_metadata"),
@@ -61,14 +75,18 @@ _TAGS: Mapping[type, tuple[str, str]] = {
     OptimStepRequest: ("type", "optim_step"),
     SampleRequest: ("type", "sample"),
     SampleResponse: ("type", "sample"),
+    SaveWeightsExternalRequest: ("type", "save_weights_external"),
+    SaveWeightsExternalResponse: ("type", "save_weights_external"),
     SaveWeightsForSamplerRequest: ("type", "save_weights_for_sampler"),
     SaveWeightsForSamplerResponse: ("type", "save_weights_for_sampler"),
     SaveWeightsRequest: ("type", "save_weights"),
     SaveWeightsResponse: ("type", "save_weights"),
     SessionIdRequest: ("type", "session_heartbeat"),
     TryAgain: ("type", "try_again"),
+    UnloadModelRequest: ("type", "unload_model"),
+    UnloadModelResponse: ("type", "unload_model"),
 }
-_SENT_WHEN_NONE = frozenset({FinishSessionRequest})  # the official SDK sends its ``detail`` as null, too
+_SENT_WHEN_NONE = frozenset({FinishSessionRequest, SetTtlRequest})  # null is what they say
 _AS_IS = frozenset({str, int, bool, type(None)})
 
 
@@ -79,10 +97,16 @@ class _NotFinite(Exception):
 def encode_json(value: object) -> bytes:
     """``value`` (a struct of ``types``, or dicts and lists of such) as JSON.
 
-    Raises InvalidInput, naming the field, for a number that is not finite.
+    Entries of dicts that are NOT_GIVEN or OMIT are left out. Raises InvalidInput, naming the field, for a number that
+    is not finite, and for what JSON has no form for.
     """
     try:
         return msgspec.json.encode(_plain(value))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        if isinstance(error, InvalidInput):
+            raise
+        problem = "is nested too deeply" if isinstance(error, RecursionError) else f"can't be written: {error}"
+        raise InvalidInput(type(value).__name__, problem, "Give text, finite numbers, dicts and lists") from error
     except _NotFinite:
         raise InvalidInput(
             _find_not_finite(value) or type(value).__name__,
@@ -130,16 +154,18 @@ def _plain(value: Any) -> Any:
     if kind is tuple or kind is list:
         return [_plain(item) for item in value]
     if kind is dict:
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items() if is_given(item)}
     if kind is np.ndarray:
         return _list(value)
     if kind is TensorData:
-        array = value.to_numpy()
-        return {"data": _list(array.ravel()), "dtype": value.dtype, "shape": value.shape}
+        form = {"data": _list(value.values.ravel()), "dtype": value.dtype, "shape": value.dims}
+        if value.indices is not None:
+            form["sparse_crow_indices"], form["sparse_col_indices"] = map(_list, value.indices)
+        return form
     if isinstance(value, msgspec.Struct):
         return _fields(value)
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in cast("Mapping[str, Any]", value).items()}
+        return {key: _plain(item) for key, item in cast("Mapping[str, Any]", value).items() if is_given(item)}
     return value  # enums, datetimes and bytes are msgspec's
 
 

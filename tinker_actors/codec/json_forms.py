@@ -14,9 +14,16 @@ import numpy as np
 from tinker_actors.errors import InvalidInput
 from tinker_actors.types import (
     Datum,
+    DmelChunk,
     EncodedTextChunk,
     ForwardBackwardOutput,
+    ImageAssetPointerChunk,
+    ImageChunk,
+    ImageFormat,
     ModelInput,
+    ModelInputChunk,
+    PromptAltTokens,
+    ProvenanceSpan,
     SampledSequence,
     SampleRequest,
     SampleResponse,
@@ -27,7 +34,7 @@ from tinker_actors.types import (
     TopkLogprobs,
 )
 
-__all__ = ["FORMS", "Form"]
+__all__ = ["datum_of_form", "DatumForm", "Form", "FORMS"]
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -37,10 +44,35 @@ class Form(msgspec.Struct, frozen=True):
     make: Callable[[Any], Any]
 
 
-class ChunkForm(msgspec.Struct, tag="encoded_text"):
-    """Other kinds of chunks are refused by their tag."""
+class TextForm(msgspec.Struct, tag="encoded_text"):
+    """EncodedTextChunk."""
 
     tokens: list[int]
+
+
+class ImageForm(msgspec.Struct, tag="image"):
+    """ImageChunk; its bytes are in base64."""
+
+    data: bytes
+    format: ImageFormat
+    expected_tokens: int | None = None
+
+
+class PointerForm(msgspec.Struct, tag="image_asset_pointer"):
+    """ImageAssetPointerChunk."""
+
+    location: str
+    format: ImageFormat
+    expected_tokens: int | None = None
+
+
+class DmelForm(msgspec.Struct, tag="dmel"):
+    """DmelChunk; its bytes are in base64."""
+
+    dmel: bytes
+
+
+ChunkForm = TextForm | ImageForm | PointerForm | DmelForm
 
 
 class InputForm(msgspec.Struct):
@@ -50,7 +82,7 @@ class InputForm(msgspec.Struct):
 
 
 class TensorForm(msgspec.Struct):
-    """TensorData; sparse ones are refused."""
+    """TensorData."""
 
     data: list[int | float]
     dtype: TensorDtype
@@ -64,6 +96,8 @@ class DatumForm(msgspec.Struct):
 
     model_input: InputForm
     loss_fn_inputs: dict[str, TensorForm]
+    model_input_spans: tuple[ProvenanceSpan, ...] | None = None
+    loss_fn_input_spans: tuple[ProvenanceSpan, ...] | None = None
 
 
 class ParamsForm(msgspec.Struct):
@@ -90,6 +124,10 @@ class SampleRequestForm(msgspec.Struct):
     prompt_logprobs: bool | None = None
     topk_prompt_logprobs: int = 0
     topk_sample_logprobs: int = 0
+    target_prompt_logprobs: TensorForm | None = None
+    prompt_alt_tokens_k: int = 0
+    prompt_logprobs_last_n: int | None = None
+    record_stability_info: bool = False
 
 
 TopkForm = list[list[tuple[int, float]] | None]
@@ -105,6 +143,13 @@ class SequenceForm(msgspec.Struct):
     sequence_id: str | None = None
 
 
+class AlternativesForm(msgspec.Struct):
+    """PromptAltTokens."""
+
+    tokens: TensorForm
+    logprobs: TensorForm
+
+
 class SampleResponseForm(msgspec.Struct):
     """SampleResponse."""
 
@@ -112,6 +157,8 @@ class SampleResponseForm(msgspec.Struct):
     prompt_logprobs: list[float | None] | None = None
     topk_prompt_logprobs: TopkForm | None = None
     prompt_cache_hit_tokens: int = 0
+    target_prompt_logprobs: TensorForm | None = None
+    prompt_alt_tokens: AlternativesForm | None = None
 
 
 class ForwardBackwardOutputForm(msgspec.Struct):
@@ -122,8 +169,16 @@ class ForwardBackwardOutputForm(msgspec.Struct):
     metrics: dict[str, float] | None = None
 
 
-def _chunk(form: ChunkForm) -> EncodedTextChunk:
-    return EncodedTextChunk(form.tokens)
+def _chunk(form: ChunkForm) -> ModelInputChunk:
+    match form:
+        case TextForm():
+            return EncodedTextChunk(form.tokens)
+        case ImageForm():
+            return ImageChunk(form.data, form.format, form.expected_tokens)
+        case PointerForm():
+            return ImageAssetPointerChunk(form.location, form.format, form.expected_tokens)
+        case DmelForm():
+            return DmelChunk(form.dmel)
 
 
 def _model_input(form: InputForm) -> ModelInput:
@@ -131,13 +186,13 @@ def _model_input(form: InputForm) -> ModelInput:
 
 
 def _tensor(form: TensorForm) -> TensorData:
-    if form.sparse_crow_indices is not None or form.sparse_col_indices is not None:
-        raise InvalidInput("TensorData", "is sparse, which is not taken", "Send it dense")
-    return TensorData(form.data, form.dtype, form.shape)
+    return TensorData(form.data, form.dtype, form.shape, form.sparse_crow_indices, form.sparse_col_indices)
 
 
-def _datum(form: DatumForm) -> Datum:
-    return Datum(_model_input(form.model_input), {key: _tensor(value) for key, value in form.loss_fn_inputs.items()})
+def datum_of_form(form: DatumForm) -> Datum:
+    """The datum that ``form`` describes. Raises InvalidInput."""
+    tensors = {key: _tensor(value) for key, value in form.loss_fn_inputs.items()}
+    return Datum(_model_input(form.model_input), tensors, form.model_input_spans, form.loss_fn_input_spans)
 
 
 def _params(form: ParamsForm) -> SamplingParams:
@@ -164,7 +219,19 @@ def _sample_request(form: SampleRequestForm) -> SampleRequest:
         prompt_logprobs=form.prompt_logprobs,
         topk_prompt_logprobs=form.topk_prompt_logprobs,
         topk_sample_logprobs=form.topk_sample_logprobs,
+        target_prompt_logprobs=_tensor_or_none(form.target_prompt_logprobs),
+        prompt_alt_tokens_k=form.prompt_alt_tokens_k,
+        prompt_logprobs_last_n=form.prompt_logprobs_last_n,
+        record_stability_info=form.record_stability_info,
     )
+
+
+def _tensor_or_none(form: TensorForm | None) -> TensorData | None:
+    return None if form is None else _tensor(form)
+
+
+def _alternatives(form: AlternativesForm) -> PromptAltTokens:
+    return PromptAltTokens(tokens=_tensor(form.tokens), logprobs=_tensor(form.logprobs))
 
 
 def _topk(form: TopkForm | None) -> TopkLogprobs | None:
@@ -190,6 +257,8 @@ def _sample_response(form: SampleResponseForm) -> SampleResponse:
         prompt_logprobs=None if form.prompt_logprobs is None else tuple(form.prompt_logprobs),
         topk_prompt_logprobs=_topk(form.topk_prompt_logprobs),
         prompt_cache_hit_tokens=form.prompt_cache_hit_tokens,
+        target_prompt_logprobs=_tensor_or_none(form.target_prompt_logprobs),
+        prompt_alt_tokens=None if form.prompt_alt_tokens is None else _alternatives(form.prompt_alt_tokens),
     )
 
 
@@ -202,10 +271,15 @@ def _forward_backward_output(form: ForwardBackwardOutputForm) -> ForwardBackward
 
 
 FORMS: Mapping[Any, Form] = {
-    Datum: Form(DatumForm, _datum),
-    EncodedTextChunk: Form(ChunkForm, _chunk),
+    Datum: Form(DatumForm, datum_of_form),
+    DmelChunk: Form(DmelForm, _chunk),
+    EncodedTextChunk: Form(TextForm, _chunk),
     ForwardBackwardOutput: Form(ForwardBackwardOutputForm, _forward_backward_output),
+    ImageAssetPointerChunk: Form(PointerForm, _chunk),
+    ImageChunk: Form(ImageForm, _chunk),
     ModelInput: Form(InputForm, _model_input),
+    PromptAltTokens: Form(AlternativesForm, _alternatives),
+    SampledSequence: Form(SequenceForm, _sequence),
     SampleRequest: Form(SampleRequestForm, _sample_request),
     SampleResponse: Form(SampleResponseForm, _sample_response),
     SamplingParams: Form(ParamsForm, _params),

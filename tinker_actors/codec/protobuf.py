@@ -15,10 +15,12 @@ __all__ = [
     "Buffers",
     "as_bytes",
     "as_double",
+    "as_float",
     "as_int",
     "as_text",
     "double_field",
     "fields",
+    "float_field",
     "length_field",
     "length_head",
     "packed_ints",
@@ -131,6 +133,20 @@ def as_text(value: int | memoryview) -> str:
         raise DecodeError("protobuf: text that is not UTF-8") from error
 
 
+def as_float(value: int | memoryview) -> float:
+    """A float of 32 bits."""
+    content = as_bytes(value)
+    if len(content) != 4:
+        raise DecodeError("protobuf: a float that is not 4 bytes long")
+    number: float = struct.unpack("<f", content)[0]
+    return number
+
+
+def float_field(number: int, value: float) -> bytes:
+    """A field that holds a float of 32 bits."""
+    return varint(number << 3 | _FIXED32) + struct.pack("<f", value)
+
+
 def as_double(value: int | memoryview) -> float:
     """A double."""
     content = as_bytes(value)
@@ -140,8 +156,8 @@ def as_double(value: int | memoryview) -> float:
     return number
 
 
-def packed_ints(value: int | memoryview) -> list[int]:
-    """A repeated integer field, packed or not."""
+def packed_ints(value: int | memoryview, *, most: int) -> list[int]:
+    """A repeated integer field, packed or not, of at most ``most`` numbers."""
     if isinstance(value, int):
         return [as_int(value)]
     out: list[int] = []
@@ -149,6 +165,8 @@ def packed_ints(value: int | memoryview) -> list[int]:
     while at < len(value):
         number, at = _read_varint(value, at)
         out.append(as_int(number))
+        if len(out) > most:
+            raise DecodeError(f"protobuf: more than {most} numbers in a row")
     return out
 
 

@@ -1,7 +1,4 @@
-"""SampleResponse in protobuf, as the official SDK 0.38 reads it (tinker_public).
-
-What this client does not know (target logprobs, alternative tokens) is skipped.
-"""
+"""SampleResponse in protobuf, as the official SDK 0.38 reads it (tinker_public)."""
 
 from __future__ import annotations
 
@@ -18,13 +15,24 @@ from tinker_actors.codec.protobuf import (
     length_field,
     varint_field,
 )
-from tinker_actors.errors import DecodeError
-from tinker_actors.types import FloatArray, SampledSequence, SampleResponse, StopReason, TokenArray, TopkLogprobs
+from tinker_actors.codec.tensors import read_tensor, tensor_field
+from tinker_actors.errors import DecodeError, InvalidInput
+from tinker_actors.types import (
+    FloatArray,
+    PromptAltTokens,
+    SampledSequence,
+    SampleResponse,
+    StopReason,
+    TensorData,
+    TokenArray,
+    TopkLogprobs,
+)
 
 __all__ = ["decode_sample_response", "encode_sample_response"]
 
 _STOP_REASONS: tuple[StopReason, StopReason] = ("stop", "length")
 # a cell of a top-k table without an entry; its first column says that the whole row was not computed
+_MOST_SEQUENCES = 1 << 16
 _NO_TOKEN, _NO_LOGPROB = 0, -99999.0
 
 
@@ -43,18 +51,34 @@ def encode_sample_response(response: SampleResponse) -> bytes:
         out += length_field(3, *_topk(response.topk_prompt_logprobs))
     if response.prompt_cache_hit_tokens:
         out.append(varint_field(4, response.prompt_cache_hit_tokens))
+    if response.target_prompt_logprobs is not None:
+        out += tensor_field(5, response.target_prompt_logprobs)
+    if response.prompt_alt_tokens is not None:
+        tokens, logprobs = response.prompt_alt_tokens.tokens, response.prompt_alt_tokens.logprobs
+        out += length_field(6, *tensor_field(1, tokens), *tensor_field(2, logprobs))
     return b"".join(out)
 
 
 def decode_sample_response(data: bytes | memoryview) -> SampleResponse:
     """The response in ``data``; its arrays are views of ``data``. Raises DecodeError."""
+    try:
+        return _decoded(data)
+    except InvalidInput as error:
+        raise DecodeError(f"sample: {error.field} {error.problem}") from error
+
+
+def _decoded(data: bytes | memoryview) -> SampleResponse:
     sequences: list[SampledSequence] = []
     prompt_logprobs: tuple[float | None, ...] | None = None
     topk: TopkLogprobs | None = None
     cached = 0
+    targets: TensorData | None = None
+    alternatives: PromptAltTokens | None = None
     for number, value in fields(data):
         match number:
             case 1:
+                if len(sequences) == _MOST_SEQUENCES:
+                    raise DecodeError(f"sample: more than {_MOST_SEQUENCES} sequences")
                 sequences.append(_read_sequence(as_bytes(value)))
             case 2:
                 floats = _floats(as_bytes(value)).tolist()
@@ -64,6 +88,10 @@ def decode_sample_response(data: bytes | memoryview) -> SampleResponse:
                 topk = _read_topk(as_bytes(value))
             case 4:
                 cached = as_int(value)
+            case 5:
+                targets = read_tensor(as_bytes(value), "sample")
+            case 6:
+                alternatives = _read_alternatives(as_bytes(value))
             case _:
                 pass
     return SampleResponse(
@@ -71,7 +99,19 @@ def decode_sample_response(data: bytes | memoryview) -> SampleResponse:
         prompt_logprobs=prompt_logprobs,
         topk_prompt_logprobs=topk,
         prompt_cache_hit_tokens=cached,
+        target_prompt_logprobs=targets,
+        prompt_alt_tokens=alternatives,
     )
+
+
+def _read_alternatives(data: memoryview) -> PromptAltTokens:
+    found: dict[int, TensorData] = {}
+    for number, value in fields(data):
+        if number in (1, 2):
+            found[number] = read_tensor(as_bytes(value), "sample")
+    if len(found) < 2:
+        raise DecodeError("sample: alternative tokens without ids or log-probabilities")
+    return PromptAltTokens(tokens=found[1], logprobs=found[2])
 
 
 def _sequence(sequence: SampledSequence) -> Buffers:

@@ -21,7 +21,7 @@ class QueueState(StrEnum):
     def parse(cls, text: str | None) -> QueueState:
         """The state named ``text``; anything unknown is UNKNOWN, since servers invent states."""
         try:
-            return cls(text) if text is not None else cls.UNKNOWN
+            return cls(text.strip().lower()) if text is not None else cls.UNKNOWN
         except ValueError:
             return cls.UNKNOWN
 
@@ -37,9 +37,14 @@ class RequestErrorCategory(StrEnum):
     def parse(cls, text: str | None) -> RequestErrorCategory:
         """The category named ``text``; anything unknown is UNKNOWN."""
         try:
-            return cls(text) if text is not None else cls.UNKNOWN
+            return cls(text.strip().lower()) if text is not None else cls.UNKNOWN
         except ValueError:
             return cls.UNKNOWN
+
+    @property
+    def retryable(self) -> bool:
+        """Whether asking again could help: not where the request itself is wrong."""
+        return self is not RequestErrorCategory.USER
 
 
 class Promise(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -56,6 +61,7 @@ class TryAgain(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     queue_state: QueueState = QueueState.UNKNOWN
     queue_state_reason: str | None = None
+    retry_after_ms: int | None = None
 
 
 class FailedResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,11 +9,17 @@ import msgspec
 
 from tinker_actors.checks import text as _text
 from tinker_actors.errors import InvalidInput
+from tinker_actors.types.checkpoints import CheckpointType
 
 __all__ = ["CheckpointKind", "TinkerPath", "checkpoint_name"]
 
 CheckpointKind: TypeAlias = Literal["weights", "sampler_weights", "external_weights"]
 _KINDS: tuple[CheckpointKind, ...] = ("weights", "sampler_weights", "external_weights")
+_TYPES: dict[CheckpointKind, CheckpointType] = {
+    "weights": "training",
+    "sampler_weights": "sampler",
+    "external_weights": "external",
+}
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}\Z")
 
 
@@ -47,6 +53,16 @@ class TinkerPath(msgspec.Struct, frozen=True):
                 else "Use the path that save_weights_for_sampler returned",
             )
         return cls(parts[0], found, parts[2])
+
+    @property
+    def checkpoint_id(self) -> str:
+        """What names the checkpoint within its run: <kind>/<name>."""
+        return f"{self.kind}/{self.name}"
+
+    @property
+    def checkpoint_type(self) -> CheckpointType:
+        """What listings call the kind."""
+        return _TYPES[self.kind]
 
     def __str__(self) -> str:
         return f"tinker://{self.run}/{self.kind}/{self.name}"

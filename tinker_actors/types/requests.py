@@ -14,6 +14,7 @@ import msgspec
 from tinker_actors.types.datum import Datum
 from tinker_actors.types.model_input import ModelInput
 from tinker_actors.types.sampling import SamplingParams
+from tinker_actors.types.tensor import TensorData
 from tinker_actors.types.training import AdamParams, LoraConfig
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "SaveWeightsRequest",
     "SessionIdRequest",
     "TinkerPathRequest",
+    "UnloadModelRequest",
 ]
 
 
@@ -69,7 +71,13 @@ class CreateModelRequest(msgspec.Struct, frozen=True, kw_only=True, omit_default
 
 
 class ModelIdRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """POST /get_info and /unload_model."""
+    """POST /get_info."""
+
+    model_id: str
+
+
+class UnloadModelRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """POST /unload_model (servers up to SDK 0.25)."""
 
     model_id: str
 
@@ -129,6 +137,7 @@ class LoadWeightsRequest(msgspec.Struct, frozen=True, kw_only=True, omit_default
     base_model: str | None = None
     user_metadata: Mapping[str, str] | None = None
     weights_access_token: str | None = None
+    optimizer_config: Mapping[str, Any] | None = None
 
 
 class CreateSamplingSessionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -141,7 +150,12 @@ class CreateSamplingSessionRequest(msgspec.Struct, frozen=True, kw_only=True, om
 
 
 class SampleRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """POST /asample."""
+    """POST /asample.
+
+    ``target_prompt_logprobs`` are token ids, [prompt length - 1, K], -1 for none, whose log-probabilities are wanted;
+    ``prompt_alt_tokens_k`` is how many other tokens to draw at each prompt position; ``prompt_logprobs_last_n`` asks
+    for those of the last n positions only; ``record_stability_info`` lets a later stable_reinforce use the sample.
+    """
 
     prompt: ModelInput
     sampling_params: SamplingParams
@@ -153,6 +167,10 @@ class SampleRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     prompt_logprobs: bool | None = None
     topk_prompt_logprobs: int = 0
     topk_sample_logprobs: int = 0
+    target_prompt_logprobs: TensorData | None = None
+    prompt_alt_tokens_k: int = 0
+    prompt_logprobs_last_n: int | None = None
+    record_stability_info: bool = False
 
 
 class RetrieveFutureRequest(msgspec.Struct, frozen=True, kw_only=True):

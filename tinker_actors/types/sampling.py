@@ -10,9 +10,9 @@ import msgspec
 
 from tinker_actors.checks import integer, number, text
 from tinker_actors.errors import InvalidInput
-from tinker_actors.types.tensor import FloatArray, TokenArray
+from tinker_actors.types.tensor import FloatArray, TensorData, TokenArray
 
-__all__ = ["SampledSequence", "SampleResponse", "SamplingParams", "StopReason", "TopkLogprobs"]
+__all__ = ["PromptAltTokens", "SampledSequence", "SampleResponse", "SamplingParams", "StopReason", "TopkLogprobs"]
 
 StopReason: TypeAlias = Literal["stop", "length"]
 TopkLogprobs: TypeAlias = tuple[tuple[tuple[int, float], ...] | None, ...]
@@ -76,16 +76,35 @@ class SampledSequence(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     __hash__ = None  # pyright: ignore[reportAssignmentType]  # holds arrays: comparable, not hashable
 
 
+class PromptAltTokens(msgspec.Struct, frozen=True, kw_only=True):
+    """Other tokens drawn at each prompt position, and their log-probabilities: both dense, [prompt length - 1, k]."""
+
+    tokens: TensorData
+    logprobs: TensorData
+
+    def __post_init__(self) -> None:
+        cure = "Give two dense tensors of one shape, [prompt length - 1, k]"
+        for name, dtype in (("tokens", "int64"), ("logprobs", "float32")):
+            tensor: Any = getattr(self, name)
+            if not isinstance(tensor, TensorData) or tensor.dtype != dtype or tensor.indices is not None:
+                raise InvalidInput(f"PromptAltTokens.{name}", f"is no dense tensor of {dtype}", cure)
+        if len(self.tokens.dims) != 2 or self.tokens.dims != self.logprobs.dims:
+            raise InvalidInput("PromptAltTokens", "has tensors of different shapes", cure)
+
+
 class SampleResponse(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """The result of one sample call: ``num_samples`` sequences, and for the prompt what was asked for.
 
-    ``prompt_logprobs`` has one entry for each prompt token, None for the first one.
+    ``prompt_logprobs`` has one entry for each prompt token, None for the first one. ``target_prompt_logprobs`` has
+    the shape and layout of the targets asked for, 0.0 where none was.
     """
 
     sequences: tuple[SampledSequence, ...]
     prompt_logprobs: tuple[float | None, ...] | None = None
     topk_prompt_logprobs: TopkLogprobs | None = None
     prompt_cache_hit_tokens: int = 0
+    target_prompt_logprobs: TensorData | None = None
+    prompt_alt_tokens: PromptAltTokens | None = None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SampleResponse):
@@ -95,6 +114,8 @@ class SampleResponse(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             and self.prompt_logprobs == other.prompt_logprobs
             and self.topk_prompt_logprobs == other.topk_prompt_logprobs
             and self.prompt_cache_hit_tokens == other.prompt_cache_hit_tokens
+            and self.target_prompt_logprobs == other.target_prompt_logprobs
+            and self.prompt_alt_tokens == other.prompt_alt_tokens
         )
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]  # holds arrays: comparable, not hashable

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
+from tinker_actors.types.checked import Checked
+
 __all__ = [
+    "ApiKeyDetails",
+    "ApiKeyInfo",
+    "ApiKeyOrganization",
+    "ApiKeyUser",
+    "AuthTokenResponse",
     "ClientConfig",
+    "ClientConfigRequest",
+    "ClientDynamicConfig",
     "CreateSamplingSessionResponse",
     "CreateSessionResponse",
     "GetServerCapabilitiesResponse",
+    "HealthResponse",
+    "JoinSamplingSessionRequest",
+    "JoinSamplingSessionResponse",
     "SupportedModel",
 ]
+
+_SHORTEST_REFRESH = 10
 
 
 class CreateSessionResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +57,85 @@ class GetServerCapabilitiesResponse(msgspec.Struct, frozen=True, kw_only=True):
     """What the server offers."""
 
     supported_models: tuple[SupportedModel, ...]
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The names of all models that have one."""
+        return tuple(model.model_name for model in self.supported_models if model.model_name is not None)
+
+
+class HealthResponse(Checked, frozen=True, kw_only=True):
+    """The server is up."""
+
+    status: Literal["ok"] = "ok"
+
+
+class JoinSamplingSessionRequest(Checked, frozen=True, kw_only=True):
+    """POST /join_sampling_session: one more client of a sampling session."""
+
+    sampling_session_id: str
+
+
+class JoinSamplingSessionResponse(Checked, frozen=True, kw_only=True):
+    """A number that no other client of the sampling session has; the first client is 0."""
+
+    client_counter: int
+
+
+class AuthTokenResponse(Checked, frozen=True, kw_only=True):
+    """POST /auth/token: a token for the requests of the next while. Never shows it."""
+
+    jwt: str
+
+    def __repr__(self) -> str:
+        return "AuthTokenResponse(jwt=...)"
+
+
+class ApiKeyOrganization(Checked, frozen=True, kw_only=True):
+    """The organization that an API key belongs to."""
+
+    name: str | None = None
+
+
+class ApiKeyUser(Checked, frozen=True, kw_only=True):
+    """The user that an API key belongs to."""
+
+    email: str | None = None
+
+
+class ApiKeyDetails(Checked, frozen=True, kw_only=True):
+    """Whose an API key is."""
+
+    org_details: ApiKeyOrganization | None = None
+    user_details: ApiKeyUser | None = None
+
+
+class ApiKeyInfo(Checked, frozen=True, kw_only=True):
+    """GET /auth/apikey/me: what the service knows of the key that asks."""
+
+    key_id: int
+    name: str | None = None
+    note: str | None = None
+    details: ApiKeyDetails | None = None
+
+
+class ClientConfigRequest(Checked, frozen=True, kw_only=True):
+    """POST /client/config and /client/dynamic_config."""
+
+    sdk_version: str
+
+
+class ClientDynamicConfig(Checked, frozen=True, kw_only=True):
+    """What a server may change while clients run: ask again every ``refresh_interval_sec`` seconds."""
+
+    refresh_interval_sec: int = 300
+    sample_cancel_enabled: bool = False
+    sample_cancel_max_batch_size: int = 64
+
+    @property
+    def refresh_interval(self) -> int:
+        """Seconds until the next question: never less than 10."""
+        return max(self.refresh_interval_sec, _SHORTEST_REFRESH)
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):

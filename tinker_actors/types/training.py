@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -25,10 +25,13 @@ __all__ = [
     "OptimStepResponse",
     "SaveWeightsForSamplerResponse",
     "SaveWeightsResponse",
+    "UnloadModelResponse",
     "WeightsInfoResponse",
 ]
 
-LossFn: TypeAlias = Literal["cross_entropy", "importance_sampling", "ppo", "cispo", "dro", "gspo", "stable_reinforce"]
+LossFn: TypeAlias = Literal[
+    "cross_entropy", "importance_sampling", "ppo", "cispo", "dro", "gspo", "stable_reinforce", "custom"
+]
 LOSS_FNS: tuple[str, ...] = (
     "cross_entropy",
     "importance_sampling",
@@ -37,6 +40,7 @@ LOSS_FNS: tuple[str, ...] = (
     "dro",
     "gspo",
     "stable_reinforce",
+    "custom",
 )
 
 
@@ -124,6 +128,12 @@ class SaveWeightsForSamplerResponse(msgspec.Struct, frozen=True, kw_only=True):
     sampling_session_id: str | None = None
 
 
+class UnloadModelResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's memory was given back (servers up to SDK 0.25)."""
+
+    model_id: str
+
+
 class LoadWeightsResponse(msgspec.Struct, frozen=True, kw_only=True):
     """The result of load_state."""
 
@@ -148,6 +158,13 @@ class GetInfoResponse(msgspec.Struct, frozen=True, kw_only=True):
     is_lora: bool | None = None
     lora_rank: int | None = None
     model_name: str | None = None
+    optimizer_config: Mapping[str, Any] | None = None
+
+    @property
+    def tokenizer_id(self) -> str | None:
+        """The tokenizer's name without the revision that may follow after a colon."""
+        name = self.model_data.tokenizer_id
+        return None if name is None else name.partition(":")[0]
 
 
 class WeightsInfoResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,3 +176,4 @@ class WeightsInfoResponse(msgspec.Struct, frozen=True, kw_only=True):
     train_unembed: bool | None = None
     train_mlp: bool | None = None
     train_attn: bool | None = None
+    optimizer_config: Mapping[str, Any] | None = None

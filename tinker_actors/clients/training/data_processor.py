@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tinker_actors.errors import InvalidInput
-from tinker_actors.types import Datum
+from tinker_actors.types import ByteEstimator, Datum
 
 __all__ = ["datum_size", "split"]
 
-_TOKEN_BYTES = 4  # text tokens travel as int32
+_ESTIMATOR = ByteEstimator("0.38.0")
 
 
 def datum_size(datum: Datum) -> int:
-    """Estimated bytes of ``datum`` on the wire: the official SDK 0.38's rule for text and dense tensors."""
-    tensors = sum(tensor.to_numpy().nbytes for tensor in datum.tensors().values())
-    return _TOKEN_BYTES * datum.model_input.length + tensors
+    """Estimated bytes of ``datum`` on the wire: the official SDK 0.38's rule."""
+    return _ESTIMATOR.datum(datum)
 
 
 def split(data: Sequence[Datum], *, max_len: int, max_bytes: int) -> tuple[tuple[Datum, ...], ...]:

@@ -206,10 +206,8 @@ def _check_datum(index: int, datum: Datum, vocabulary: int | None) -> None:
         )
     if vocabulary is None:
         return
-    for field, array in (
-        ("model_input", datum.model_input.to_array()),
-        ("loss_fn_inputs['target_tokens']", datum.tensor("target_tokens").to_numpy()),
-    ):
+    arrays = [("model_input", chunk.array) for chunk in datum.model_input.text_chunks]
+    for field, array in (*arrays, ("loss_fn_inputs['target_tokens']", datum.tensor("target_tokens").values)):
         if array.size and (int(array.max()) >= vocabulary or int(array.min()) < 0):
             raise InvalidInput(
                 f"data[{index}].{field}",

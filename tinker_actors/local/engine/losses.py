@@ -45,11 +45,13 @@ def check_loss_inputs(datum: Datum, loss_fn: str, vocab_size: int, where: str) -
         field = f"{where}.loss_fn_inputs[{key!r}]"
         if key not in needed:
             raise InvalidInput(field, f"is no input of {loss_fn}", f"Give only {', '.join(needed)}")
-        array = datum.tensor(key).to_numpy()
-        if array.ndim != 1:
+        tensor = datum.tensor(key)
+        dimensions = len(tensor.dims)
+        if dimensions != 1:  # so none is sparse, and none is made dense here
             raise InvalidInput(
-                field, f"has {array.ndim} dimensions", "This server takes one value for each position, as a flat list"
+                field, f"has {dimensions} dimensions", "This server takes one value for each position, as a flat list"
             )
+        array = tensor.to_numpy()
         if array.size != length:
             raise InvalidInput(field, f"has {array.size} values for {length} tokens", "Give one for each position")
         if key == "target_tokens":
