@@ -1,4 +1,4 @@
-"""The local server on a socket: Starlette on Hypercorn's trio worker, with the engine in a thread."""
+"""The local server on a socket: Starlette behind Hypercorn's HTTP, with the engine in a thread."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any, cast
 
 import trio
 from hypercorn.config import Config
-from hypercorn.trio import serve as hypercorn_serve  # pyright: ignore[reportUnknownVariableType]
 
 from supervision import ActorCrashed, Event
+from tinker_actors.local.connections import serve_connections
 from tinker_actors.local.service import LocalService, open_service
 from tinker_actors.local.settings import ServerSettings
 from tinker_actors.ports import ThreadOffload
@@ -36,10 +35,8 @@ async def serve(settings: ServerSettings, host: str = "127.0.0.1", port: int = 0
     Port 0 takes a free one. Raises InvalidInput for settings that can't be served, OSError for an address in use.
     """
     config = Config()
-    config.backlog = _BACKLOG
     config.keep_alive_timeout = _KEEP_ALIVE
     config.keep_alive_max_requests = _REQUESTS_PER_CONNECTION
-    config.graceful_timeout = _GRACE
     config.loglevel = "WARNING"
     stop = trio.Event()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, _listener(host, port) as listener:
@@ -51,10 +48,9 @@ async def serve(settings: ServerSettings, host: str = "127.0.0.1", port: int = 0
         ):
             with service.system.events.subscribe(_log_crash):
                 nursery.start_soon(_stop_on_signal, signals, service, stop)
-                config.bind = [f"fd://{listener.detach()}"]
-                async with trio.open_nursery() as serving:
-                    binds: list[str] = await serving.start(_serve, service.app, config, stop)
-                    print(f"listening on {binds[0]}", flush=True)  # who started us waits for this line
+                print(f"listening on http://{_address(listener)}", flush=True)  # who started us waits for this line
+                accepting = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+                await serve_connections(service.app, config, accepting, stop, grace=_GRACE)
                 nursery.cancel_scope.cancel(reason="the server has stopped")
 
 
@@ -66,8 +62,9 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _serve(app: object, config: Config, stop: trio.Event, *, task_status: trio.TaskStatus[list[str]]) -> None:
-    await hypercorn_serve(cast("Any", app), config, shutdown_trigger=stop.wait, task_status=task_status, mode="asgi")
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if listener.family is socket.AF_INET6 else f"{host}:{port}"
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], service: LocalService, stop: trio.Event) -> None:
