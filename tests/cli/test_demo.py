@@ -145,7 +145,7 @@ def test_a_malformed_key_is_refused_and_not_shown(tmp_path: Path) -> None:
     with running("demo", "--api-key", "hunter2", "--run-dir", str(tmp_path / "run")) as demo:
         code, lines, errors = demo.finish()
     assert (code, lines) == (2, [])
-    assert "api_key: does not start with 'tml-'" in errors
+    assert "api_key (option api_key): does not start with 'tml-'" in errors
     assert errors.count("\n") == 1
     assert "hunter2" not in errors
     assert not (tmp_path / "run").exists()
