@@ -36,3 +36,13 @@ async def test_client_processes_report_what_they_used() -> None:
     assert set(usages) == {"sample"}
     assert 0 < usages["sample"].cpu < 60
     assert usages["sample"].peak_rss_mib > 10
+
+
+async def test_the_transport_is_measured_as_often_as_it_says() -> None:
+    async with canned_server(tokens=8) as server:
+        usages = await trio.to_thread.run_sync(measure, "benchmarks.transport", server.url, "100")
+    assert usages["failures"].cpu == 0
+    assert 0 < usages["samples"].cpu < 60
+    # a server that is not there makes every sample a failure
+    usages = await trio.to_thread.run_sync(measure, "benchmarks.transport", "http://127.0.0.1:9", "100")
+    assert usages["failures"].cpu == 1000 + 20
