@@ -74,7 +74,9 @@ ROWS: dict[str, tuple[Callable[[Api], Awaitable[Any]], dict[str, Any] | None, tu
         {"model_id": "m", "type": "get_info"},
         (
             {"model_id": "m", "model_data": {"model_name": "b"}, "optimizer_config": {"type": "adamw"}},
-            ta.GetInfoResponse(model_id="m", model_data=ta.ModelData(model_name="b")),
+            ta.GetInfoResponse(
+                model_id="m", model_data=ta.ModelData(model_name="b"), optimizer_config={"type": "adamw"}
+            ),
         ),
     ),
     "POST /optim_step": (
@@ -126,7 +128,7 @@ ROWS: dict[str, tuple[Callable[[Api], Awaitable[Any]], dict[str, Any] | None, tu
         {"tinker_path": "tinker://r/weights/a"},
         (
             {"base_model": "m", "is_lora": True, "lora_rank": 8, "optimizer_config": {}},
-            ta.WeightsInfoResponse(base_model="m", is_lora=True, lora_rank=8),
+            ta.WeightsInfoResponse(base_model="m", is_lora=True, lora_rank=8, optimizer_config={}),
         ),
     ),
     "POST /create_sampling_session": (
@@ -155,6 +157,8 @@ ROWS: dict[str, tuple[Callable[[Api], Awaitable[Any]], dict[str, Any] | None, tu
             "seq_id": 0,
             "topk_prompt_logprobs": 0,
             "topk_sample_logprobs": 0,
+            "prompt_alt_tokens_k": 0,
+            "record_stability_info": False,
             "type": "sample",
         },
         (
@@ -217,10 +221,3 @@ async def test_an_ended_session_is_told_from_a_sick_server():
     async with scripted(Answer({"detail": "finished"}, 410)) as (api, _):
         with pytest.raises(GoneError):
             await sessions.session_heartbeat(api, "s")
-
-
-def test_the_rows_above_are_all_endpoints_of_these_modules():
-    listed = {name for module in (models, sampling, service, sessions, training, weights) for name in module.__all__}
-    # rows are named by path: a function of another name is spelled out
-    names = {row.partition(" ")[2].rpartition("/")[2] for row in ROWS} | {"forward_backward"}
-    assert listed == (names - {"config", "finish"}) | {"client_config", "finish_session"}

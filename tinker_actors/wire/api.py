@@ -252,13 +252,13 @@ class Api:
     async def _answered(self, request: Request, name: str, also: int | None = None) -> Response:
         """A response with a status of success, or ``also``; its body is unread."""
         credential = await self._authorised()
-        response = await self._send(self._complete(request), name)
+        response = await self._send(self._complete(request), name, also)
         if response.status == 401:
             refusal = await self._failure(response, name, request.purpose)
             if not await self.credentials.refused(credential, response.headers.get("www-authenticate", "")):
                 raise refusal
             await self._authorised()
-            response = await self._send(self._complete(request), name)
+            response = await self._send(self._complete(request), name, also)
         if response.status >= 300 and response.status != also:
             raise await self._failure(response, name, request.purpose)
         return response
@@ -266,11 +266,11 @@ class Api:
     def _complete(self, request: Request) -> Request:
         return msgspec.structs.replace(request, headers=merged(self._common, request.headers))
 
-    async def _send(self, request: Request, name: str) -> Response:
-        """Up to the head of a response that leads nowhere else."""
+    async def _send(self, request: Request, name: str, also: int | None) -> Response:
+        """Up to the head of a response that leads nowhere else, or has the status ``also``."""
         deadline = trio.current_time() + request.timeout
         followed = 0
-        while (response := await self._attempt(request, name)).status in REDIRECTS:
+        while (response := await self._attempt(request, name)).status in REDIRECTS - {also}:
             left = max(0.0, deadline - trio.current_time())
             following = redirected(request, response.status, response.headers.get("location"), timeout=left)
             await response.aclose()

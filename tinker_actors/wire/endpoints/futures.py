@@ -12,20 +12,25 @@ from tinker_actors.codec.json import decode_json, encode_json
 from tinker_actors.codec.samples import decode_sample_response
 from tinker_actors.errors import DecodeError
 from tinker_actors.types import (
+    CancelFutureRequest,
     FailedResult,
     ForwardBackwardOutput,
     MetadataOnly,
     QueueState,
     RequestErrorCategory,
     RetrieveFutureRequest,
+    RetrieveFuturesRequest,
+    RetrieveFuturesResponse,
     SampleResponse,
     TryAgain,
 )
 from tinker_actors.wire.api import JSON, PROTOBUF, RESULT_LIMIT, Api, Reply
 
-__all__ = ["retrieve_future"]
+__all__ = ["cancel_future", "retrieve_future", "retrieve_futures"]
 
 T = TypeVar("T")
+
+_CANCEL_TIMEOUT = 30.0
 
 _IN_PROTOBUF: Mapping[Any, Callable[[bytes], Any]] = {
     ForwardBackwardOutput: decode_forward_backward_output,
@@ -54,13 +59,14 @@ async def retrieve_future(
     request_type: str,
     timeout: float,
     allow_metadata_only: bool = False,
+    roundtrip: float | None = None,
 ) -> T | TryAgain | FailedResult | MetadataOnly:
     """Ask once for the result of the promise ``request_id``.
 
     ``iteration`` counts the polls of this promise from 0, ``request_type`` says what was promised, such as
-    "ForwardBackward"; both only inform the server. The server may hold the request; ``timeout`` bounds the poll in
-    seconds. Results of samples and forward passes are taken in protobuf and in JSON, all others in JSON. A 408 that
-    says why is a TryAgain. Raises APIError otherwise.
+    "ForwardBackward", ``roundtrip`` how many seconds the promise took; all of them only inform the server. The server
+    may hold the request; ``timeout`` bounds the poll in seconds. Results of samples and forward passes are taken in
+    protobuf and in JSON, all others in JSON. A 408 that says why is a TryAgain. Raises APIError otherwise.
     """
     in_protobuf = result_type in _IN_PROTOBUF
     body = encode_json(RetrieveFutureRequest(request_id=request_id, allow_metadata_only=allow_metadata_only))
@@ -76,6 +82,7 @@ async def retrieve_future(
             ("accept", f"{PROTOBUF}, {JSON}" if in_protobuf else JSON),
             ("x-tinker-request-iteration", str(iteration)),
             ("x-tinker-request-type", request_type),
+            *((("x-tinker-create-promise-roundtrip-time", repr(roundtrip)),) if roundtrip is not None else ()),
         ),
     )
     if reply.status == 408:
@@ -84,6 +91,17 @@ async def retrieve_future(
             raise api.status_error(reply)
         return _try_again(api, request_id, marks)
     return _interpret(api, reply, request_id, result_type)
+
+
+async def retrieve_futures(api: Api, request: RetrieveFuturesRequest, *, timeout: float) -> RetrieveFuturesResponse:
+    """POST /retrieve_futures: which promises of a sampling session are kept by now. ``timeout`` bounds the poll."""
+    return await api.call("/retrieve_futures", RetrieveFuturesResponse, request, purpose="poll", timeout=timeout)
+
+
+async def cancel_future(api: Api, request_id: str, *, key: str) -> None:
+    """POST /cancel_future: nobody waits for this sample any more."""
+    body = encode_json(CancelFutureRequest(request_id=request_id))
+    await api.exchange("POST", "/cancel_future", (body,), purpose="poll", key=key, timeout=_CANCEL_TIMEOUT)
 
 
 def _interpret(

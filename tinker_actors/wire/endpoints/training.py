@@ -6,11 +6,11 @@ from tinker_actors.codec.forward_backward import decode_forward_backward_request
 from tinker_actors.codec.json import encode_json
 from tinker_actors.codec.protobuf import Buffers
 from tinker_actors.errors import APIStatusError
-from tinker_actors.types import ForwardBackwardRequest, OptimStepRequest, Promise
+from tinker_actors.types import CreateCustomLossRequest, ForwardBackwardRequest, OptimStepRequest, Promise
 from tinker_actors.wire.api import JSON, PROTOBUF, Api, Body
 from tinker_actors.wire.headers import on_behalf_of
 
-__all__ = ["forward_backward", "optim_step"]
+__all__ = ["create_custom_loss", "forward_backward", "optim_step"]
 
 _FORWARD = on_behalf_of("TrainingClient.forward")
 _FORWARD_BACKWARD = on_behalf_of("TrainingClient.forward_backward")
@@ -57,6 +57,11 @@ async def optim_step(api: Api, request: OptimStepRequest, *, key: str, attempt: 
     return await api.call(
         "/optim_step", Promise, request, purpose="train", key=key, headers=_OPTIM_STEP, attempt=attempt
     )
+
+
+async def create_custom_loss(api: Api, request: CreateCustomLossRequest, *, key: str, attempt: int = 0) -> Promise:
+    """POST /create_custom_loss; the result is a CreateCustomLossResponse."""
+    return await api.call("/create_custom_loss", Promise, request, purpose="train", key=key, attempt=attempt)
 
 
 async def _in_protobuf(api: Api, body: Body, forward_only: bool, key: str, attempt: int) -> Promise:

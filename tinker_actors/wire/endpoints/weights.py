@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from tinker_actors.types import (
+    CopyWeightsRequest,
+    CopyWeightsResponse,
     LoadWeightsRequest,
     Promise,
+    SaveWeightsExternalRequest,
     SaveWeightsForSamplerRequest,
     SaveWeightsRequest,
     TinkerPathRequest,
@@ -13,10 +16,18 @@ from tinker_actors.types import (
 from tinker_actors.wire.api import Api
 from tinker_actors.wire.headers import Headers, on_behalf_of
 
-__all__ = ["load_weights", "save_weights", "save_weights_for_sampler", "weights_info"]
+__all__ = [
+    "copy_weights",
+    "load_weights",
+    "save_weights",
+    "save_weights_external",
+    "save_weights_for_sampler",
+    "weights_info",
+]
 
 _SAVE = on_behalf_of("TrainingClient.save_state")
 _SAVE_FOR_SAMPLER = on_behalf_of("TrainingClient.save_weights_for_sampler")
+_SAVE_EXTERNAL = on_behalf_of("TrainingClient.save_weights_external")
 _LOAD = on_behalf_of("TrainingClient.load_state")
 
 
@@ -30,6 +41,23 @@ async def save_weights_for_sampler(
 ) -> Promise:
     """POST /save_weights_for_sampler; the result is a SaveWeightsForSamplerResponse."""
     return await _submit(api, "/save_weights_for_sampler", request, _SAVE_FOR_SAMPLER, key=key, attempt=attempt)
+
+
+async def save_weights_external(
+    api: Api, request: SaveWeightsExternalRequest, *, key: str, attempt: int = 0
+) -> Promise:
+    """POST /save_weights_external; the result is a SaveWeightsExternalResponse."""
+    return await _submit(api, "/save_weights_external", request, _SAVE_EXTERNAL, key=key, attempt=attempt)
+
+
+async def copy_weights(api: Api, request: CopyWeightsRequest, *, key: str, attempt: int = 0) -> str:
+    """POST /copy_weights; returns the copy's path. ``key`` must be the same in all attempts: it names the copy."""
+    token = request.weights_access_token
+    headers = () if token is None else (("x-tinker-weights-access-token", token),)
+    reply = await api.call(
+        "/copy_weights", CopyWeightsResponse, request, purpose="rest", key=key, headers=headers, attempt=attempt
+    )
+    return reply.tinker_path
 
 
 async def load_weights(api: Api, request: LoadWeightsRequest, *, key: str, attempt: int = 0) -> Promise:
