@@ -26,8 +26,10 @@ from supervision.errors import (
     NotInHandler,
     NotInThisState,
     NotRunning,
+    ResultTimeout,
     StopReason,
     SupervisionError,
+    TaskCancelled,
     TooManyChildren,
     UnknownMessage,
 )
@@ -49,6 +51,7 @@ from supervision.events import (
     PlaceClosed,
     Subscription,
     SupervisorGaveUp,
+    TaskFailed,
     Undelivered,
 )
 from supervision.groups import Published
@@ -63,7 +66,9 @@ from supervision.reply import Reply
 from supervision.spec import ChildSpec, DynamicSupervisorSpec, SupervisorSpec
 from supervision.state_machine import StateMachine
 from supervision.states import in_state, on_enter, on_event_timeout, on_state_timeout
+from supervision.supervised_task import SupervisedTask
 from supervision.system import ActorSystem, SystemStatistics, open_system
+from supervision.task_supervisor import TaskSupervisor, TaskSupervisorSpec
 from supervision.tasks import ActorTask
 from supervision.timers import Timer
 from supervision.tree import TreeNode, TreeSnapshot
@@ -131,15 +136,21 @@ __all__ = [
     "Published",
     "Registry",
     "Reply",
+    "ResultTimeout",
     "StateMachine",
     "StepClocks",
     "StopReason",
     "Subscription",
+    "SupervisedTask",
     "SupervisionError",
     "SupervisorGaveUp",
     "SupervisorRef",
     "SupervisorSpec",
     "SystemStatistics",
+    "TaskCancelled",
+    "TaskFailed",
+    "TaskSupervisor",
+    "TaskSupervisorSpec",
     "Timer",
     "TooManyChildren",
     "TreeNode",

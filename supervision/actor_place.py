@@ -39,6 +39,7 @@ from supervision.monitor import Monitor
 from supervision.place import UP, Place
 from supervision.ref import ActorRef
 from supervision.reply import ReplyCell
+from supervision.room import RoomEdge, never_free
 from supervision.spec import ChildSpec
 
 if TYPE_CHECKING:
@@ -312,7 +313,10 @@ class ActorPlace(Place):
             life = place.life
             edge = None if life is None else life.waiting
             if edge is None or edge.deferred:
-                return
+                if not isinstance(edge, RoomEdge) or not never_free(edge.place, me):
+                    return
+                chain.append(edge.place.path)
+                break
             waited = edge.place
             chain.append(waited.path)
             if not isinstance(waited, ActorPlace):

@@ -19,7 +19,7 @@ from supervision.errors import (
     NotRunning,
     TooManyChildren,
 )
-from supervision.handshake import Handshake, StartEdge
+from supervision.handshake import Handshake, PlaceEdge
 from supervision.spec import AnySpec, ChildSpec, DynamicSupervisorSpec, Restart, check_significance
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ async def start_child(supervisor: SupervisorPlace, spec: AnySpec) -> ActorRef | 
     place = supervisor.add(spec)
     caller = supervisor.system.mains.get(trio.lowlevel.current_task())
     if caller is not None:
-        caller.waiting = StartEdge(place)
+        caller.waiting = PlaceEdge(place)
     try:
         await place.open()
     except BaseException:

@@ -38,9 +38,14 @@ def report_crash(
         frames.append((code.co_filename, traceback.tb_lineno, code.co_qualname))
         traceback = traceback.tb_next
     if strip:
-        _strip(error, set())
+        strip_tracebacks(error)
     # The first frame is the library's own.
     return CrashReport(path, incarnation, at, error, tuple(frames[1:]), message)
+
+
+def strip_tracebacks(error: BaseException) -> None:
+    """Of the error and of all that it holds."""
+    _strip(error, set())
 
 
 def _strip(error: BaseException, seen: set[int]) -> None:

@@ -21,6 +21,8 @@ SupervisionError
  |- ChildNotFound         the supervisor has no such child (a LookupError, too)
  |- ChildNotStopped       only a stopped child can be deleted
  |- TooManyChildren       max_children reached
+ |- TaskCancelled         the task was cancelled by cancel()
+ |- ResultTimeout         the task has not ended in time (a TimeoutError, too)
  |- InvalidKey            no partition for a key of this type (a TypeError, too)
  '- InvalidSpec           a spec or an argument makes no sense (a ValueError, too)
 """
@@ -57,8 +59,10 @@ __all__ = [
     "NotInHandler",
     "NotInThisState",
     "NotRunning",
+    "ResultTimeout",
     "StopReason",
     "SupervisionError",
+    "TaskCancelled",
     "TooManyChildren",
     "UnknownMessage",
 ]
@@ -216,8 +220,9 @@ class CallCycle(SupervisionError):
     """Waiting for this actor would be waiting for oneself. `chain` holds the paths, from the caller to itself."""
 
     def __init__(self, chain: Sequence[str], message: object) -> None:
+        what = message if isinstance(message, str) else type(message).__qualname__
         super().__init__(
-            f"{type(message).__qualname__}: this wait would never end: {' -> '.join(chain)}; "
+            f"{what}: this wait would never end: {' -> '.join(chain)}; "
             "use a cast, or call from a task of the actor's own"
         )
         self.chain = tuple(chain)
@@ -317,6 +322,23 @@ class ChildNotStopped(SupervisionError):
 
 class TooManyChildren(SupervisionError):
     """The dynamic supervisor is at its max_children."""
+
+
+class TaskCancelled(SupervisionError):
+    """The task has no result: it was cancelled by cancel()."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(f"{target} has no result: it was cancelled by cancel()")
+        self.target = target
+
+
+class ResultTimeout(SupervisionError, TimeoutError):
+    """The task has not ended within the timeout of result(); it goes on."""
+
+    def __init__(self, target: str, timeout: float, doing: str) -> None:
+        super().__init__(f"{target} has not ended within {timeout:g} s; it {doing}")
+        self.target = target
+        self.timeout = timeout
 
 
 class InvalidKey(SupervisionError, TypeError):

@@ -30,6 +30,7 @@ __all__ = [
     "PlaceClosed",
     "Subscription",
     "SupervisorGaveUp",
+    "TaskFailed",
     "Undelivered",
 ]
 
@@ -97,6 +98,12 @@ class AutoShutdown(Event, frozen=True, eq=False):
 
     child: str
     """The child's path."""
+
+
+class TaskFailed(Event, frozen=True, eq=False):
+    """A supervised task has raised, and nobody has asked for its result: its handle is gone, or the system ends."""
+
+    crash: CrashReport
 
 
 class LateReply(Event, frozen=True, eq=False):

@@ -28,8 +28,8 @@ class WaitEdge(Protocol):
 
 
 @final
-class StartEdge:
-    """An actor waits for a child's start."""
+class PlaceEdge:
+    """An actor waits for a child's start, or for a task's end."""
 
     __slots__ = ("deferred", "place")
 

@@ -10,7 +10,7 @@ import msgspec
 
 from supervision.errors import InvalidKey, InvalidSpec
 from supervision.ref import ActorRef, SupervisorRef
-from supervision.spec import AnySpec, AnySupervisorSpec, ChildSpec, SupervisorSpec
+from supervision.spec import AnySpec, AnySupervisorSpec, ChildSpec, SupervisorSpec, SupervisorWithIntensity
 
 __all__ = ["PartitionSupervisorRef", "PartitionSupervisorSpec"]
 
@@ -19,7 +19,7 @@ S_co = TypeVar("S_co", bound=AnySpec, covariant=True)
 PartitionKey = int | str | bytes | tuple["PartitionKey", ...]
 
 
-class PartitionSupervisorSpec(AnySupervisorSpec, Generic[S_co], frozen=True, kw_only=True):
+class PartitionSupervisorSpec(SupervisorWithIntensity, Generic[S_co], frozen=True, kw_only=True):
     """A supervisor of `partitions` like children: `PartitionSupervisorSpec("caches", child=cache, partitions=4)`.
 
     child: called once for each partition, 0 to partitions - 1, when this spec is made; gives its spec, with a name

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from supervision.partition import PartitionSupervisorRef, PartitionSupervisorSpec
     from supervision.spec import AnySpec, AnySupervisorSpec, ChildSpec
     from supervision.supervisor import SupervisorPlace
+    from supervision.task_supervisor import TaskSupervisor, TaskSupervisorSpec
 
 __all__ = ["ActorRef", "SupervisorRef"]
 
@@ -192,6 +193,8 @@ class SupervisorRef:
     async def start_child(self, spec: ChildSpec) -> ActorRef: ...
     @overload
     async def start_child(self, spec: PartitionSupervisorSpec[S]) -> PartitionSupervisorRef[S]: ...
+    @overload
+    async def start_child(self, spec: TaskSupervisorSpec) -> TaskSupervisor: ...
     @overload
     async def start_child(self, spec: AnySupervisorSpec) -> SupervisorRef: ...
     @overload

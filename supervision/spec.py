@@ -19,7 +19,7 @@ Restart = Literal["permanent", "transient", "temporary"]
 AutoShutdownMode = Literal["never", "any_significant", "all_significant"]
 
 
-def _check_name(kind: str, name: str) -> None:
+def check_name(kind: str, name: str) -> None:
     if not name or "/" in name:
         raise InvalidSpec(f"{kind}: a name must not be empty and must not contain '/', got {name!r}")
 
@@ -37,9 +37,9 @@ def _check_significant(kind: str, name: str, restart: str, *, significant: bool)
         )
 
 
-def _check_grace(kind: str, name: str, shutdown: float) -> None:
+def check_grace(kind: str, name: str, shutdown: float, field: str = "shutdown") -> None:
     if not shutdown >= 0:
-        raise InvalidSpec(f"{kind} {name!r}: shutdown must be at least 0 seconds, or inf, got {shutdown}")
+        raise InvalidSpec(f"{kind} {name!r}: {field} must be at least 0 seconds, or inf, got {shutdown}")
 
 
 def _check_intensity(kind: str, name: str, max_restarts: int, max_seconds: float) -> None:
@@ -92,12 +92,12 @@ class ChildSpec(_ChildFields, frozen=True, kw_only=True):
     busy_alarm: float | None = None
 
     def __post_init__(self) -> None:
-        _check_name("ChildSpec", self.name)
+        check_name("ChildSpec", self.name)
         if not callable(self.factory):
             raise InvalidSpec(f"ChildSpec {self.name!r}: factory must be callable, got {self.factory!r}")
         _check_restart("ChildSpec", self.name, self.restart)
         _check_significant("ChildSpec", self.name, self.restart, significant=self.significant)
-        _check_grace("ChildSpec", self.name, self.shutdown)
+        check_grace("ChildSpec", self.name, self.shutdown)
         if (self.max_restarts is None) != (self.max_seconds is None):
             raise InvalidSpec(f"ChildSpec {self.name!r}: give max_restarts and max_seconds together, or neither")
         if self.max_restarts is not None and self.max_seconds is not None:
@@ -113,9 +113,6 @@ class _SupervisorFields(msgspec.Struct, frozen=True):
 
 
 class AnySupervisorSpec(_SupervisorFields, frozen=True, kw_only=True):
-    max_restarts: int = 3
-    max_seconds: float = 5.0
-    on_intensity: Literal["escalate", "degrade"] = "escalate"
     restart: Restart = "permanent"
     significant: bool = False
     shutdown: float = math.inf
@@ -123,16 +120,26 @@ class AnySupervisorSpec(_SupervisorFields, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         kind = type(self).__name__
-        _check_name(kind, self.name)
+        check_name(kind, self.name)
         _check_restart(kind, self.name, self.restart)
         _check_significant(kind, self.name, self.restart, significant=self.significant)
-        _check_grace(kind, self.name, self.shutdown)
+        check_grace(kind, self.name, self.shutdown)
+
+
+class SupervisorWithIntensity(AnySupervisorSpec, frozen=True, kw_only=True):
+    max_restarts: int = 3
+    max_seconds: float = 5.0
+    on_intensity: Literal["escalate", "degrade"] = "escalate"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kind = type(self).__name__
         _check_intensity(kind, self.name, self.max_restarts, self.max_seconds)
         if self.on_intensity not in {"escalate", "degrade"}:
             raise InvalidSpec(f"{kind} {self.name!r}: on_intensity is escalate or degrade, got {self.on_intensity!r}")
 
 
-class SupervisorSpec(AnySupervisorSpec, frozen=True, kw_only=True):
+class SupervisorSpec(SupervisorWithIntensity, frozen=True, kw_only=True):
     """A supervisor of children that start in order and stop in reverse order.
 
     strategy: what a child's restart takes with it: one_for_one: nothing; rest_for_one: the children started after
@@ -172,7 +179,7 @@ class SupervisorSpec(AnySupervisorSpec, frozen=True, kw_only=True):
             raise InvalidSpec(f"SupervisorSpec {self.name!r}: children's names must differ, got {names}")
 
 
-class DynamicSupervisorSpec(AnySupervisorSpec, frozen=True, kw_only=True):
+class DynamicSupervisorSpec(SupervisorWithIntensity, frozen=True, kw_only=True):
     """A supervisor of many independent children, started and stopped at run time; it stops them concurrently. A
     child that ends for good is forgotten (a degraded one stays until it is stopped or revived).
 

@@ -5,7 +5,7 @@ ended, and starts a task only for what takes time (stopping and starting several
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import trio
 from outcome import Value
@@ -29,11 +29,10 @@ from supervision.events import (
     SupervisorGaveUp,
 )
 from supervision.fate import CLOSE, DONE, HELD, Fate
+from supervision.front import front_of
 from supervision.group import Group
 from supervision.handshake import Handshake
-from supervision.partition import PartitionSupervisorRef, PartitionSupervisorSpec
 from supervision.place import UP, Place
-from supervision.ref import SupervisorRef
 from supervision.spec import (
     AnySpec,
     AnySupervisorSpec,
@@ -66,6 +65,7 @@ class SupervisorPlace(Place):
         "group",
         "handshake",
         "hard",
+        "keeper",
         "op_scope",
         "open_scope",
         "parent",
@@ -81,17 +81,9 @@ class SupervisorPlace(Place):
     def __init__(self, system: System, parent: SupervisorPlace | None, spec: AnySupervisorSpec) -> None:
         super().__init__(system, spec.name if parent is None else f"{parent.path}/{spec.name}")
         self.parent = parent
-        self.fixed = ""
-        """Why users can't add or delete children."""
-        if isinstance(spec, PartitionSupervisorSpec):
-            self.ref: SupervisorRef = PartitionSupervisorRef[Any](self)
-            self.fixed = "its partitions are fixed"
-            spec = spec.plain()
-        else:
-            self.ref = SupervisorRef(self)
-        self.spec = spec
-        self.dynamic = isinstance(spec, DynamicSupervisorSpec)
-        self.strategy = spec.strategy if isinstance(spec, SupervisorSpec) else "one_for_one"
+        self.spec, self.ref, self.fixed, self.keeper = front_of(self, spec)
+        self.dynamic = isinstance(self.spec, DynamicSupervisorSpec)
+        self.strategy = self.spec.strategy if isinstance(self.spec, SupervisorSpec) else "one_for_one"
         self.children: dict[str, ActorPlace | SupervisorPlace] = {}
         self.handshake: Handshake | None = None
         self.open_scope: trio.CancelScope | None = None
@@ -316,6 +308,8 @@ class SupervisorPlace(Place):
                     place.request_stop(kind, self.hard, restarting=self.restarting)
             return
         self.enter("stopping")
+        if self.keeper is not None:
+            self.keeper.room.refuse_all(self.not_running)
         self.fate = fate
         self.restarting = fate.restarts
         self.stop_kind = kind
@@ -384,6 +378,8 @@ class SupervisorPlace(Place):
     def child_closed(self, place: ActorPlace | SupervisorPlace) -> None:
         """Forget what is not to be seen again."""
         self.group.broken.discard(place)
+        if self.keeper is not None:
+            self.keeper.room.give_back()
         if self.children.get(place.name) is not place or place.state == "degraded":
             return
         if self.dynamic or place.spec.restart == "temporary" or place.opening:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from supervision.actor_place import ActorPlace
     from supervision.incarnation import Incarnation
     from supervision.partition import PartitionSupervisorRef, PartitionSupervisorSpec
+    from supervision.supervised_task import TaskCell
+    from supervision.task_supervisor import TaskSupervisor, TaskSupervisorSpec
 
 S = TypeVar("S", bound=AnySpec)
 
@@ -69,6 +71,7 @@ class System:
         "restarts",
         "root",
         "timers",
+        "unasked",
         "undelivered",
         "watch",
     )
@@ -85,6 +88,8 @@ class System:
         self.mains: dict[trio.lowlevel.Task, Incarnation] = {}
         """The main task of each incarnation."""
         self.restarts = 0
+        self.unasked: dict[TaskCell[Any], None] = {}
+        """Tasks that have failed, and whose result nobody has asked for yet."""
         self.undelivered = 0
         self.late_replies = 0
         self.hurrying = False
@@ -134,6 +139,8 @@ class System:
                     interrupted = error
                     self._hurry(self.now() if self.hurrying else math.inf)
         finally:
+            for task in tuple(self.unasked):
+                task.report_failure()
             self.timers.close()
         if interrupted is not None:
             raise interrupted
@@ -187,6 +194,8 @@ class ActorSystem:
     async def start_child(self, spec: ChildSpec) -> ActorRef: ...
     @overload
     async def start_child(self, spec: PartitionSupervisorSpec[S]) -> PartitionSupervisorRef[S]: ...
+    @overload
+    async def start_child(self, spec: TaskSupervisorSpec) -> TaskSupervisor: ...
     @overload
     async def start_child(self, spec: AnySupervisorSpec) -> SupervisorRef: ...
     @overload

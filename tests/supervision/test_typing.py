@@ -20,8 +20,10 @@ from supervision import (
     PartitionSupervisorSpec,
     Reply,
     StateMachine,
+    SupervisedTask,
     SupervisorRef,
     SupervisorSpec,
+    TaskSupervisorSpec,
     handles,
     in_state,
     on_enter,
@@ -63,6 +65,10 @@ def measurer(number: int) -> ChildSpec:
     return ChildSpec(f"m{number}", Measurer)
 
 
+async def measure(text: str, times: int) -> int:
+    return len(text) * times
+
+
 async def checked(ref: ActorRef, supervisor: SupervisorRef, reply: Reply[int]) -> None:
     """Never run: only checked."""
     assert_type(await ref.call(Length("four")), int)
@@ -73,6 +79,12 @@ async def checked(ref: ActorRef, supervisor: SupervisorRef, reply: Reply[int]) -
     supervisors = PartitionSupervisorSpec("q", child=lambda n: DynamicSupervisorSpec(f"d{n}"), partitions=2)
     assert_type((await supervisor.start_child(supervisors)).partition(("a", 1)), SupervisorRef)
     actors.partition(1.5)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    tasks = await supervisor.start_child(TaskSupervisorSpec("tasks"))
+    task = await tasks.start(measure, "text", 3)
+    assert_type(task, SupervisedTask[int])
+    assert_type(await task.result(), int)
+    assert_type(tasks.start_nowait(measure, "text", 3), SupervisedTask[int])
+    await tasks.start(measure, "text")  # pyright: ignore[reportArgumentType]
     assert_type(reply.send(3), bool)
     await ref.call(Note("a cast is no call"))  # pyright: ignore[reportArgumentType]
     await ref.cast(Length("a call is no cast"))  # pyright: ignore[reportArgumentType]
