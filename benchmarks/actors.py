@@ -33,6 +33,7 @@ __all__ = [
     "calls",
     "casts",
     "crashes",
+    "hibernated_actor_bytes",
     "idle_actor_bytes",
     "many_callers",
     "open_measured",
@@ -87,9 +88,10 @@ async def open_measured() -> AsyncGenerator[ActorSystem]:
         yield system
 
 
-def plain(name: str, *, capacity: float = 1000) -> ChildSpec:
+def plain(name: str, *, capacity: float = 1000, hibernate_after: float | None = None) -> ChildSpec:
     """An actor that holds a number; after a crash it is restarted at once."""
-    return ChildSpec(name, _Plain, backoff=_AT_ONCE, mailbox=Mailbox(capacity=capacity))
+    mailbox = Mailbox(capacity=capacity)
+    return ChildSpec(name, _Plain, backoff=_AT_ONCE, mailbox=mailbox, hibernate_after=hibernate_after)
 
 
 def calls(ref: ActorRef, timeout: float) -> Operations:
@@ -159,15 +161,26 @@ def start_children(supervisor: SupervisorRef) -> Operations:
 
 async def idle_actor_bytes(count: int) -> float:
     """Bytes that one started, parked actor holds, its spec apart, by tracemalloc. Its path is a short one."""
+    return await _bytes(count, None)
+
+
+async def hibernated_actor_bytes(count: int) -> float:
+    """As idle_actor_bytes, of actors that hibernate, each as soon as it has paused for a moment."""
+    return await _bytes(count, 0.001)
+
+
+async def _bytes(count: int, hibernate_after: float | None) -> float:
     async with open_measured() as system:
         supervisor = await start_supervisor(system, "d")
-        await supervisor.start_child(plain("warm"))
-        specs = [plain(f"c{number}") for number in range(count)]
+        await supervisor.start_child(plain("warm", hibernate_after=hibernate_after))
+        specs = [plain(f"c{number}", hibernate_after=hibernate_after) for number in range(count)]
         gc.collect()
         tracemalloc.start()
         try:
             for spec in specs:
                 await supervisor.start_child(spec)
+            while hibernate_after is not None and system.statistics().hibernated <= count:  # noqa: ASYNC110  # no event
+                await trio.sleep(hibernate_after)
             gc.collect()
             return tracemalloc.get_traced_memory()[0] / count
         finally:

@@ -39,6 +39,11 @@ def run(rounds: int = ROUNDS, calls: int = CALLS, many: int = ACTORS) -> list[Ro
     rows.append(
         Row(figure="idle_actor_bytes", value=held, unit="bytes", goal=goal, note="by tracemalloc, spec apart")
     )
+    held = trio.run(actors.hibernated_actor_bytes, max(many // 10, 10))
+    goal = Goal(must=800, aim=400)
+    rows.append(
+        Row(figure="hibernated_actor_bytes", value=held, unit="bytes", goal=goal, note="by tracemalloc, spec apart")
+    )
     rows += trio.run(_speeds, rounds, calls)
     rows += trio.run(neighbours.pykka_rows, rounds, calls)
     rows += trio.run(neighbours.erlang_rows, rounds, calls)

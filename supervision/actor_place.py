@@ -56,7 +56,7 @@ class ActorPlace(Place):
     __slots__ = ("accepting", "handlers", "handshake", "inbox", "life", "monitors", "parent", "spec")
 
     def __init__(self, system: System, parent: SupervisorPlace, spec: ChildSpec) -> None:
-        super().__init__(system, f"{parent.path}/{spec.name}")
+        super().__init__(system)
         self.parent = parent
         self.spec = spec
         self.inbox = Inbox(spec.mailbox.capacity)
@@ -65,6 +65,11 @@ class ActorPlace(Place):
         self.accepting = True
         self.handshake: Handshake | None = None
         self.monitors: dict[Monitor, None] | None = None
+
+    @property
+    def path(self) -> str:
+        # Put together when someone asks: an actor does without another string.
+        return f"{self.parent.path}/{self.spec.name}"
 
     @property
     def ref(self) -> ActorRef:
@@ -87,9 +92,7 @@ class ActorPlace(Place):
         self.handshake = handshake
         self.life = life = Incarnation(self, self.number)
         self.enter("starting")
-        # The first one's task has the path for a name: an idle actor does without another string.
-        name = self.path if self.number == 1 else f"{self.path}#{self.number}"
-        self.system.spawn(life.run, name=name, place=self)
+        self.system.spawn(life.run, name=life.label, place=self)
 
     def started(self, life: Incarnation) -> None:
         self.opening = False

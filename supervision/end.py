@@ -37,6 +37,7 @@ class End:
     """Made when there is something to note."""
 
     __slots__ = (
+        "cut",
         "errors",
         "fatal",
         "hard",
@@ -56,6 +57,8 @@ class End:
         self.hard = math.inf
         """The deadline handed down from above."""
         self.stop_timer: Timer | None = None
+        self.cut = ""
+        """Why its main task was cancelled."""
         self.killed = ""
         """What was cut off when the grace was over."""
         self.links: dict[Incarnation, None] | None = None
@@ -70,9 +73,10 @@ class End:
 
 
 @enable_ki_protection
-async def end_life(life: Incarnation, caught: BaseException | None, actor: Actor | None) -> None:
+async def end_life(life: Incarnation, caught: BaseException | None) -> None:
     """The last steps of its task; `caught` is what came out of it."""
     place = life.place
+    actor, life.actor = life.actor, None
     system = place.system
     ends = life.ends
     life.ending = True
@@ -82,6 +86,9 @@ async def end_life(life: Incarnation, caught: BaseException | None, actor: Actor
         note(life, caught)
     if ends.stop_timer is not None:
         ends.stop_timer.cancel()
+    if life.doze is not None:
+        life.doze.cancel()
+        life.doze = None
     reason = _reason(life)
     _fail_hand(life, reason)
     if life.tasks:

@@ -15,12 +15,14 @@ import trio
 from trio.lowlevel import Abort, reschedule
 
 from supervision.errors import InvalidSpec
+from supervision.hibernation import resume
 from supervision.reply import ReplyCell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from supervision.actor_place import ActorPlace
+    from supervision.incarnation import Incarnation
 
 __all__ = ["Mailbox"]
 
@@ -135,8 +137,8 @@ class Inbox:
         self.dead = 0
         """How many items are calls whose caller has left."""
         self.accepted = 0
-        self.parked: trio.lowlevel.Task | None = None
-        """The actor's task while it has nothing to do."""
+        self.parked: trio.lowlevel.Task | Incarnation | None = None
+        """The actor's task while it has nothing to do; the actor itself while it hibernates (then items is None)."""
 
     @property
     def count(self) -> int:
@@ -152,8 +154,11 @@ class Inbox:
         """Enqueue and wake the actor; False if there is no room."""
         items = self.items
         if items is None:
-            items = self.items = deque()
-        elif len(items) - self.dead >= self.room:
+            self.items = deque((item,))
+            self.accepted += 1
+            self.wake()
+            return True
+        if len(items) - self.dead >= self.room:
             return False
         items.append(item)
         self.accepted += 1
@@ -161,7 +166,7 @@ class Inbox:
         if parked is not None:
             # Woken without a value: a consumer that is cancelled in the same tick leaves the message queued.
             self.parked = None
-            reschedule(parked)
+            reschedule(parked)  # pyright: ignore[reportArgumentType]  # a task: who hibernates has no items
         return True
 
     def offer_urgent(self, message: object) -> None:
@@ -174,7 +179,17 @@ class Inbox:
         parked = self.parked
         if parked is not None:
             self.parked = None
-            reschedule(parked)
+            if isinstance(parked, trio.lowlevel.Task):
+                reschedule(parked)
+            else:
+                resume(parked)
+
+    def hibernate(self, life: Incarnation) -> None:
+        """There is nothing to do, and no task; wake() resumes it."""
+        self.items = self.urgent = None
+        self.line = self.line or None
+        self.aside = self.aside or None
+        self.parked = life
 
     def abort_park(self, _raise_cancel: object) -> Abort:
         """trio's abort function for the parked actor."""

@@ -35,7 +35,6 @@ class Place:
         "last_crash",
         "number",
         "opening",
-        "path",
         "restart_timer",
         "since",
         "state",
@@ -43,9 +42,8 @@ class Place:
         "window",
     )
 
-    def __init__(self, system: System, path: str) -> None:
+    def __init__(self, system: System) -> None:
         self.system = system
-        self.path = path
         self.state = "starting"
         """starting, running, stopping, waiting (for its restart), down (held by its supervisor), stopped, degraded"""
         self.since = system.now()
@@ -60,6 +58,11 @@ class Place:
         self.window: Window | None = None
         self.restart_timer: Timer | None = None
         self.down_event: trio.Event | None = None
+
+    @property
+    def path(self) -> str:
+        """Names from the system down, joined by '/'."""
+        raise NotImplementedError
 
     @property
     def name(self) -> str:

@@ -39,7 +39,9 @@ class SystemStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of a system, since it was opened or now."""
 
     actors: int
-    """Incarnations that live now, those that start and end included."""
+    """Incarnations that live now, those that start, end and hibernate included."""
+    hibernated: int
+    """Of those, the ones that hibernate."""
     timers: int
     """Deadlines and timers pending now."""
     names: int
@@ -55,13 +57,15 @@ class System:
     """What the library's own parts share."""
 
     __slots__ = (
-        "_context",
+        "_early",
         "_nursery",
+        "_over",
         "body_scope",
         "events",
         "facade",
         "failures",
         "finished_by",
+        "hibernated",
         "hurrying",
         "late_replies",
         "mains",
@@ -73,13 +77,17 @@ class System:
         "timers",
         "unasked",
         "undelivered",
+        "variables",
         "watch",
     )
 
-    def __init__(self, spec: SupervisorSpec, nursery: trio.Nursery, random: random_module.Random) -> None:
-        self._nursery = nursery
-        # Incarnations start from this context, not from the one of whoever happens to start or crash them.
-        self._context = contextvars.copy_context()
+    def __init__(self, spec: SupervisorSpec, random: random_module.Random) -> None:
+        self._nursery: trio.Nursery | None = None
+        self._early: list[Callable[[trio.Nursery], None]] = []
+        """What is to be started in it once it is open."""
+        self._over = trio.Event()
+        self.variables = contextvars.copy_context()
+        """Incarnations start from these context variables, not from those of whoever starts or crashes them."""
         self.random = random
         self.events = Events()
         self.registry = Registry()
@@ -87,6 +95,7 @@ class System:
         self.now = self.timers.clock.current_time
         self.mains: dict[trio.lowlevel.Task, Incarnation] = {}
         """The main task of each incarnation."""
+        self.hibernated = 0
         self.restarts = 0
         self.unasked: dict[TaskCell[Any], None] = {}
         """Tasks that have failed, and whose result nobody has asked for yet."""
@@ -101,13 +110,34 @@ class System:
         self.facade = ActorSystem(self)
         self.watch: LoopWatch | None = None
 
+    @enable_ki_protection
+    async def hold(self) -> None:
+        """The task over all others: the world around reaches them only as an ordered shutdown."""
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as self._nursery:
+                while self._early:
+                    self._early.pop(0)(self._nursery)
+                await self._over.wait()
+
     def spawn(
-        self, function: Callable[..., Awaitable[object]], *args: Any, name: str, place: ActorPlace | None = None
+        self,
+        function: Callable[..., Awaitable[object]],
+        *args: Any,
+        name: str,
+        place: ActorPlace | None = None,
+        variables: contextvars.Context | None = None,
     ) -> None:
-        """Start a task of the library's; `place`: the actor that it belongs to."""
-        if self.watch is not None:
-            self.watch.owner_of_next(place)
-        self._context.run(self._nursery.start_soon, function, *args, name=name)
+        """Start a task of the library's; `place`: the actor that it belongs to; `variables`: if not the system's."""
+
+        def start(nursery: trio.Nursery) -> None:
+            if self.watch is not None:
+                self.watch.owner_of_next(place)
+            (self.variables if variables is None else variables).run(nursery.start_soon, function, *args, name=name)
+
+        if self._nursery is not None:
+            start(self._nursery)
+        else:
+            self._early.append(start)
 
     def abort(self, error: BaseException) -> None:
         """The system can't go on: end the body, shut down in order, raise `error` from open_system."""
@@ -142,6 +172,7 @@ class System:
             for task in tuple(self.unasked):
                 task.report_failure()
             self.timers.close()
+            self._over.set()
         if interrupted is not None:
             raise interrupted
 
@@ -240,7 +271,8 @@ class ActorSystem:
         """Counts."""
         system = self._system
         return SystemStatistics(
-            actors=len(system.mains),
+            actors=len(system.mains) + system.hibernated,
+            hibernated=system.hibernated,
             timers=system.timers.live,
             names=len(system.registry),
             restarts=system.restarts,
@@ -290,7 +322,8 @@ async def open_system(
     caught: BaseException | None = None
     with ExitStack() as stack:
         async with trio.open_nursery() as nursery:
-            system = System(spec, nursery, random)
+            system = System(spec, random)
+            nursery.start_soon(system.hold, name=f"{name}/hold")
             if loop_alarm is not None or cpu_time:
                 system.watch = LoopWatch(system, loop_alarm, cpu_time=cpu_time, clocks=step_clocks or StepClocks())
                 system.watch.install()

@@ -36,6 +36,8 @@ class TreeNode(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Tasks of its own, started by start_task()."""
     deferred: int = 0
     """Calls it has taken and not yet answered."""
+    hibernated: bool = False
+    """It is idle and has no task (see ChildSpec.hibernate_after)."""
     set_aside: int = 0
     """Messages it has deferred, until it replays them."""
     in_hand: str | None = None
@@ -84,7 +86,7 @@ def _lines(node: TreeNode, first: str, rest: str) -> Iterator[str]:
 
 
 def _describe(node: TreeNode) -> str:
-    parts = [f"{node.state} {_duration(node.since)}"]
+    parts = [f"{node.state}{', hibernated' if node.hibernated else ''} {_duration(node.since)}"]
     if node.restarts:
         parts.append(f"restarts {node.restarts}")
     if node.queued or node.blocked:
@@ -159,6 +161,7 @@ def actor_node(place: ActorPlace) -> TreeNode:
         blocked=place.inbox.waiting,
         tasks=0 if life is None else len(life.tasks or ()),
         deferred=0 if life is None else len(life.deferred or ()),
+        hibernated=life is not None and place.inbox.parked is life,
         set_aside=len(place.inbox.aside or ()),
         in_hand=None if hand is None else type(hand).__qualname__,
         in_hand_for=0.0 if life is None or hand is None else now - life.hand_since,

@@ -30,12 +30,20 @@ def test_every_figure_is_there_and_the_counters_keep_their_goals() -> None:
     if shutil.which("escript") is not None:
         quotients |= {"call_vs_erlang", "cast_vs_erlang", "restart_vs_erlang"}
     assert quotients <= set(rows)
-    assert {"idle_actor_bytes", "restart_us", "start_50_s", "stop_50_s", "start_stop_50_s"} <= set(rows)
+    assert {
+        "idle_actor_bytes",
+        "hibernated_actor_bytes",
+        "restart_us",
+        "start_50_s",
+        "stop_50_s",
+        "start_stop_50_s",
+    } <= set(rows)
     for figure in counters | quotients:
         assert rows[figure].versus is not None
         assert rows[figure].ratio is not None
     assert all(rows[figure].value == rows[figure].ratio for figure in quotients)
     assert 1000 < rows["idle_actor_bytes"].value < 6000
+    assert rows["hibernated_actor_bytes"].value < rows["idle_actor_bytes"].value
     if sys.version_info[:2] == (3, 11):
         # few repeats round the counters up: what begins and ends a run is counted in
         assert rows["call_steps"].value == pytest.approx(2.0, abs=0.05)

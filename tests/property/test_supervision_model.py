@@ -29,6 +29,8 @@ from tests.supervision.world import NOW, Add, Crash, CrashCall, Defer, Get, Log,
 
 seeds = st.integers(0, 2**32 - 1)
 common = settings(deadline=None)  # examples: by profile
+naps = st.sampled_from([None, 0.0004, 0.7])
+"""hibernate_after: never, before anyone looks, between two steps of the virtual clock."""
 
 
 def check_lives(log: Log) -> None:
@@ -137,10 +139,11 @@ operations = st.lists(
     st.sampled_from(["wait", "reject", "drop_oldest"]),
     st.integers(1, 4),
     st.lists(operations, min_size=1, max_size=3),
+    naps,
     seeds,
 )
 def test_casts_are_conserved_in_order_and_handled_once(
-    strategy: Any, policy: Any, capacity: int, senders: list[list[tuple[str, Any]]], seed: int
+    strategy: Any, policy: Any, capacity: int, senders: list[list[tuple[str, Any]]], nap: float | None, seed: int
 ) -> None:
     async def run() -> None:
         log = Log()
@@ -152,7 +155,7 @@ def test_casts_are_conserved_in_order_and_handled_once(
                     "g",
                     strategy=strategy,
                     max_restarts=10_000,
-                    children=[child(name, log, mailbox=mailbox) for name in "abc"],
+                    children=[child(name, log, mailbox=mailbox, hibernate_after=nap) for name in "abc"],
                 )
             )
             refs = [ref for ref in g.children().values() if isinstance(ref, ActorRef)]
@@ -210,14 +213,14 @@ calls = st.lists(
 
 
 @common
-@given(calls, st.lists(st.floats(0, 6), max_size=3), st.one_of(st.none(), st.floats(0, 8)), seeds)
+@given(calls, st.lists(st.floats(0, 6), max_size=3), st.one_of(st.none(), st.floats(0, 8)), naps, seeds)
 def test_every_call_ends_exactly_once_and_in_time(
-    asked: list[Any], crashes: list[float], stop: float | None, seed: int
+    asked: list[Any], crashes: list[float], stop: float | None, nap: float | None, seed: int
 ) -> None:
     async def run() -> None:
         ends: list[int] = []
         async with system() as s:
-            ref = await s.start_child(child("a", mailbox=Mailbox(capacity=2)))
+            ref = await s.start_child(child("a", mailbox=Mailbox(capacity=2), hibernate_after=nap))
 
             async def ask(index: int, message: Any, timeout: float, patience: float | None) -> None:
                 before = trio.current_time()
@@ -247,9 +250,10 @@ def test_every_call_ends_exactly_once_and_in_time(
                 if stop is not None:
                     nursery.start_soon(disturb, stop, False)
             assert sorted(ends) == list(range(len(asked)))
-            statistics = s.statistics()
-            assert statistics.timers == 0
+            if nap is None:
+                assert s.statistics().timers == 0
             assert ref.place.inbox.waiting == 0
+        assert s.statistics().timers == 0
 
     run_seeded(run, seed=seed)
 
@@ -311,16 +315,19 @@ def test_group_strategies_restart_exactly_their_set(crashed: list[str], strategy
 
 
 @common
-@example(ops=[("stop", "a"), ("restart", "a")], wait=0, cancel=False, seed=0)
+@example(ops=[("stop", "a"), ("restart", "a")], wait=0, cancel=False, nap=None, seed=0)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["crash", "stop", "restart", "start", "quit"]), st.sampled_from("abc")), max_size=8
     ),
     st.integers(0, 30),
     st.booleans(),
+    naps,
     seeds,
 )
-def test_restart_stop_start_and_shutdown_race(ops: list[tuple[str, str]], wait: int, cancel: bool, seed: int) -> None:
+def test_restart_stop_start_and_shutdown_race(
+    ops: list[tuple[str, str]], wait: int, cancel: bool, nap: float | None, seed: int
+) -> None:
     """In any order: everything ends, children before their supervisor, and nobody is left."""
 
     async def run() -> None:
@@ -329,7 +336,7 @@ def test_restart_stop_start_and_shutdown_race(ops: list[tuple[str, str]], wait: 
             async with system(log) as s:
                 d = await s.start_child(DynamicSupervisorSpec("d", max_restarts=2, backoff=NOW))
                 for name in "abc":
-                    await d.start_child(child(name, log, restart="transient"))
+                    await d.start_child(child(name, log, restart="transient", hibernate_after=nap))
 
                 async def act(kind: str, name: str) -> None:
                     try:

@@ -66,3 +66,8 @@ def test_start_child() -> None:
 def test_idle_actor() -> None:
     """Bytes that one started, parked actor holds, its spec apart."""
     assert trio.run(actors.idle_actor_bytes, 2000) <= 3200
+
+
+def test_hibernated_actor() -> None:
+    """Bytes that one actor holds whose task has ended for the time being, its spec apart."""
+    assert trio.run(actors.hibernated_actor_bytes, 10_000) <= 800

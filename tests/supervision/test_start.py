@@ -93,6 +93,21 @@ async def test_a_cancelled_start_leaves_nothing() -> None:
 
 
 @seeded()
+async def test_a_stop_while_the_task_has_not_begun_cuts_init() -> None:
+    async def slow(_: Counter) -> None:
+        await trio.sleep(1000)
+
+    async with system() as s:
+        before = trio.current_time()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await s.start_child(child("a", on_init=slow))
+        assert scope.cancelled_caught
+        assert trio.current_time() == before
+        assert s.children() == {}
+
+
+@seeded()
 async def test_init_that_ignores_the_cancelled_start_is_terminated() -> None:
     log = Log()
 
