@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from supervision import (
+    ActorDown,
     ActorEnded,
     ActorRef,
     ActorRestarted,
@@ -52,7 +53,7 @@ def check_lives(log: Log) -> None:
 @common
 @given(
     st.sampled_from(["permanent", "transient", "temporary"]),
-    st.lists(st.sampled_from(["normal", "crash", "stop", "crash in a call"]), min_size=1, max_size=6),
+    st.lists(st.sampled_from(["normal", "crash", "stop", "kill", "crash in a call"]), min_size=1, max_size=6),
     seeds,
 )
 def test_the_table_of_restart_types(kind: str, ends: list[str], seed: int) -> None:
@@ -61,12 +62,23 @@ def test_the_table_of_restart_types(kind: str, ends: list[str], seed: int) -> No
         lives = 1
         alive = True
         async with system(log) as s:
-            ref = await s.start_child(child("a", log, restart=kind))
+            ref = await s.start_child(child("a", log, restart=kind, shutdown=1.0))
+
+            async def nap() -> None:
+                with contextlib.suppress(ActorDown):
+                    await ref.call(Nap(1000.0), math.inf)
+
             for end in ends:
                 if not alive:
                     break
                 if end == "stop":
                     await s.stop_child("a")
+                elif end == "kill":
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(nap)
+                        await settle()
+                        await s.stop_child("a")
+                    assert log.of("terminate")[-1][2] == "killed"
                 elif end == "crash in a call":
                     with contextlib.suppress(SupervisionError):
                         await ref.call(CrashCall(), math.inf)
@@ -74,7 +86,7 @@ def test_the_table_of_restart_types(kind: str, ends: list[str], seed: int) -> No
                     await ref.cast(Quit() if end == "normal" else Crash())
                 await settle()
                 crashed = end.startswith("crash")
-                alive = end != "stop" and (kind == "permanent" or (kind == "transient" and crashed))
+                alive = end not in {"stop", "kill"} and (kind == "permanent" or (kind == "transient" and crashed))
                 lives += alive
                 assert (ref.state == "running") is alive
                 assert len(log.of("init")) == lives
@@ -261,7 +273,7 @@ def test_every_call_ends_exactly_once_and_in_time(
 @common
 @given(
     st.lists(st.sampled_from("abcd"), min_size=1, max_size=6),
-    st.sampled_from(["rest_for_one", "one_for_all"]),
+    st.sampled_from(["one_for_one", "rest_for_one", "one_for_all"]),
     seeds,
 )
 def test_group_strategies_restart_exactly_their_set(crashed: list[str], strategy: Any, seed: int) -> None:
@@ -281,7 +293,8 @@ def test_group_strategies_restart_exactly_their_set(crashed: list[str], strategy
                 assert isinstance(ref, ActorRef)
                 await ref.cast(Crash())
                 await settle()
-                struck = [other for other in "abcd" if strategy == "one_for_all" or other >= name]
+                with_it = {"one_for_one": name, "rest_for_one": "abcd"["abcd".index(name) :], "one_for_all": "abcd"}
+                struck = list(with_it[strategy])
                 for other in struck:
                     lives[other] += 1
                 assert [line[0] for line in log.of("init")] == struck
@@ -305,9 +318,15 @@ def test_group_strategies_restart_exactly_their_set(crashed: list[str], strategy
             await settle()
             assert s.statistics().actors == 4
             last = {name: max(i for i, line in enumerate(log.lines) if line[:2] == ("init", name)) for name in "abcd"}
-            first = "a" if strategy == "one_for_all" else min(crashed)
-            order = [name for name in "abcd" if name >= first]
-            assert [last[name] for name in order] == sorted(last[name] for name in order)
+            struck = set(crashed)
+            if strategy != "one_for_one":
+                struck = {name for name in "abcd" if strategy == "one_for_all" or name >= min(crashed)}
+                assert [last[name] for name in sorted(struck)] == sorted(last[name] for name in struck)
+            assert {line[0] for line in log.of("terminate")} == struck
+            if len(set(crashed)) == len(crashed):  # one batch for all of them
+                assert {name: ref.place.number for name, ref in refs.items()} == {
+                    name: 2 if name in struck else 1 for name in "abcd"
+                }
         check_lives(log)
 
     run_seeded(one_by_one, seed=seed)
