@@ -201,21 +201,18 @@ async def run_terminate(life: Incarnation, actor: Actor, reason: StopReason) -> 
             raise
         caught = error
     life.ends.terminate_scope = None
-    detail = ""
+    details = [reason.detail] if reason.detail else []
     if scope.cancelled_caught:
-        detail = "terminate() was cut off at its deadline"
+        details.append("terminate() was cut off at its deadline")
     if caught is not None:
-        if isinstance(caught, Exception):
+        if contains_fatal(caught):
+            note(life, caught)
+        else:
             crash = report_crash(caught, place.path, life.number, system.now(), None, strip=True)
             place.last_crash = crash
             system.events.emit(ActorCrashed(place.path, life.number, crash))
-            detail = f"terminate() raised {crash.text}"
-        else:
-            note(life, caught)
-    if not detail:
-        return reason
-    detail = f"{reason.detail}; {detail}" if reason.detail else detail
-    return StopReason(reason.kind, reason.crash, detail, reason.restarting)
+            details.append(f"terminate() raised {crash.text}")
+    return StopReason(reason.kind, reason.crash, "; ".join(details), reason.restarting)
 
 
 def _fail_hand(life: Incarnation, reason: StopReason) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, final
 
 import trio
-from outcome import Outcome, capture
+from outcome import Error, Outcome, capture
 from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
+
+from supervision.errors import ActorStopped
 
 if TYPE_CHECKING:
     from supervision.actor_place import ActorPlace
@@ -71,8 +73,10 @@ class Handshake:
         return Abort.FAILED
 
     def resolve(self, outcome: Outcome[bool]) -> None:
-        if self._raise_cancel is not None:
-            outcome = capture(self._raise_cancel)
+        if self._raise_cancel is not None and not (
+            isinstance(outcome, Error) and not isinstance(outcome.error, ActorStopped)
+        ):
+            outcome = capture(self._raise_cancel)  # an error of init()'s own goes before the Cancelled
         self._outcome = outcome
         task, self._task = self._task, None
         if task is not None:

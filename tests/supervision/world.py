@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from typing import Any
@@ -153,6 +154,15 @@ class _Open:
 async def settle(seconds: float = 0.001) -> None:
     """Let everything that can happen now happen (virtual time)."""
     await trio.sleep(seconds)
+
+
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
+THOROUGH = PROFILE in {"ci", "soak"}
+
+
+def sweep_seeds(count: int) -> range:
+    """The seeds of a sweep: `count`, and many times that where the profile says to soak."""
+    return range(count * {"ci": 3, "soak": 25}.get(PROFILE, 1))
 
 
 def seeded(*, seeds: int = 5) -> Callable[[Callable[[], Any]], Callable[[], None]]:
