@@ -16,6 +16,7 @@ from tinker_actors.errors import APIStatusError, ClosedError, InvalidInput, Tink
 from tinker_actors.runtime import Runtime
 from tinker_actors.testing.operations import BASE_MODEL
 from tinker_actors.testing.simulation import World
+from tinker_actors.tokenizers import tokenizer_for
 from tinker_actors.types import AdamParams, ModelInput, SamplingParams
 
 PROMPT = ModelInput.from_ints([1, 2])
@@ -119,6 +120,18 @@ def test_the_digests_of_whole_learning_rates_agree():
 
     (model,) = train(story).models
     assert [operation.digest for operation in model.applied] == list(model.accepted[0].digests)
+
+
+@pytest.mark.parametrize("odd", [None, 5, b"text", "\ud800", ["a"]])
+def test_text_that_is_none_has_no_tokens(odd: Any):
+    with pytest.raises(InvalidInput, match="text"):
+        tokenizer_for(BASE_MODEL).encode(odd)
+
+
+@pytest.mark.parametrize("odd", [None, 5, "text", [-1], [1.5], [2**40], [[1]], np.array([-1])])
+def test_tokens_that_are_none_have_no_text(odd: Any):
+    with pytest.raises(InvalidInput, match="tokens"):
+        tokenizer_for(BASE_MODEL).decode(odd)
 
 
 # closed and foreign

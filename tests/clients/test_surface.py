@@ -82,6 +82,7 @@ def test_the_models_tokenizer_encodes_and_decodes():
         tokens = tokenizer.encode("Pig Latin")
         assert tokens == tokenizer_for("tinker-actors/piglatin").encode("Pig Latin")
         assert tokenizer.decode(tokens) == "Pig Latin"
+        assert await client.get_tokenizer() is tokenizer
 
     train(story)
 

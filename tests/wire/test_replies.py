@@ -66,6 +66,18 @@ def test_a_retry_after_that_makes_no_sense_is_none(text: str) -> None:
     assert retry_after({"retry-after": _DATE, "date": text}) is None
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry-after": "1e9"},
+        {"retry-after-ms": "1e300"},
+        {"retry-after": "Mon, 01 Jan 2299 00:00:00 GMT", "date": _DATE},
+    ],
+)
+def test_a_retry_after_is_an_hour_at_most(headers: dict[str, str]) -> None:
+    assert retry_after(headers) == 3600.0
+
+
 @pytest.mark.parametrize("text", ["timeout=²", "timeout=٣", "timeout=", "timeout=-1", "max=5"])
 def test_a_keep_alive_that_makes_no_sense_does_not_count(text: str) -> None:
     assert idle_seconds({"keep-alive": text}, 4.0) == 4.0

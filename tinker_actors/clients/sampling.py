@@ -13,7 +13,7 @@ from tinker_actors.checks import flag, integer
 from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.spec import client_spec
 from tinker_actors.config import RetryConfig
-from tinker_actors.errors import ClosedError, InvalidInput, ModelLost, OutageError, TinkerError
+from tinker_actors.errors import APIResponseError, ClosedError, InvalidInput, ModelLost, OutageError, TinkerError
 from tinker_actors.flow.patience import OutOfPatience, brief
 from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.flow.reaction import Reaction, while_submitting
@@ -207,12 +207,18 @@ class SamplingClient:
             session.pending.close(entry)
 
     async def compute_logprobs(self, prompt: ModelInput) -> tuple[float | None, ...]:
-        """The log-probability of each prompt token after those before it; None for the first."""
+        """The log-probability of each prompt token after those before it; None for the first.
+
+        Raises as ``sample`` does, and APIResponseError when the server does not give one for each token.
+        """
         response = await self.sample(
             prompt, 1, SamplingParams(max_tokens=1, temperature=0.0), include_prompt_logprobs=True
         )
-        assert response.prompt_logprobs is not None
-        return response.prompt_logprobs
+        logprobs = response.prompt_logprobs
+        if logprobs is None or len(logprobs) != prompt.length:
+            given = "no" if logprobs is None else str(len(logprobs))
+            raise APIResponseError(f"the server gives {given} prompt_logprobs for a prompt of {prompt.length} tokens")
+        return logprobs
 
     async def get_sampler_info(self) -> SamplerInfo:
         """Which weights this client samples from."""

@@ -75,13 +75,13 @@ class Poller:
         patience = self._handler.patience(self._backoff)
         iteration = 0
 
-        async def attempt() -> T | TryAgain | FailedResult | MetadataOnly:
+        async def attempt() -> T | TryAgain | FailedResult:
             nonlocal iteration
             self._points.reach(point, entry.name)
             self._counters.add("polls")
             asked = iteration
             iteration += 1
-            return await retrieve_future(
+            answer = await retrieve_future(
                 self._api,
                 request_id,
                 result_type,
@@ -90,6 +90,10 @@ class Poller:
                 timeout=self._poll_timeout,
                 allow_metadata_only=False,
             )
+            if isinstance(answer, MetadataOnly):
+                problem = f"the server withheld the result of {request_id} although the whole of it was asked for"
+                raise APIResponseError(problem)
+            return answer
 
         while True:
             asked_at = trio.current_time()
@@ -105,10 +109,6 @@ class Poller:
                     category=answer.category,
                     request_id=request_id,
                     operation=f"{entry.name} {entry.kind}",
-                )
-            elif isinstance(answer, MetadataOnly):
-                raise APIResponseError(
-                    f"the server withheld the result of {request_id} although the whole of it was asked for"
                 )
             else:
                 return answer

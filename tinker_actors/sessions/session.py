@@ -99,7 +99,8 @@ class Session:
     def sample_slots(self) -> Slots:
         """How many samples may be under way at once."""
         if self._sample_slots is None:
-            self._sample_slots = Slots(self.server_config.sample_max_concurrent_requests)
+            # a server that allows none would be waited for in vain
+            self._sample_slots = Slots(max(1, self.server_config.sample_max_concurrent_requests))
         return self._sample_slots
 
     def activate(self, session_id: str, server_config: ClientConfig) -> None:

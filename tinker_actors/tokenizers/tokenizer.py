@@ -8,6 +8,7 @@ from typing import final
 
 import tokenizers
 
+from tinker_actors.checks import text as checked_text
 from tinker_actors.errors import InvalidInput
 
 __all__ = ["Tokenizer", "tokenizer_for"]
@@ -29,12 +30,16 @@ class Tokenizer:
         return self._inner.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
-        """The ids of ``text``."""
+        """The ids of ``text``. Raises InvalidInput for anything but a string."""
+        text = checked_text("text", text, "Give a string", empty=True)
         return list(self._inner.encode(text, add_special_tokens=add_special_tokens).ids)
 
     def decode(self, tokens: list[int], *, skip_special_tokens: bool = True) -> str:
-        """The text of ``tokens``."""
-        return self._inner.decode(tokens, skip_special_tokens=skip_special_tokens)
+        """The text of ``tokens``; ids beyond the vocabulary have none. Raises InvalidInput for what are no ids."""
+        try:
+            return self._inner.decode(tokens, skip_special_tokens=skip_special_tokens)
+        except (TypeError, OverflowError):
+            raise InvalidInput("tokens", "is not a flat list of ids", "Give those of a sampled sequence") from None
 
     def token_to_id(self, token: str) -> int | None:
         """The id of one token of the vocabulary, such as "<bos>"; None when there is none."""
@@ -49,9 +54,9 @@ def tokenizer_for(name: str) -> Tokenizer:
     path = Path(name)
     if path.is_dir():
         path = path / "tokenizer.json"
-    if path.is_file():
-        return Tokenizer(tokenizers.Tokenizer.from_file(str(path)))
     try:
+        if path.is_file():
+            return Tokenizer(tokenizers.Tokenizer.from_file(str(path)))
         return Tokenizer(tokenizers.Tokenizer.from_pretrained(name))
     except Exception as error:  # the library raises bare Exception for whatever went wrong
         raise InvalidInput(

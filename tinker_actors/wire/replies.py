@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-tinker-request-id")
+_LONGEST_WAIT = 3600.0  # seconds: a longer one is a mistake, and would be a wait without an end
 _LEVELS = 8  # of an error body's nesting; what is deeper is quoted
 # such as "Sequence conflict: expected 5, got 3"
 _EXPECTED = re.compile(r"expected\b[^0-9]{0,40}?(\d{1,18})\b", re.IGNORECASE)
@@ -67,18 +68,18 @@ def request_id_of(headers: Mapping[str, str]) -> str | None:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds that the server asks to wait; None when it does not, or not understandably.
+    """The seconds that the server asks to wait, an hour at most; None when it does not, or not understandably.
 
     ``retry-after-ms`` counts before ``retry-after``. A date is compared with the reply's own Date, so that neither
     clock has to be right.
     """
     milliseconds = _seconds(headers.get("retry-after-ms"))
     if milliseconds is not None:
-        return milliseconds / 1000
+        return min(milliseconds / 1000, _LONGEST_WAIT)
     text = headers.get("retry-after")
     seconds = _seconds(text)
     if seconds is not None or text is None:
-        return seconds
+        return None if seconds is None else min(seconds, _LONGEST_WAIT)
     from email.utils import parsedate_to_datetime
 
     try:
@@ -89,7 +90,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         OverflowError,
     ):  # no date, no zone, beyond the calendar
         return None
-    return max(0.0, wait.total_seconds())
+    return min(max(0.0, wait.total_seconds()), _LONGEST_WAIT)
 
 
 def should_retry(headers: Mapping[str, str]) -> bool | None:

@@ -56,6 +56,7 @@ class TrainingClient:
         self._clients = clients
         self._name = name
         self._closed = False
+        self._tokenizer: Tokenizer | None = None
 
     @property
     def model_id(self) -> str:
@@ -188,14 +189,18 @@ class TrainingClient:
             return await self._ref.call(GetInfo(), timeout=float("inf"))
 
     async def get_tokenizer(self) -> Tokenizer:
-        """The tokenizer of the base model, loaded once and then kept."""
+        """The tokenizer of the base model, loaded once and then kept. Raises InvalidInput when there is none."""
         from tinker_actors.tokenizers import tokenizer_for
 
+        if self._tokenizer is not None:
+            await trio.lowlevel.checkpoint()
+            return self._tokenizer
         info = self._model.info or await self.get_info()
         name = info.model_data.tokenizer_id or info.model_data.model_name
         if name is None:
             raise InvalidInput("tokenizer", "the server names none for this model", "Load one from a folder")
-        return await self._session.offload.run(lambda: tokenizer_for(name))
+        self._tokenizer = await self._session.offload.run(lambda: tokenizer_for(name))
+        return self._tokenizer
 
     async def aclose(self) -> None:
         """Stop this client: unfinished operations end with ClosedError. The model stays at the server."""

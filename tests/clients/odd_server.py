@@ -1,0 +1,68 @@
+"""A server of few words, and of odd ones where a test says so, for a whole runtime over the in-memory network."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from supervision.testing import run_seeded
+from tinker_actors.config import Config
+from tinker_actors.ports import InlineOffload
+from tinker_actors.runtime import Runtime, open_runtime
+from tinker_actors.testing.network import Message, open_network
+
+__all__ = ["ask"]
+
+T = TypeVar("T")
+_RESULTS: dict[str, Any] = {
+    "create_model": {"type": "create_model", "model_id": "model"},
+    "forward_backward": {"loss_fn_output_type": "x", "loss_fn_outputs": [{}], "metrics": {"loss:sum": 1.0}},
+    "optim_step": {},
+    "asample": {"sequences": [{"stop_reason": "length", "tokens": [1], "logprobs": [0.0]}]},
+}
+_ANSWERS: dict[str, Any] = {
+    "create_session": {"session_id": "session"},
+    "create_sampling_session": {"sampling_session_id": "sampler"},
+    "get_info": {"model_id": "model", "model_data": {"model_name": "a/b"}, "model_name": "a/b"},
+}
+
+
+class _Server:
+    def __init__(self, odd: Mapping[str, Any]) -> None:
+        self._odd = odd
+
+    async def __call__(
+        self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        name = scope["path"].removeprefix("/api/v1/")
+        body = (await receive())["body"]
+        if name in _RESULTS:
+            answer = {"request_id": name}
+        elif name == "retrieve_future":
+            promised = msgspec.json.decode(body)["request_id"]
+            answer = self._odd.get(f"result of {promised}", _RESULTS[promised])
+        else:
+            answer = self._odd.get(name, _ANSWERS.get(name, {}))
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": msgspec.json.encode(answer), "more_body": False})
+
+
+def ask(story: Callable[[Runtime], Awaitable[T]], odd: Mapping[str, Any], *, limit: float = 400.0) -> T:
+    """What ``story`` gives in a runtime whose server answers ``odd`` things: by endpoint, or by "result of ENDPOINT".
+
+    Fails when it takes more than ``limit`` virtual seconds.
+    """
+
+    async def run() -> T:
+        config = Config.load(base_url="https://server", api_key="tml-test", environ={})
+        async with (
+            open_network(_Server(odd), random=random.Random(1)) as network,
+            open_runtime(config=config, transport=network.transport(), seed=1, offload=InlineOffload()) as runtime,
+        ):
+            return await story(runtime)
+
+    return run_seeded(run, seed=1, limit=limit)
