@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, final, overload
 
-from trio.lowlevel import checkpoint, current_task, wait_task_rescheduled
+from trio.lowlevel import cancel_shielded_checkpoint, checkpoint, current_task, wait_task_rescheduled
 
 from supervision.children import (
     ChildCounts,
@@ -105,16 +105,16 @@ class ActorRef:
     async def cast(self, message: Cast) -> None:
         """Send a one-way message; where the mailbox is full its policy says what happens, by default it waits.
 
-        Returns once the message is accepted. Raises as call() does, but for the reply. Not a checkpoint each time:
-        only when it waits, and now and then.
+        Returns once the message is accepted; if it is cancelled, it was not. Raises as call() does, but for the
+        reply. Not a checkpoint each time: only when it waits, and now and then.
         """
         place = self.place
+        inbox = place.inbox
+        if inbox.accepted & 127 == 127:
+            await checkpoint()
         if not place.accepting or type(message) not in place.handlers:
             place.check(message)
-        inbox = place.inbox
         if inbox.offer(message):
-            if not inbox.accepted & 127:
-                await checkpoint()
             return
         task = current_task()
         caller = place.system.mains.get(task)
@@ -123,7 +123,7 @@ class ActorRef:
             place.check_cycle(caller, message)
         place.overflow(message, entry)
         if inbox.line is None or entry not in inbox.line:
-            await checkpoint()
+            await cancel_shielded_checkpoint()  # it has been accepted
             return
         if caller is None:
             await wait_task_rescheduled(entry.abort)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from supervision import (
@@ -29,7 +29,7 @@ from supervision import (
     handles,
 )
 from supervision.testing import run_seeded
-from tests.supervision.world import NOW, Add, Boom, Counter, Crash, Get, Log, Nap, Quit, settle, system
+from tests.supervision.world import NOW, Add, Boom, Counter, Crash, CrashCall, Get, Log, Nap, Quit, settle, system
 
 seeds = st.integers(0, 2**32 - 1)
 common = settings(deadline=None)  # examples: by profile
@@ -58,78 +58,77 @@ class Desk(Actor):
         self.context.stop()
 
 
+moments = st.floats(0.1, 8)
+
+
 @common
 @given(
-    st.lists(
-        st.tuples(st.sampled_from(["ask", "ask", "send", "fail", "leave", "wait"]), st.integers(0, 5)), max_size=25
-    ),
+    st.lists(st.tuples(moments, st.sampled_from(["send", "fail"]), st.none() | moments), min_size=1, max_size=6),
     seeds,
 )
-def test_late_and_second_replies_change_a_counter_and_nothing_else(ops: list[tuple[str, int]], seed: int) -> None:
+def test_late_and_second_replies_change_a_counter_and_nothing_else(
+    calls: list[tuple[float, str, float | None]], seed: int
+) -> None:
+    """Replies at any time, to callers who time out (after 3.5 s) or leave, and each reply once more."""
+    for at, _, patience in calls:
+        left = min(3.5, math.inf if patience is None else patience)
+        assume(abs(at - left) > 1e-3 and (patience is None or abs(patience - 3.5) > 1e-3))
+
     async def run() -> None:
         replies: dict[int, Reply[int]] = {}
         ends: dict[int, str] = {}
         expected: dict[int, str] = {}
-        scopes: dict[int, trio.CancelScope] = {}
-        due: dict[int, float] = {}
-        replied: set[int] = set()
         late = 0
         async with system() as s, trio.open_nursery() as nursery:
             ref = await s.start_child(ChildSpec("d", lambda: Desk(replies), backoff=NOW))
+            begun = trio.current_time()
 
-            async def ask(n: int) -> None:
-                with scopes[n]:
+            async def ask(n: int, patience: float | None) -> None:
+                with trio.CancelScope(deadline=begun + (math.inf if patience is None else patience)) as scope:
                     try:
                         ends[n] = f"value {await ref.call(Later(n), timeout=3.5)}"
                     except (Boom, CallTimeout) as error:
                         ends[n] = type(error).__name__
-                if scopes[n].cancelled_caught:
+                if scope.cancelled_caught:
                     ends[n] = "left"
                 # whatever comes now must not disturb another wait of this task
                 await trio.sleep(1000)
                 ends[n] += "."
 
-            for op, n in ops:
-                if op == "wait":
-                    await trio.sleep(1)
-                    for other, deadline in due.items():
-                        if other not in expected and trio.current_time() > deadline:
-                            expected[other] = "CallTimeout"
-                elif op == "ask" and n not in scopes:
-                    scopes[n] = trio.CancelScope()
-                    due[n] = trio.current_time() + 3.5
-                    nursery.start_soon(ask, n)
-                elif op == "leave" and n in scopes:
-                    if n not in expected:
-                        scopes[n].cancel()
-                        expected[n] = "left"
-                elif op in {"send", "fail"} and n in replies:
-                    act = partial(replies[n].send, n) if op == "send" else partial(replies[n].fail, Boom())
-                    if n in replied:
+            for n, (_, _, patience) in enumerate(calls):
+                nursery.start_soon(ask, n, patience)
+            await settle()
+            for at, n in sorted((at, n) for n, (at, _, _) in enumerate(calls)):
+                _, how, patience = calls[n]
+                await trio.sleep_until(begun + at)
+                waited = at < min(3.5, math.inf if patience is None else patience)
+                if waited:
+                    expected[n] = f"value {n}" if how == "send" else "Boom"
+                else:
+                    expected[n] = "left" if patience is not None and patience < 3.5 else "CallTimeout"
+                for again in range(2):
+                    act = partial(replies[n].send, n) if how == "send" else partial(replies[n].fail, Boom())
+                    if again:
                         with pytest.raises(AlreadyReplied):
                             act()
                     else:
-                        replied.add(n)
-                        assert act() is (n not in expected)
-                        late += n in expected
-                        expected.setdefault(n, f"value {n}" if op == "send" else "Boom")
+                        assert act() is waited
+                        late += not waited
                 await settle()
                 assert s.statistics().late_replies == late
-                assert {n: end for n, end in ends.items() if n in expected} == expected
+                assert ends[n] == expected[n]
             await trio.sleep(10)
-            for n in scopes:
-                expected.setdefault(n, "CallTimeout")
             assert ends == expected
             await trio.sleep(2000)
             assert ends == {n: f"{end}." for n, end in expected.items()}
-            assert s.statistics().restarts == 0
+            assert (s.statistics().restarts, s.statistics().timers) == (0, 0)
 
     run_seeded(run, seed=seed)
 
 
 asked = st.lists(
     st.tuples(
-        st.sampled_from([Get(), Nap(1.0), Nap(3.0), Later(0)]),
+        st.sampled_from([Get(), Nap(1.0), Nap(3.0), Later(0), CrashCall()]),
         st.sampled_from([0.0, 0.5, 2.0, math.inf]),
         st.one_of(st.none(), st.floats(0, 4)),
     ),
@@ -171,7 +170,9 @@ def test_each_call_ends_once_and_none_outlives_its_actor_or_its_timeout(
 
         with trio.move_on_after(1000) as bound:
             async with trio.open_nursery() as nursery, system() as s:
-                spec = ChildSpec("a", Server, backoff=NOW, mailbox=Mailbox(capacity=3), restart="transient")
+                spec = ChildSpec(
+                    "a", Server, backoff=NOW, mailbox=Mailbox(capacity=3), restart="transient", shutdown=0.5
+                )
                 ref = await s.start_child(spec)
                 for index, call in enumerate(calls):
                     nursery.start_soon(ask, ref, index, *call)

@@ -23,6 +23,7 @@ from supervision import (
     Mailbox,
     StopReason,
     SupervisionError,
+    Undelivered,
     handles,
 )
 from supervision.testing import run_seeded
@@ -332,5 +333,76 @@ def test_the_librarys_messages_come_first(ops: list[Any], end: str, seed: int) -
                 assert handled == [("begin", -1)]
             else:
                 assert handled == [("begin", -1), *(("down", path) for path in downs), *(("begin", n) for n in notes)]
+
+    run_seeded(run, seed=seed)
+
+
+class Worker(Actor):
+    """Logs what it has done to the end."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    @handles(Note)
+    async def note(self, message: Note) -> None:
+        if message.nap:
+            await trio.sleep(message.nap)
+        if message.crash:
+            raise Boom
+        self.log.add("done", message.n)
+
+
+@common
+@given(
+    st.sampled_from(["wait", "reject", "drop_oldest"]),
+    st.integers(1, 3),
+    st.sampled_from(["keep", "drop"]),
+    st.lists(
+        st.tuples(st.sampled_from(["burst", "burst", "cast", "crash", "restart", "wait"]), st.integers(1, 5)),
+        max_size=12,
+    ),
+    st.sampled_from(["close", "stop", "cancel"]),
+    seeds,
+)
+def test_what_is_accepted_is_done_or_reported_once(
+    policy: Any, capacity: int, on_restart: Any, ops: list[tuple[str, int]], end: str, seed: int
+) -> None:
+    """Whatever is dropped, cut off by a crash, a restart or a kill, or left in the mailbox at the end."""
+
+    async def run() -> None:
+        log = Log()
+        accepted: list[int] = []
+        with trio.CancelScope() as outer:
+            async with system(log, max_restarts=10_000) as s, trio.open_nursery() as nursery:
+                mailbox = Mailbox(capacity=capacity, when_full=policy, on_restart=on_restart)
+                ref = await s.start_child(
+                    ChildSpec("a", partial(Worker, log), backoff=NOW, mailbox=mailbox, shutdown=0.5)
+                )
+
+                async def cast(n: int, message: Note) -> None:
+                    with contextlib.suppress(SupervisionError):
+                        await ref.cast(message)
+                        accepted.append(n)
+
+                for i, (op, count) in enumerate(ops):
+                    if op == "wait":
+                        await trio.sleep(count)
+                    elif op == "restart":
+                        await s.restart_child("a")
+                    elif op == "cast":
+                        nursery.start_soon(cast, 100 * i, Note(100 * i, nap=count))
+                    else:
+                        for n in range(100 * i, 100 * i + count):
+                            with contextlib.suppress(SupervisionError):
+                                ref.cast_nowait(Note(n, crash=op == "crash"))
+                                accepted.append(n)
+                if end == "stop":
+                    await s.stop_child("a")
+                elif end == "cancel":
+                    outer.cancel()
+                nursery.cancel_scope.cancel()
+        done = [line[0] for line in log.of("done")]
+        reported = [event.message.n for event in log.seen(Undelivered)]
+        assert sorted(done + reported) == sorted(accepted)
 
     run_seeded(run, seed=seed)

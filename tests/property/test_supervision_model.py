@@ -17,6 +17,7 @@ from supervision import (
     ActorRef,
     ActorRestarted,
     ActorStarted,
+    Backoff,
     CallTimeout,
     DynamicSupervisorSpec,
     Mailbox,
@@ -273,11 +274,16 @@ def test_every_call_ends_exactly_once_and_in_time(
 @common
 @given(
     st.lists(st.sampled_from("abcd"), min_size=1, max_size=6),
+    st.lists(st.integers(0, 5), min_size=6, max_size=6),
     st.sampled_from(["one_for_one", "rest_for_one", "one_for_all"]),
     seeds,
 )
-def test_group_strategies_restart_exactly_their_set(crashed: list[str], strategy: Any, seed: int) -> None:
-    """One at a time: the model is exact. All at once: each has one living incarnation, in start order, at the end."""
+def test_group_strategies_restart_exactly_their_set(
+    crashed: list[str], pauses: list[int], strategy: Any, seed: int
+) -> None:
+    """One at a time, and all at once: the model is exact. A little apart: each has one living incarnation, in
+    start order, at the end.
+    """
 
     async def one_by_one() -> None:
         log = Log()
@@ -329,8 +335,33 @@ def test_group_strategies_restart_exactly_their_set(crashed: list[str], strategy
                 }
         check_lives(log)
 
+    async def a_little_apart() -> None:
+        log = Log()
+        slow = Backoff(initial=1.0, maximum=1.0, jitter=0.0)
+        async with system(log) as s:
+            g = await s.start_child(
+                SupervisorSpec(
+                    "g",
+                    strategy=strategy,
+                    max_restarts=1000,
+                    children=[child(name, log, backoff=slow) for name in "abcd"],
+                )
+            )
+            refs = {name: ref for name, ref in g.children().items() if isinstance(ref, ActorRef)}
+            for name, pause in zip(crashed, pauses, strict=False):
+                refs[name].cast_nowait(Crash())
+                await trio.sleep(pause * 0.3)
+            await trio.sleep(100)
+            assert s.statistics().actors == 4
+            last = {name: max(i for i, line in enumerate(log.lines) if line[:2] == ("init", name)) for name in "abcd"}
+            struck = list(last) if strategy == "one_for_all" else [name for name in last if name >= min(crashed)]
+            if strategy != "one_for_one":
+                assert [last[name] for name in struck] == sorted(last[name] for name in struck)
+        check_lives(log)
+
     run_seeded(one_by_one, seed=seed)
     run_seeded(at_once, seed=seed)
+    run_seeded(a_little_apart, seed=seed)
 
 
 @common

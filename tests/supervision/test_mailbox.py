@@ -73,6 +73,27 @@ async def test_a_cancelled_sender_was_not_accepted() -> None:
 
 
 @seeded()
+async def test_a_cast_that_is_cancelled_without_waiting_was_not_accepted() -> None:
+    """At its checkpoint once in 128, and where the oldest is dropped for it."""
+    log = Log()
+    async with system(log) as s:
+        plain = await s.start_child(child("plain", log))
+        dropping = await s.start_child(child("dropping", log, mailbox=Mailbox(capacity=1, when_full="drop_oldest")))
+        for ref in (plain, dropping):
+            accepted: list[int] = []
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                for n in range(300):
+                    await ref.cast(Add(n))
+                    accepted.append(n)
+            assert scope.cancelled_caught
+            assert ref.place.inbox.accepted == len(accepted) <= 128
+            await ref.call(Get())
+            lost = [event.message.n for event in log.seen(Undelivered) if event.path == ref.path]
+            assert sorted([*(line[1] for line in log.of("add") if line[0] == ref.name), *lost]) == accepted
+
+
+@seeded()
 async def test_withdrawn_calls_make_room() -> None:
     async with system() as s:
         ref = await s.start_child(child("a", mailbox=Mailbox(capacity=1)))
