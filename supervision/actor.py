@@ -7,7 +7,7 @@ from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar, overload
 
 from supervision.context import Context
 from supervision.errors import InvalidSpec, StopReason
-from supervision.message import Call, Cast
+from supervision.message import Call, Cast, cancels_on_leave
 
 __all__ = ["Actor", "handles"]
 
@@ -71,6 +71,8 @@ class Actor:
     """
 
     __handlers__: ClassVar[dict[type, Handler]] = {}
+    __cancellable__: ClassVar[bool] = False
+    """Whether any handler is cancelled when its caller leaves."""
     __first__: ClassVar[Cast | None] = None
     """What each incarnation handles before any other message."""
 
@@ -103,3 +105,4 @@ class Actor:
             names |= own
         # By name, so that an override without the decorator counts, too.
         cls.__handlers__ = {message_type: getattr(cls, name) for message_type, name in names.items()}
+        cls.__cancellable__ = any(map(cancels_on_leave, cls.__handlers__))

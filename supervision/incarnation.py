@@ -20,7 +20,9 @@ from supervision.context import Context
 from supervision.end import End, StopKind, end_life, note
 from supervision.errors import ActorStopped, InvalidSpec
 from supervision.hibernation import Doze, hibernate
+from supervision.leaving import Cancellable, cancellable
 from supervision.mailbox import Again, OfIncarnation, SetAside
+from supervision.message import cancels_on_leave
 from supervision.monitor import Monitor
 from supervision.reply import ReplyCell
 from supervision.tasks import ActorTask
@@ -136,6 +138,8 @@ class Incarnation:
                 handlers = actor.__handlers__
                 if place.spec.busy_alarm is not None or place.system.watch is not None:
                     handlers = watched(self, handlers)
+                if actor.__cancellable__:
+                    handlers = cancellable(self, handlers)
                 place.handlers = handlers
                 if type(actor).init is not Actor.init:
                     self.new_scope().__enter__()
@@ -236,6 +240,8 @@ class Incarnation:
             cell, self.cell = self.cell, None
             self.hand = self.envelope = None
             self.place.give_up(message if cell is None else cell, "unknown")
+        elif cancels_on_leave(type(message)) and not isinstance(handler, Cancellable):
+            handler = Cancellable(self, handler)
         return handler
 
     def _put_down(self) -> None:

@@ -14,7 +14,19 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Call(msgspec.Struct, Generic[R_co], frozen=True):
-    """A request; the parameter is the type of its reply: `class GetInfo(Call[ModelInfo], frozen=True): ...`."""
+    """A request; the parameter is the type of its reply: `class GetInfo(Call[ModelInfo], frozen=True): ...`.
+
+    With `cancel_on_leave = True` in the class body, a handler of such a call that waits for something is cancelled
+    when the caller leaves (cancelled, or timed out); that is no crash, and the actor goes on with the next message.
+    By default it goes on with this one, and its reply comes late.
+    """
+
+    cancel_on_leave: ClassVar[bool] = False
+
+
+def cancels_on_leave(message_type: type) -> bool:
+    """Whether it is a call that says so."""
+    return issubclass(message_type, Call) and message_type.cancel_on_leave
 
 
 class Cast(msgspec.Struct, frozen=True):

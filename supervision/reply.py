@@ -81,8 +81,7 @@ class ReplyCell:
         self.done = True
         if self.timeout != math.inf:
             self.place.system.timers.live -= 1
-        if not self.begun:
-            self.place.inbox.withdraw(self)
+        self._leave()
         return Abort.SUCCEEDED
 
     def expire(self) -> None:
@@ -97,8 +96,16 @@ class ReplyCell:
             doing=place.doing(),
         )
         self.fail(error)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Nobody waits any more."""
         if not self.begun:
-            place.inbox.withdraw(self)
+            self.place.inbox.withdraw(self)
+            return
+        scope = self.place.system.leaving.get(self)
+        if scope is not None:
+            scope.cancel(reason="its caller has left")
 
 
 @final

@@ -13,7 +13,7 @@ from trio.lowlevel import current_task
 
 from supervision.actor import Actor, Handler
 from supervision.errors import InvalidSpec, NotInHandler, NotInThisState
-from supervision.message import Own
+from supervision.message import Own, cancels_on_leave
 from supervision.states import State, Table, name_of, tabulate
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class StateMachine(Actor, Generic[S]):
         cls.__table__ = table = tabulate(cls, getattr(cls, "initial", None), cls.states)
         own: dict[type, Handler] = {StateEnter: _enter, StateTimeout: _time_out, EventTimeout: _time_out}
         cls.__handlers__ = dict.fromkeys(table.messages, _handle) | own
+        cls.__cancellable__ = any(map(cancels_on_leave, cls.__handlers__))
         cls.__first__ = StateEnter()
 
     @property

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from supervision.actor_place import ActorPlace
     from supervision.incarnation import Incarnation
     from supervision.partition import PartitionSupervisorRef, PartitionSupervisorSpec
+    from supervision.reply import ReplyCell
     from supervision.supervised_task import TaskCell
     from supervision.task_supervisor import TaskSupervisor, TaskSupervisorSpec
 
@@ -68,6 +69,7 @@ class System:
         "hibernated",
         "hurrying",
         "late_replies",
+        "leaving",
         "mains",
         "now",
         "random",
@@ -95,6 +97,8 @@ class System:
         self.now = self.timers.clock.current_time
         self.mains: dict[trio.lowlevel.Task, Incarnation] = {}
         """The main task of each incarnation."""
+        self.leaving: dict[ReplyCell, trio.CancelScope] = {}
+        """Of handlers that are cancelled when their caller leaves."""
         self.hibernated = 0
         self.restarts = 0
         self.unasked: dict[TaskCell[Any], None] = {}
