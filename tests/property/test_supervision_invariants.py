@@ -25,6 +25,7 @@ from supervision import (
     ActorRestarted,
     ActorRestarting,
     ActorSystem,
+    AutoShutdown,
     Backoff,
     Cast,
     ChildSpec,
@@ -38,7 +39,7 @@ from supervision import (
     open_system,
 )
 from supervision.testing import InjectedFault, cancel_sweep, run_seeded
-from tests.supervision.world import NOW, Add, Boom, Counter, Crash, Defer, Get, Log, Nap, child, settle, system
+from tests.supervision.world import NOW, Add, Boom, Counter, Crash, Defer, Get, Log, Nap, Quit, child, settle, system
 
 seeds = st.integers(0, 2**32 - 1)
 common = settings(deadline=None)  # examples: by profile
@@ -448,6 +449,63 @@ def test_a_group_with_an_error_is_a_crash_and_a_cancellation_is_none(shape: Any,
             assert crashes == []
             assert reasons[0].kind == ("killed" if how == "stopped" else "cancelled")
         assert reasons[-1].restarting is False
+
+    run_seeded(run, seed=seed)
+
+
+significance = st.tuples(st.booleans(), st.sampled_from(["permanent", "transient", "temporary"]))
+
+
+@common
+@given(
+    st.sampled_from(["never", "any_significant", "all_significant"]),
+    st.lists(significance, min_size=1, max_size=4),
+    st.lists(st.tuples(st.sampled_from(["crash", "quit", "stop", "restart"]), st.integers(0, 3)), max_size=8),
+    seeds,
+)
+def test_significant_children_end_their_supervisor_exactly_when_they_should(
+    mode: Any, children: list[tuple[bool, str]], ops: list[tuple[str, int]], seed: int
+) -> None:
+    """By the last significant end for good by itself (or the first, for any); never by a stop or restart by hand."""
+    kinds = [
+        (significant and restart != "permanent" and mode != "never", restart) for significant, restart in children
+    ]
+
+    async def run() -> None:
+        log = Log()
+        alive = set(range(len(kinds)))
+        ended: str | None = None
+        async with system(log) as s:
+            specs = [
+                child(f"c{i}", log, restart=restart, significant=significant)
+                for i, (significant, restart) in enumerate(kinds)
+            ]
+            g = await s.start_child(SupervisorSpec("g", children=specs, auto_shutdown=mode, restart="temporary"))
+            for op, index in ops:
+                if index not in alive or ended is not None:
+                    continue
+                significant, restart = kinds[index]
+                name = f"c{index}"
+                if op == "stop":
+                    await g.stop_child(name)
+                    alive.discard(index)
+                elif op == "restart":
+                    if restart == "temporary":
+                        continue
+                    await g.restart_child(name)
+                else:
+                    ref = g.child(name)
+                    assert isinstance(ref, ActorRef)
+                    ref.cast_nowait(Crash() if op == "crash" else Quit())
+                    if restart == "temporary" or (restart == "transient" and op == "quit"):
+                        alive.discard(index)
+                        others = any(kinds[other][0] for other in alive)
+                        if significant and (mode == "any_significant" or not others):
+                            ended = name
+                await settle()
+                assert g.state == ("running" if ended is None else "stopped")
+                assert s.statistics().actors == (len(alive) if ended is None else 0)
+        assert [event.child for event in log.seen(AutoShutdown)] == ([] if ended is None else [f"t/g/{ended}"])
 
     run_seeded(run, seed=seed)
 

@@ -1,0 +1,51 @@
+"""INVARIANTS.md is true: its tests exist and try enough, and its planted bugs are planted against them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import supervision
+from tests.mutants.run import load_mutants
+
+PAGE = Path(supervision.__file__).parent / "INVARIANTS.md"
+ENOUGH = 100
+ROWS = [
+    [cell.strip() for cell in line.strip("|\n").split("|")]
+    for line in PAGE.read_text("utf-8").splitlines()
+    if re.match(r"\| \d+ \|", line)
+]
+LAST = 29
+
+
+def test_every_invariant_has_its_row() -> None:
+    assert [row[0] for row in ROWS] == [str(number) for number in range(1, LAST + 1)]
+    assert all(len(row) == 4 and all(row) for row in ROWS)
+
+
+def named_in(row: list[str]) -> list[tuple[str, str]]:
+    return re.findall(r"`([\w/]+\.py)::(\w+)`", row[2])
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
+def test_its_tests_try_enough(row: list[str]) -> None:
+    assert named_in(row)
+    for file, name in named_in(row):
+        module = importlib.import_module(f"tests.{file.removesuffix('.py').replace('/', '.')}")
+        test: Any = getattr(module, name)
+        settings = getattr(test, "_hypothesis_internal_use_settings", None)
+        if settings is not None:
+            assert settings.max_examples >= ENOUGH
+        else:
+            assert max(map(int, re.findall(r"\.runs > (\d+)", inspect.getsource(test)))) >= ENOUGH
+
+
+def test_each_planted_bug_is_for_its_test() -> None:
+    planted = {mutant.about: mutant.test for group in load_mutants().values() for mutant in group}
+    for row in ROWS:
+        assert planted[row[3]] in {f"tests/{file}::{name}" for file, name in named_in(row)}, row[3]
