@@ -38,7 +38,7 @@ conformance: venv
 	$(BIN)/python -m pytest -m conformance
 
 ci: test
-	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest
+	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -m "ci or conformance or hypothesis"
 
 mutants: venv
 	$(BIN)/python -m tests.mutants.run
