@@ -793,3 +793,24 @@ class Working:
 
 def test_a_machine_cut_at_any_step_starts_anew_and_leaves_nothing() -> None:
     assert cancel_sweep(Working, seeds=range(3)).runs > 100
+
+
+@seeded()
+async def test_a_machine_that_hibernates_keeps_its_state_and_its_timeouts() -> None:
+    log = Log()
+    async with system(log) as s:
+        door = await s.start_child(machine(log, Postponing, hibernate_after=1.0))
+        await door.cast(Push())  # set aside
+        await trio.sleep(10)
+        assert door.place.life is not None
+        assert door.place.life.task is None
+        start = trio.current_time()
+        await door.call(Unlock(7))
+        await trio.sleep(3)
+        assert door.place.life.task is None  # while the state timeout runs
+        assert await door.call(Where()) == "wide open"
+        await trio.sleep(7)
+        assert log.of("falls shut") == [(pytest.approx(start + 5, abs=0.01),)]
+        assert await door.call(Where()) == "CLOSED"
+        await trio.sleep(100)
+        assert log.of("init") == [(1, Door.LOCKED)]
