@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from typing import final
+import msgspec
 
 from supervision.errors import CrashReport
 
 __all__: list[str] = []
 
 
-@final
-class Fate:
+class Fate(msgspec.Struct, frozen=True, eq=False):
     """restart: its own timer brings it back after `delay`; held: its supervisor will bring it back; close: it is
     over; done: it is over, and it was significant; degrade: it is over, for it crashed too often.
     """
 
-    __slots__ = ("delay", "history", "kind")
-
-    def __init__(self, kind: str, delay: float = 0.0, history: tuple[CrashReport, ...] = ()) -> None:
-        self.kind = kind
-        self.delay = delay
-        self.history = history
+    kind: str
+    delay: float = 0.0
+    history: tuple[CrashReport, ...] = ()
 
     @property
     def restarts(self) -> bool:
