@@ -202,19 +202,11 @@ class Incarnation:
                         continue
                     if inbox.line:
                         inbox.admit()
-                    if type(item) is Again:
-                        self.envelope = item
-                        item = item.message
-                    elif type(item) is OfIncarnation:
-                        if item.incarnation != self.number:
-                            continue
-                        self.envelope = item
-                        item = item.message
                 self.hand = item
                 handler = handlers.get(type(item)) or self._handler(item)
                 if handler is None:
                     continue
-                result = handler(actor, item)
+                result = handler(actor, self.hand)
                 if type(result) is CoroutineType:
                     if self.scope is None:
                         self.new_scope().__enter__()
@@ -233,8 +225,17 @@ class Incarnation:
             caught = error
         await end_life(self, self._escaped(caught))
 
-    def _handler(self, message: object) -> Handler | None:
-        """For a subclass of a declared type; None, and the message is given up, if there is no handler."""
+    def _handler(self, item: object) -> Handler | None:
+        """For a subclass of a declared type, or what comes in an envelope; None if it is not to be handled: it is not
+        for this incarnation, or has no handler, and is given up.
+        """
+        message = item
+        if isinstance(item, (Again, OfIncarnation)):
+            if isinstance(item, OfIncarnation) and item.incarnation != self.number:
+                self.hand = None
+                return None
+            self.envelope = item
+            self.hand = message = item.message
         handler = self.place.find_handler(type(message))
         if handler is None:
             cell, self.cell = self.cell, None

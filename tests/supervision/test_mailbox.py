@@ -54,6 +54,20 @@ async def test_a_full_mailbox_makes_senders_wait_in_order() -> None:
 
 
 @seeded()
+async def test_casts_from_several_senders_wake_an_idle_actor_once() -> None:
+    log = Log()
+    async with system(log) as s:
+        ref = await s.start_child(child("a", log))
+        for times in (1, 3):
+            async with trio.open_nursery() as nursery:
+                for n in range(times):
+                    nursery.start_soon(ref.cast, Add(n))
+            await settle()
+        assert sorted(line[1] for line in log.of("add")) == [0, 0, 1, 2]
+        assert ref.state == "running"
+
+
+@seeded()
 async def test_a_cancelled_sender_was_not_accepted() -> None:
     log = Log()
     async with system(log) as s:

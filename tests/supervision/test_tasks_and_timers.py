@@ -186,6 +186,7 @@ async def test_timers_never_reach_a_later_incarnation() -> None:
         await trio.sleep(10)
         assert log.of("add") == []
         assert s.statistics().timers == 0
+        assert ref.statistics().in_hand is None
 
 
 @seeded()
