@@ -72,7 +72,7 @@ class Place:
     @property
     def history(self) -> tuple[CrashReport, ...]:
         """The crashes within its window."""
-        return () if self.window is None else tuple(self.window.history)
+        return () if self.window is None else self.window.history
 
     def enter(self, state: str) -> None:
         self.state = state

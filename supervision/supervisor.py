@@ -238,12 +238,12 @@ class SupervisorPlace(Place):
             if place.window is None:
                 place.window = Window()
             if place.window.exceeded(now, spec.max_restarts, spec.max_seconds, reason.crash):
-                return Fate("degrade", history=tuple(place.window.history))
+                return Fate("degrade", history=place.window.history)
         else:
             if self.window is None:
                 self.window = Window()
             if self.window.exceeded(now, self.spec.max_restarts, self.spec.max_seconds, reason.crash):
-                return self._give_up(place, tuple(self.window.history))
+                return self._give_up(place, self.window.history)
         delay = place.next_delay(spec.backoff, place.up_since)
         if self.strategy == "one_for_one":
             return Fate("restart", delay)

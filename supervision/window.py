@@ -12,24 +12,28 @@ __all__: list[str] = []
 class Window:
     """Restarts within the last `seconds` (both ends included)."""
 
-    __slots__ = ("history", "times")
+    __slots__ = ("_crashes", "times")
 
     def __init__(self) -> None:
         self.times: deque[float] = deque()
-        self.history: deque[CrashReport] = deque()
+        self._crashes: deque[CrashReport | None] = deque()
+        """What each of them was for."""
+
+    @property
+    def history(self) -> tuple[CrashReport, ...]:
+        """The crashes among them."""
+        return tuple(crash for crash in self._crashes if crash is not None)
 
     def exceeded(self, now: float, limit: int, seconds: float, crash: CrashReport | None) -> bool:
         """Count one restart; True if it is one too many."""
         times = self.times
         while times and now - times[0] > seconds:
             times.popleft()
+            self._crashes.popleft()
         times.append(now)
-        if crash is not None:
-            self.history.append(crash)
-        while len(self.history) > limit + 1:
-            self.history.popleft()
+        self._crashes.append(crash)
         return len(times) > limit
 
     def clear(self) -> None:
         self.times.clear()
-        self.history.clear()
+        self._crashes.clear()
