@@ -50,11 +50,13 @@ class Group:
         return bool(self.broken) and place in self._affected()
 
     def _affected(self) -> list[ActorPlace | SupervisorPlace]:
-        """In start order: what is restarted together with the broken ones."""
+        """In start order: what is restarted together with the broken ones. What is down already belongs to it, too:
+        the one it went down for may have been stopped meanwhile.
+        """
         children = self.supervisor.children.values()
         living = [place for place in children if place.closed is None and not place.opening]
         if self.supervisor.strategy == "rest_for_one":
-            while living and living[0] not in self.broken:
+            while living and living[0] not in self.broken and living[0].state != "down":
                 living.pop(0)
         return living
 
@@ -64,7 +66,8 @@ class Group:
         supervisor = self.supervisor
         with trio.CancelScope(shield=True) as scope:
             supervisor.op_scope = scope
-            while self.broken:
+            mended = not self.broken
+            while not mended:
                 affected = self._affected()
                 for place in reversed(affected):
                     if place.state != "down":
@@ -72,13 +75,14 @@ class Group:
                         await place.wait_down()
                         if supervisor.op_scope is not scope:
                             return
-                await trio.sleep(max(0.0, self.not_before - supervisor.system.now()))
+                await trio.sleep_until(self.not_before)
                 if supervisor.op_scope is not scope:
                     return
-                if any(place.state != "down" for place in self._affected()):
-                    continue  # an earlier sibling has crashed meanwhile: one batch
+                if supervisor.system.now() < self.not_before or any(p.state != "down" for p in self._affected()):
+                    continue  # another sibling has crashed, or come, meanwhile: one batch
                 affected = self._affected()
                 self.broken.clear()
+                mended = True
                 for place in affected:
                     if place.state != "down":
                         continue
@@ -88,6 +92,7 @@ class Group:
                     if supervisor.op_scope is not scope:
                         return
                     if self.broken:
+                        mended = False
                         break
         if supervisor.op_scope is scope:
             supervisor.op_scope = None

@@ -350,6 +350,7 @@ class SupervisorPlace(Place):
         if not self.restarting and fate.restarts:
             fate = CLOSE
         self.system.events.emit(ActorEnded(self.path, self.number, reason))
+        self._resolve(started=False)  # before begin() takes the next one's handshake
         if fate.kind == "held":
             self.enter("down")
         elif fate.kind == "restart":
@@ -359,7 +360,6 @@ class SupervisorPlace(Place):
             self._finish_close("degraded" if fate.kind == "degrade" else "stopped", reason, fate.history)
             if fate is DONE and self.parent is not None:
                 self.parent.significant_ended(self)
-        self._resolve(started=False)
         self.signal_down()
 
     def _finish_close(self, state: str, reason: StopReason, history: tuple[CrashReport, ...]) -> None:

@@ -40,6 +40,7 @@ CLOCKS_AND_CHANCE: dict[str, set[str]] = {
     "context.py": {"random.Random"},
     "incarnation.py": {"random.Random"},
     "system.py": {"random.Random"},
+    "testing/scripted.py": {"random.Random"},  # for a system without jitter
     "testing/seeded.py": {"random.Random"},
 }
 """Which names of `time`, `random` and `datetime` a room may use."""
@@ -48,6 +49,7 @@ CLASS_STATE: dict[str, str] = {
     "supervision.actor.Actor.__handlers__": "made with the class, and never changed",
     "supervision.state_machine.StateMachine.__handlers__": "made with the class, and never changed",
     "supervision.supervised_task.OneShot.__handlers__": "made with the class, and never changed",
+    "supervision.testing.scripted.Scripted.__handlers__": "made with the class, and never changed",
 }
 """Mutable attributes of classes, and why they may be."""
 
