@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_OPTIONS ?=
+PARALLEL ?= --numprocesses=auto --dist=worksteal
 
 .PHONY: venv demo lint types layers tests test conformance ci mutants parity bench clean
 
@@ -30,7 +31,7 @@ layers: venv
 	$(BIN)/lint-imports
 
 tests: venv
-	$(BIN)/python -m pytest -m "not ci and not conformance"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not ci and not conformance"
 
 test: lint types layers tests
 
@@ -38,7 +39,7 @@ conformance: venv
 	$(BIN)/python -m pytest -m conformance
 
 ci: test
-	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest -m "ci or conformance or hypothesis"
+	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest $(PARALLEL) -m "ci or conformance or hypothesis"
 
 mutants: venv
 	$(BIN)/python -m tests.mutants.run

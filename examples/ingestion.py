@@ -4,6 +4,7 @@
 """
 
 import random
+import signal
 import sys
 
 import trio
@@ -79,10 +80,10 @@ async def main(lines: int, seed: int = 0) -> None:
                     accepted.add(line)
                     longest = max(longest, parser.statistics().queued)
 
-            print(f"taking in {lines} lines")
             async with trio.open_nursery() as producers:
                 for first in range(20):
                     producers.start_soon(produce, range(first, lines, 20))
+                print(f"taking in {lines} lines")
             for stage in (parser, store):
                 await stage.call(Drain(), timeout=600)
             print(system.tree())
@@ -93,8 +94,21 @@ async def main(lines: int, seed: int = 0) -> None:
     print(f"{len(rows)} lines accepted and stored, {parser.statistics().restarts} crashes, {longest} queued at most")
 
 
+async def until_ctrl_c(lines: int) -> None:  # KeyboardInterrupt could strike a handler half-way; a cancellation can't
+    async def stop() -> None:
+        await anext(interrupts)
+        nursery.cancel_scope.cancel()
+
+    with trio.open_signal_receiver(signal.SIGINT) as interrupts:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop)
+            try:
+                await main(lines)
+            except* trio.Cancelled:
+                print("stopped in order")
+                raise
+            nursery.cancel_scope.cancel()
+
+
 if __name__ == "__main__":
-    try:
-        trio.run(main, int(sys.argv[1]) if sys.argv[1:] else 500)
-    except* KeyboardInterrupt:
-        print("stopped in order")
+    trio.run(until_ctrl_c, int(sys.argv[1]) if sys.argv[1:] else 500)

@@ -6,7 +6,14 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, final, overload
 
-from trio.lowlevel import cancel_shielded_checkpoint, checkpoint, current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import (
+    cancel_shielded_checkpoint,
+    checkpoint,
+    checkpoint_if_cancelled,
+    current_task,
+    reschedule,
+    wait_task_rescheduled,
+)
 
 from supervision.children import (
     ChildCounts,
@@ -80,6 +87,7 @@ class ActorRef:
         system = place.system
         task = current_task()
         if not place.accepting or type(message) not in place.handlers:
+            await checkpoint_if_cancelled()  # what has closed it may have cancelled the sender, too
             place.check(message)
         caller = system.mains.get(task)
         if caller is not None:
@@ -113,6 +121,7 @@ class ActorRef:
         if inbox.accepted & 127 == 127:
             await checkpoint()
         if not place.accepting or type(message) not in place.handlers:
+            await checkpoint_if_cancelled()
             place.check(message)
         # As Inbox.offer() does where it is not the first message: a function call less, of eight.
         items = inbox.items

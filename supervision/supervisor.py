@@ -30,7 +30,7 @@ from supervision.events import (
 )
 from supervision.fate import CLOSE, DONE, HELD, Fate
 from supervision.front import front_of
-from supervision.group import Group
+from supervision.group_restart import Group
 from supervision.handshake import Handshake
 from supervision.place import UP, Place
 from supervision.spec import (

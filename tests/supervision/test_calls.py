@@ -182,6 +182,19 @@ async def test_a_stopped_actor_refuses_at_once() -> None:
 
 
 @seeded()
+async def test_a_cancelled_sender_hears_of_that_first() -> None:
+    """What has closed the actor has often cancelled the sender, too: then no error of its own comes out."""
+    async with system() as s:
+        ref = await s.start_child(child("a", restart="transient"))
+        await s.stop_child("a")
+        for send in (lambda: ref.call(Get()), lambda: ref.cast(Add())):
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await send()
+            assert scope.cancelled_caught
+
+
+@seeded()
 async def test_a_deferred_reply_comes_from_a_task_and_the_mailbox_stays_free() -> None:
     async with system() as s:
         ref = await s.start_child(child("a"))

@@ -218,7 +218,10 @@ def kinds_of(objects: list[object]) -> Tally[str]:
     return Tally(
         f"{kind.__module__}.{kind.__qualname__}"
         for kind in map(type, objects)
-        if kind.__module__.partition(".")[0] == "supervision" and not issubclass(kind, type)
+        # a compiled class may have a descriptor where others have the name
+        if isinstance(kind.__module__, str)
+        and kind.__module__.partition(".")[0] == "supervision"
+        and not issubclass(kind, type)
     )
 
 
