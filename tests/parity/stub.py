@@ -10,7 +10,7 @@ import importlib.machinery
 import os
 import sys
 from collections.abc import Sequence
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, NoReturn
 
 __all__: list[str] = []
@@ -42,6 +42,23 @@ class _Kind(type):
         return False
 
 
+class _Value:
+    """A constant or an alias of a type that can't be used for anything."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in ("__wrapped__", "__set_name__"):
+            raise AttributeError(name)
+        _raise()
+
+    def _used(self, *args: Any, **options: Any) -> NoReturn:
+        _raise()
+
+    __call__ = __iter__ = __len__ = __bool__ = __getitem__ = __contains__ = _used
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _used  # pyright: ignore[reportAssignmentType]
+    __or__ = __ror__ = __add__ = __radd__ = __sub__ = __mul__ = __rmul__ = __truediv__ = _used
+    __str__ = __repr__ = __format__ = __int__ = __float__ = __index__ = _used  # pyright: ignore[reportAssignmentType]
+
+
 def _stub(original: object) -> object:
     if isinstance(original, type):
         return _Kind(
@@ -51,7 +68,9 @@ def _stub(original: object) -> object:
     def function(*args: Any, **options: Any) -> NoReturn:
         _raise()
 
-    return property(function) if isinstance(original, property) else function
+    if isinstance(original, property):
+        return property(function)
+    return function if isinstance(original, FunctionType | staticmethod | classmethod) else _Value()
 
 
 def _install(module: ModuleType, path: Sequence[str]) -> None:
@@ -61,7 +80,7 @@ def _install(module: ModuleType, path: Sequence[str]) -> None:
     raw = vars(owner)[path[-1]]
     new = _stub(raw)
     if isinstance(raw, staticmethod | classmethod):
-        new = staticmethod(_stub(None))  # pyright: ignore[reportArgumentType]
+        new = staticmethod(_stub(_raise))  # pyright: ignore[reportArgumentType]
     setattr(owner, path[-1], new)
 
 

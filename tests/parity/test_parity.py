@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.parity.rows import ROWS, exists, read_rows, read_statements
-from tests.parity.run import main, stubbed_out
+from tests.parity.run import main
+from tests.parity.stubs import stubbed_out
 
 
 def test_every_claim_of_the_tables_names_a_symbol_and_a_test(capsys: pytest.CaptureFixture[str]):
@@ -50,7 +51,6 @@ def test_a_test_must_be_a_function_of_its_file():
 @pytest.mark.parametrize(
     ("name", "test", "fails"),
     [
-        ("tinker_actors.config.proxy:parse_proxy", "config/test_fields.py::test_proxies", True),
         ("tinker_actors.config.retry:PollBackoff", "config/test_fields.py::test_ways_to_wait_between_polls", True),
         ("tinker_actors.wire.urls:segment", "config/test_fields.py::test_proxies", False),
     ],
