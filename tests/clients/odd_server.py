@@ -31,14 +31,16 @@ _ANSWERS: dict[str, Any] = {
 
 
 class _Server:
-    def __init__(self, odd: Mapping[str, Any]) -> None:
+    def __init__(self, odd: Mapping[str, Any], asked: list[tuple[str, bytes]]) -> None:
         self._odd = odd
+        self._asked = asked
 
     async def __call__(
         self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
     ) -> None:
         name = scope["path"].removeprefix("/api/v1/")
         body = (await receive())["body"]
+        self._asked.append((name, body))
         if name in _RESULTS:
             answer = {"request_id": name}
         elif name == "retrieve_future":
@@ -51,16 +53,25 @@ class _Server:
         await send({"type": "http.response.body", "body": msgspec.json.encode(answer), "more_body": False})
 
 
-def ask(story: Callable[[Runtime], Awaitable[T]], odd: Mapping[str, Any], *, limit: float = 400.0) -> T:
+def ask(
+    story: Callable[[Runtime], Awaitable[T]],
+    odd: Mapping[str, Any],
+    *,
+    limit: float = 400.0,
+    asked: list[tuple[str, bytes]] | None = None,
+    **options: Any,
+) -> T:
     """What ``story`` gives in a runtime whose server answers ``odd`` things: by endpoint, or by "result of ENDPOINT".
 
-    Fails when it takes more than ``limit`` virtual seconds.
+    Fails when it takes more than ``limit`` virtual seconds. ``asked`` gets each request, by endpoint and body;
+    ``options`` are for the Config.
     """
 
     async def run() -> T:
-        config = Config.load(base_url="https://server", api_key="tml-test", environ={})
+        given: dict[str, Any] = {"base_url": "https://server", "api_key": "tml-test", "environ": {}}
+        config = Config.load(**given | options)
         async with (
-            open_network(_Server(odd), random=random.Random(1)) as network,
+            open_network(_Server(odd, [] if asked is None else asked), random=random.Random(1)) as network,
             open_runtime(config=config, transport=network.transport(), seed=1, offload=InlineOffload()) as runtime,
         ):
             return await story(runtime)

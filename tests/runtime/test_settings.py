@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from tests.wire.loopback import loopback
 from tinker_actors import Config, InvalidInput, open_runtime
 from tinker_actors.ports import Request, Response
 from tinker_actors.runtime.settings import make_transport, pool_limits
@@ -14,7 +16,8 @@ from tinker_actors.wire.transport import HttpTransport
 
 
 def config(**options: object) -> Config:
-    return Config.load(api_key="tml-test", environ={}, base_url="http://127.0.0.1:1", **options)  # pyright: ignore[reportArgumentType]
+    given: dict[str, Any] = {"api_key": "tml-test", "environ": {}, "base_url": "http://127.0.0.1:1"} | options
+    return Config.load(**given)
 
 
 class Own:
@@ -73,3 +76,32 @@ def test_the_number_of_connections_follows_size_and_count():
     assert pool_limits(config()) == {}
     assert pool_limits(config(pool_size=50)) == {"sample": 1000, "poll": 250}
     assert pool_limits(config(pool_size=1, pool_count=1)) == {"sample": 1, "poll": 1}
+
+
+async def test_requests_go_through_the_proxy_with_its_login():
+    async with loopback() as proxy:
+        given = f"http://user:planted-password@127.0.0.1:{proxy.port}"
+        settings = Config.load(
+            api_key="tml-test", environ={"TINKEX_PROXY": given}, base_url="http://127.0.0.1:9/base"
+        )
+        transport = make_transport(settings)
+        response = await transport.send(Request(method="GET", url="http://127.0.0.1:9/base/x", headers=(("a", "b"),)))
+        assert (response.status, await response.read(10)) == (200, b"{}")
+        await transport.aclose()
+        (asked,) = proxy.requests
+        assert asked.target == "http://127.0.0.1:9/base/x"
+        assert asked.headers["proxy-authorization"] == "Basic dXNlcjpwbGFudGVkLXBhc3N3b3Jk"
+        assert asked.headers["a"] == "b"
+
+
+async def test_a_proxy_elsewhere_sees_no_key_unless_allowed():
+    leaky = {"proxy": "http://proxy.example:3128", "base_url": "http://127.0.0.1:9"}
+    with pytest.raises(InvalidInput, match="would see the key"):
+        make_transport(config(**leaky))
+    for options in (leaky | {"allow_plain_http": True}, leaky | {"base_url": "https://server"}):
+        await make_transport(config(**options)).aclose()
+
+
+def test_a_transport_of_the_users_needs_no_proxy():
+    own = Own()
+    assert make_transport(config(http_client=own, proxy="http://proxy.example:3128")) is own

@@ -61,6 +61,16 @@ async def test_debug_logs_name_the_headers_but_no_secret(caplog: pytest.LogCaptu
     assert "planted-cf" not in caplog.text
 
 
+async def test_header_dumps_are_at_level_info_and_only_where_asked_for(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, "tinker_actors")
+    for dump in (False, True):
+        caplog.clear()
+        async with scripted(PROMISE, dump_headers=dump) as (api, _):
+            await ask(api)
+        assert ("x-api-key: [hidden]" in caplog.text) is dump
+        assert KEY not in caplog.text
+
+
 async def test_a_deprecation_is_told_once_at_its_level(caplog: pytest.LogCaptureFixture):
     note = {"x-deprecation-note": f"update by  May {KEY}"}
     answers = [Answer({"request_id": "r"}, headers=note)] * 2

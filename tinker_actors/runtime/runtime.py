@@ -24,12 +24,14 @@ from tinker_actors.clients.closing import closed_as_such
 from tinker_actors.clients.service import ServiceActor, ServiceClient
 from tinker_actors.clients.spec import client_spec
 from tinker_actors.config import Config, RetryConfig, parse_api_key
+from tinker_actors.config.fields import check
 from tinker_actors.credentials import Keeper
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import Pending, PendingTable
 from tinker_actors.metrics import Counters
 from tinker_actors.ports import NoPoints, Offload, Points, ThreadOffload, Transport
 from tinker_actors.runtime.settings import make_transport, set_level
+from tinker_actors.runtime.tracing import traced
 from tinker_actors.sessions import Heartbeat, Session, SessionManager
 from tinker_actors.wire.api import Api
 
@@ -72,9 +74,13 @@ class Runtime:
         return self._system
 
     async def create_service_client(
-        self, *, user_metadata: Mapping[str, str] | None = None, tags: tuple[str, ...] | None = None
+        self,
+        *,
+        user_metadata: Mapping[str, str] | None = None,
+        tags: tuple[str, ...] | None = None,
+        project_id: str | None = None,
     ) -> ServiceClient:
-        """Open a session at the server.
+        """Open a session at the server, in the project ``project_id`` or the configuration's.
 
         Returns once the server has created it. Raises the last APIError when it has not within the
         configuration's ``start_bound``.
@@ -82,6 +88,7 @@ class Runtime:
         self._home.require("the runtime")
         metadata = texts("user_metadata", user_metadata)
         labels = self._config.tags if tags is None else tuple([text("tags", tag, "Give strings") for tag in tags])
+        project = self._config.project_id if project_id is None else check("project_id", project_id)
         name = f"session-{self._opened}"
         self._opened += 1
         session = Session(
@@ -95,6 +102,7 @@ class Runtime:
             offload=self._offload,
             user_metadata=dict(self._config.user_metadata) | metadata,
             tags=labels,
+            project_id=project,
         )
         spec = SupervisorSpec(
             name,
@@ -164,7 +172,7 @@ async def open_runtime(
     rng = random.Random(None if seed is None else integer("seed", seed, "Use an integer of 64 bits, or None"))
     carrier = transport if transport is not None else make_transport(settings)
     try:
-        api = Api(carrier, settings, Keeper(settings, carrier, rng))
+        api = Api(traced(carrier, settings), settings, Keeper(settings, carrier, rng))
         async with open_system("runtime", random=random.Random(rng.getrandbits(64))) as system:
             sessions = await system.start_child(DynamicSupervisorSpec("sessions"))
             runtime = Runtime(

@@ -7,10 +7,11 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any, cast
 
-from tinker_actors.config import Config
+from tinker_actors.config import Config, Proxy
 from tinker_actors.errors import InvalidInput
 from tinker_actors.ports import Purpose, Transport
 from tinker_actors.wire.transport import HttpTransport
+from tinker_actors.wire.urls import is_loopback
 
 __all__ = ["make_transport", "pool_limits", "set_level"]
 
@@ -26,8 +27,13 @@ def set_level(level: str | None) -> None:
 
 
 def make_transport(config: Config) -> Transport:
-    """The transport that ``config`` names, or one over sockets. Raises InvalidInput for a name that leads nowhere."""
+    """The transport that ``config`` names, one through its proxy, or one over sockets.
+
+    Raises InvalidInput for a name that leads nowhere, and for a proxy that would see the key.
+    """
     given: Any = config.http_client
+    if given is None and config.proxy is not None:
+        return _through(config.proxy, config)
     if given is None:
         return HttpTransport(limits=pool_limits(config))
     if not isinstance(given, str):
@@ -41,6 +47,25 @@ def make_transport(config: Config) -> Transport:
     if not all(callable(getattr(made, name, None)) for name in ("send", "aclose")):
         raise InvalidInput("http_client", f"{given!r} offers no send and aclose", cure)
     return cast("Transport", made)
+
+
+def _through(proxy: Proxy, config: Config) -> Transport:
+    import ssl
+
+    import httpx
+
+    from tinker_actors.wire.httpx_transport import HttpxTransport
+
+    if config.base_url.startswith("http:") and not (config.allow_plain_http or is_loopback(proxy.host)):
+        problem = f"{proxy.host} would see the key, for the server is asked over plain http"
+        raise InvalidInput("proxy", problem, "Use an https base_url, or set allow_plain_http=True")
+    client = httpx.AsyncClient(
+        proxy=httpx.Proxy(proxy.url, headers=dict(proxy.headers)),
+        verify=ssl.create_default_context(),
+        trust_env=False,  # the configuration alone says where requests go
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+    )
+    return HttpxTransport(client)
 
 
 def pool_limits(config: Config) -> Mapping[Purpose, int]:

@@ -8,8 +8,9 @@ import msgspec
 
 from supervision import Actor, Call, StopReason, handles
 from tinker_actors.errors import APIError
-from tinker_actors.flow.patience import OutOfPatience, Patience
+from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import while_submitting
+from tinker_actors.flow.retry import RetryHandler
 from tinker_actors.sessions.session import Session, SessionState
 from tinker_actors.types import CreateSessionRequest
 from tinker_actors.wire.endpoints.service import client_config
@@ -43,13 +44,18 @@ class SessionManager(Actor):
         self._session = session
 
     async def init(self) -> None:
-        """Create the session, within the configured start bound. Raises the last APIError when it passed."""
+        """Create the session, within the configured start bound, tried again as the configuration says.
+
+        Raises the last APIError when there is to be no further try.
+        """
         session = self._session
         if session.created:
             return
-        patience = Patience(
-            session.random, outage_bound=session.config.start_bound, billing_bound=session.config.start_bound
-        )
+        config = session.config
+        bound = config.start_bound
+        patience = RetryHandler(
+            config.retry, session.random, outage_bound=bound, billing_bound=bound, max_retries=config.max_retries
+        ).patience()
         with session.pending.track(session.name, "create_session", "sent") as entry:
             try:
                 server_config = await patience.persist(
@@ -59,7 +65,10 @@ class SessionManager(Actor):
                     exchange=server_config.pjwt_auth_enabled, source=server_config.credential_default_source
                 )
                 request = CreateSessionRequest(
-                    tags=session.tags, user_metadata=session.user_metadata, sdk_version=self.sdk_version
+                    tags=session.tags,
+                    user_metadata=session.user_metadata,
+                    sdk_version=self.sdk_version,
+                    project_id=session.project_id,
                 )
                 key = session.new_key()
                 created = await patience.persist(

@@ -55,6 +55,7 @@ class Session:
         offload: Offload,
         user_metadata: Mapping[str, str],
         tags: tuple[str, ...],
+        project_id: str | None,
     ) -> None:
         self.name = name
         self.config = config
@@ -68,6 +69,7 @@ class Session:
         self.offload = offload
         self.user_metadata = user_metadata
         self.tags = tags
+        self.project_id = project_id
         self.state: AsyncValue[SessionState] = AsyncValue(SessionState.CREATING)
         self.ledgers: set[Ledger] = set()
         self.home = Home()

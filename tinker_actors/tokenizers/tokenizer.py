@@ -9,6 +9,7 @@ from typing import final
 import tokenizers
 
 from tinker_actors.checks import text as checked_text
+from tinker_actors.config import Secret
 from tinker_actors.errors import InvalidInput
 
 __all__ = ["Tokenizer", "tokenizer_for"]
@@ -46,8 +47,11 @@ class Tokenizer:
         return self._inner.token_to_id(token)
 
 
-def tokenizer_for(name: str) -> Tokenizer:
-    """The tokenizer of the model ``name``; blocking. Raises InvalidInput when there is none to be had."""
+def tokenizer_for(name: str, token: Secret | None = None) -> Tokenizer:
+    """The tokenizer of the model ``name``; blocking. Raises InvalidInput when there is none to be had.
+
+    ``token`` is shown to the Hugging Face hub, and only where the tokenizer is neither packaged nor a file.
+    """
     if name.startswith(_PACKAGED):
         data = files("tinker_actors").joinpath("local", "base", "tokenizer.json").read_text("utf-8")
         return Tokenizer(tokenizers.Tokenizer.from_str(data))
@@ -57,8 +61,9 @@ def tokenizer_for(name: str) -> Tokenizer:
     try:
         if path.is_file():
             return Tokenizer(tokenizers.Tokenizer.from_file(str(path)))
-        return Tokenizer(tokenizers.Tokenizer.from_pretrained(name))
-    except Exception as error:  # the library raises bare Exception for whatever went wrong
-        raise InvalidInput(
-            "tokenizer", f"there is none for {name!r} ({error})", "Give a folder with a tokenizer.json"
-        ) from error
+        shown = None if token is None else token.reveal()
+        return Tokenizer(tokenizers.Tokenizer.from_pretrained(name, token=shown))
+    except Exception as error:  # noqa: BLE001  # the library raises it bare for whatever went wrong
+        reason = str(error) if token is None else str(error).replace(token.reveal(), "[hidden]")
+    # outside of the handler: that error may quote the token
+    raise InvalidInput("tokenizer", f"there is none for {name!r} ({reason})", "Give a folder with a tokenizer.json")

@@ -78,6 +78,7 @@ class Api:
         self._timeout = config.timeout
         self._default_headers: Headers = tuple(config.default_headers.items())
         self._default_query: Query = config.default_query
+        self._dump = logging.INFO if config.dump_headers else logging.DEBUG
         self._edge = EdgeRejections()
         self.forms = RequestForms()
         self._noted: set[str] = set()
@@ -286,11 +287,11 @@ class Api:
         response = await self._transport.send(request)
         if "x-deprecation-note" in response.headers:
             self._note(response)
-        if _log.isEnabledFor(logging.DEBUG):
+        if _log.isEnabledFor(self._dump):
             shown = ", ".join(f"{field}: {value}" for field, value in redacted(request.headers))
             # not the URL: its query may hold what a user would not show
             place = urlsplit(request.url).hostname
-            _log.debug("%s", self.redact(f"{name} at {place} -> {response.status} ({shown})"))
+            _log.log(self._dump, "%s", self.redact(f"{name} at {place} -> {response.status} ({shown})"))
         return response
 
     def _note(self, response: Response) -> None:

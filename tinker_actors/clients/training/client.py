@@ -14,6 +14,7 @@ from tinker_actors.clients.sampling import Sampler, SamplingClient, start_sampli
 from tinker_actors.clients.training import operations
 from tinker_actors.clients.training.messages import GetInfo, Wake
 from tinker_actors.clients.training.model import Model
+from tinker_actors.config import RetryConfig, parse_retry
 from tinker_actors.errors import ClosedError, InvalidInput
 from tinker_actors.ledger import AcceptedOperation, Chunk, Future, OperationKind
 from tinker_actors.sessions import Session
@@ -160,11 +161,15 @@ class TrainingClient:
         chunk = operations.sampler_chunk(name, None, ttl_seconds)
         return self._accept_now(OperationKind.SAVE_WEIGHTS_FOR_SAMPLER, (chunk,))
 
-    async def save_weights_and_get_sampling_client(self, name: str | None = None) -> SamplingClient:
+    async def save_weights_and_get_sampling_client(
+        self, name: str | None = None, *, retry_config: RetryConfig | None = None
+    ) -> SamplingClient:
         """A sampling client of the weights as all operations accepted so far will have made them.
 
-        Without a ``name`` the weights live as long as the session does.
+        Without a ``name`` the weights live as long as the session does. ``retry_config`` says how its samples are
+        tried again; without it the runtime's configuration counts.
         """
+        retry = None if retry_config is None else parse_retry("retry_config", retry_config)
         seq_id = None if name is not None else self._session.next_sampling_session_seq_id()
         chunk = operations.sampler_chunk(name, seq_id, None)
         future: Future[SaveWeightsForSamplerResponse] = await self._accept(
@@ -180,7 +185,7 @@ class TrainingClient:
             sampling_session_id=saved.sampling_session_id,
             key=self._session.new_key(),
         )
-        return await start_sampling_client(self._session, sampler, self._clients)
+        return await start_sampling_client(self._session, sampler, self._clients, retry)
 
     async def get_info(self) -> GetInfoResponse:
         """Ask the server for the model's description."""
@@ -190,7 +195,7 @@ class TrainingClient:
 
     async def get_tokenizer(self) -> Tokenizer:
         """The tokenizer of the base model, loaded once and then kept. Raises InvalidInput when there is none."""
-        from tinker_actors.tokenizers import tokenizer_for
+        from tinker_actors.tokenizers import hub_token, tokenizer_for
 
         if self._tokenizer is not None:
             await trio.lowlevel.checkpoint()
@@ -199,7 +204,8 @@ class TrainingClient:
         name = info.model_data.tokenizer_id or info.model_data.model_name
         if name is None:
             raise InvalidInput("tokenizer", "the server names none for this model", "Load one from a folder")
-        self._tokenizer = await self._session.offload.run(lambda: tokenizer_for(name))
+        config = self._session.config
+        self._tokenizer = await self._session.offload.run(lambda: tokenizer_for(name, hub_token(config)))
         return self._tokenizer
 
     async def aclose(self) -> None:
