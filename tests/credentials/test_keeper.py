@@ -163,6 +163,62 @@ async def test_a_failed_renewal_uses_the_token_while_it_lives_and_tries_again_ea
     assert server.seen[-1] == server.tokens[-1]
 
 
+class Clocked(Server):
+    """Issues tokens by a clock of its own and refuses those that have ended by it."""
+
+    def __init__(self, ahead: float, rate: float) -> None:
+        super().__init__()
+        self.ahead = ahead
+        self.rate = rate
+
+    def now(self) -> float:
+        return 1.0e9 + self.ahead + trio.current_time() * self.rate
+
+    async def __call__(
+        self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        await receive()
+        key = next(value.decode() for name, value in scope["headers"] if name == b"x-api-key")
+        status, body = 200, {"request_id": "r"}
+        if scope["path"].endswith("/auth/token"):
+            now = self.now()
+            claims = base64.urlsafe_b64encode(json.dumps({"iat": now, "exp": now + 3600.0}).encode()).decode()
+            self.tokens.append(f"eyJ.{claims.rstrip('=')}.{len(self.tokens)}")
+            body = {"jwt": self.tokens[-1]}
+        else:
+            self.seen.append(key)
+            middle = key.split(".")[1]
+            if json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))["exp"] <= self.now():
+                status = 401
+                self.refused.add(key)
+        headers = [(b"content-type", b"application/json"), (b"www-authenticate", INVALID.encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+
+
+@pytest.mark.parametrize("ahead", [-3.0e8, -1800.0, 0.0, 1800.0, 3.0e8])
+@pytest.mark.parametrize("rate", [0.5, 1.0, 1.5])
+async def test_a_servers_clock_may_differ(ahead: float, rate: float, autojump_clock: trio.testing.MockClock):
+    server = Clocked(ahead, rate)
+    async with runtime(server) as (api, _):
+        for _ in range(70):  # for five hours and fifty minutes
+            await submit(api)
+            await trio.sleep(300.0)
+    assert server.refused == set()
+    assert 10 <= len(server.tokens) <= 14
+
+
+async def test_a_servers_clock_may_jump(autojump_clock: trio.testing.MockClock):
+    server = Clocked(0.0, 1.0)
+    async with runtime(server) as (api, _):
+        await submit(api)
+        server.ahead += 7200.0
+        await submit(api)
+        server.ahead -= 90000.0
+        await submit(api)
+    assert server.seen == [server.tokens[0], server.tokens[0], server.tokens[1], server.tokens[1]]
+
+
 async def test_a_refused_exchange_is_told_at_once(autojump_clock: trio.testing.MockClock):
     server = Server(lifetime=600.0)
     async with runtime(server) as (api, _):
