@@ -17,7 +17,7 @@ import numpy as np
 import trio
 from tinker.proto import tinker_public_pb2 as pb
 
-__all__ = ["SAMPLED_TOKENS", "CannedServer", "canned_server"]
+__all__ = ["SAMPLED_TOKENS", "CannedServer", "canned_server", "forward_backward_result"]
 
 SAMPLED_TOKENS = 64
 MODEL = "canned-model"
@@ -68,7 +68,7 @@ def _sample_result() -> bytes:
 
 
 @cache
-def _forward_backward_result(datums: int, tokens: int) -> bytes:
+def forward_backward_result(datums: int, tokens: int) -> bytes:
     logprobs = np.full(datums * tokens, -2.5, dtype=np.float32)
     offsets = np.arange(datums + 1, dtype=np.int64) * tokens * 4
     tensor = pb.BatchedTensor(data=logprobs.tobytes(), offsets=offsets.tobytes(), dtype=pb.DTYPE_FLOAT32)
@@ -205,7 +205,7 @@ class _Server:
             case ["s", _]:
                 return 200, _PROTOBUF, _sample_result()
             case ["f", datums, _]:
-                return 200, _PROTOBUF, _forward_backward_result(int(datums), self._tokens)
+                return 200, _PROTOBUF, forward_backward_result(int(datums), self._tokens)
             case ["o", _]:
                 return 200, _JSON, b'{"metrics":{"step:max":1.0}}'
             case ["m", _]:

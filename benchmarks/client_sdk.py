@@ -1,4 +1,4 @@
-"""The official SDK as the measured process: ``python -m benchmarks.client_sdk sample|train URL``."""
+"""The official SDK as the measured process: ``python -m benchmarks.client_sdk sample|train|memory URL``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tinker
 
 from benchmarks import workload
 from benchmarks.canned import MODEL, SAMPLED_TOKENS
-from benchmarks.measured import Meter, Usage, report
+from benchmarks.measured import Meter, Usage, memory_now, memory_peak, report, reset_memory_peak
 
 KEY = "tml-benchmark"
 
@@ -33,6 +33,15 @@ async def sample(url: str) -> dict[str, Usage]:
 
 async def train(url: str) -> dict[str, Usage]:
     """STEPS steps of forward_backward and optim_step, pipelined, after one for warm-up."""
+    return await _train(url, memory=False)
+
+
+async def memory(url: str) -> dict[str, Usage]:
+    """The resident size before one step, and its highest during it, after a small step for warm-up."""
+    return await _train(url, memory=True)
+
+
+async def _train(url: str, *, memory: bool) -> dict[str, Usage]:
     service = tinker.ServiceClient(base_url=url, api_key=KEY)
     client = await service.create_lora_training_client(base_model=MODEL, rank=8)
     examples = workload.sequences()
@@ -49,20 +58,26 @@ async def train(url: str) -> dict[str, Usage]:
     ]
     built = building.stop()
 
-    async def step() -> None:
+    async def step(data: list[tinker.Datum]) -> None:
         forward_backward = client.forward_backward(data, "cross_entropy")
         optim_step = client.optim_step(tinker.AdamParams(learning_rate=1e-4))
         output = await forward_backward
         await optim_step
-        assert len(output.loss_fn_outputs) == workload.DATUMS
+        assert len(output.loss_fn_outputs) == len(data)
         assert len(output.loss_fn_outputs[-1]["logprobs"].data) == workload.TOKENS
 
-    await step()
+    if memory:
+        await step(data[:1])
+        before = memory_now()
+        reset_memory_peak()
+        await step(data)
+        return {"before": before, "step": memory_peak()}
+    await step(data)
     meter = Meter()
     for _ in range(workload.STEPS):
-        await step()
+        await step(data)
     return {"build": built, "train": meter.stop()}
 
 
 if __name__ == "__main__":
-    report(asyncio.run({"sample": sample, "train": train}[sys.argv[1]](sys.argv[2])))
+    report(asyncio.run({"sample": sample, "train": train, "memory": memory}[sys.argv[1]](sys.argv[2])))

@@ -7,7 +7,7 @@ import trio
 
 from benchmarks import overhead, startup
 from benchmarks.canned import canned_server
-from benchmarks.measured import measure
+from benchmarks.measured import measure, memory_now, memory_peak, reset_memory_peak
 
 pytestmark = pytest.mark.process
 
@@ -46,3 +46,21 @@ async def test_the_transport_is_measured_as_often_as_it_says() -> None:
     # a server that is not there makes every sample a failure
     usages = await trio.to_thread.run_sync(measure, "benchmarks.transport", "http://127.0.0.1:9", "100")
     assert usages["failures"].cpu == 1000 + 20
+
+
+async def test_the_memory_of_a_step_is_that_of_the_step() -> None:
+    async with canned_server(tokens=4096) as server:
+        usages = await trio.to_thread.run_sync(measure, "benchmarks.client_ours", "memory", server.url)
+    assert set(usages) == {"before", "step"}
+    assert 20 < usages["before"].peak_rss_mib <= usages["step"].peak_rss_mib < 1000
+
+
+def test_the_highest_size_is_counted_anew() -> None:
+    held = bytearray(64 << 20)
+    before = memory_now().peak_rss_mib
+    del held
+    reset_memory_peak()
+    assert memory_peak().peak_rss_mib < before - 32
+    held = bytearray(64 << 20)
+    del held
+    assert memory_peak().peak_rss_mib > before - 8

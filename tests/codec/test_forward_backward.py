@@ -14,7 +14,7 @@ from tinker_actors.codec.forward_backward import (
     encode_data,
     encode_forward_backward_request,
 )
-from tinker_actors.codec.protobuf import as_int, fields, length_field, varint, varint_field
+from tinker_actors.codec.protobuf import as_int, fields, length_field, length_head, varint, varint_field
 from tinker_actors.errors import DecodeError, InvalidInput
 from tinker_actors.testing.strategies import values
 from tinker_actors.types import (
@@ -136,6 +136,22 @@ def test_a_changed_or_cut_message_gives_a_request_or_a_typed_error(
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_varints_keep_their_sign(value: int):
     assert [as_int(v) for _, v in fields(varint_field(3, value))] == [value]
+
+
+@given(
+    st.integers(1, 40),
+    st.one_of(st.integers(0, 2**22), st.sampled_from([2**n + d for n in (7, 14, 21) for d in (-1, 0)])),
+)
+def test_varints_and_heads_of_fields_are_those_of_the_plain_way(number: int, length: int):
+    plain = bytearray()
+    for value in (number << 3 | 2, length):
+        left = value
+        while left > 0x7F:
+            plain.append(left & 0x7F | 0x80)
+            left >>= 7
+        plain.append(left)
+    assert length_head(number, length) == bytes(plain)
+    assert varint(number << 3 | 2) + varint(length) == bytes(plain)
 
 
 def test_a_shape_whose_product_wraps_is_refused():

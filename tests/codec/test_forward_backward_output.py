@@ -60,7 +60,19 @@ def test_narrow_types_widen():
 
 
 @pytest.mark.parametrize(
-    ("offsets", "dtype", "count"), [([0, 9], 1, 1), ([4, 0], 1, 1), ([0, 3], 1, 1), ([0, 4], 9, 1), ([0, 4], 1, 2)]
+    ("offsets", "dtype", "count"),
+    [
+        ([0, 9], 1, 1),
+        ([4, 0], 1, 1),
+        ([0, 3], 1, 1),
+        ([3, 7], 1, 1),
+        ([0, 8, 4], 1, 2),
+        ([0, 2, 8], 1, 2),
+        ([-(2**63), 0], 1, 1),
+        ([0, 2**63 - 1], 1, 1),
+        ([0, 4], 9, 1),
+        ([0, 4], 1, 2),
+    ],
 )
 def test_offsets_types_and_counts_must_fit(offsets: list[int], dtype: int, count: int):
     schema = pytest.importorskip("tinker.proto.tinker_public_pb2")

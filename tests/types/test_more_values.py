@@ -131,6 +131,26 @@ def test_a_sparse_tensor_gives_its_dense_one_back(rows: int, columns: int, pad: 
     assert (tensor.indices is not None) == (rows + 1 + 2 * kept < rows * columns)
 
 
+def test_rows_of_a_tensor_share_its_memory():
+    whole = ta.TensorData(np.arange(12, dtype=np.float32).reshape(6, 2))
+    parts = whole.rows([1, 3, 3, 6])
+    assert parts == [
+        ta.TensorData(whole.values[1:3]),
+        ta.TensorData([], shape=[0, 2]),
+        ta.TensorData(whole.values[3:]),
+    ]
+    assert [part.dims for part in parts] == [(2, 2), (0, 2), (3, 2)]
+    assert all(np.shares_memory(part.values, whole.values) for part in parts if len(part))
+    assert not parts[0].values.flags.writeable
+    assert whole.rows([]) == whole.rows([2]) == []
+    assert whole.dims == (6, 2)
+    for bounds in ([-1, 2], [2, 1], [0, 7]):
+        with pytest.raises(InvalidInput, match="rise"):
+            whole.rows(bounds)
+    with pytest.raises(InvalidInput, match="no rows"):
+        sparse().rows([0, 1])
+
+
 def test_provenance_tiles_both_inputs_and_targets():
     datum = ta.Datum(ta.ModelInput.from_ints([1, 2, 3]), {"target_tokens": [2, 3, 4]})
     prompt = ta.PromptProvenanceSpan(sequence_id="s", length=2)

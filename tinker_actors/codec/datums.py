@@ -65,9 +65,10 @@ def datum_buffers(datum: Datum) -> Buffers:
             out += length_field(1, *_chunk(chunk))
     for key, tensor in datum.tensors().items():
         content = tensor_buffers(tensor)
-        name = text_field(1, key)
-        head = name + length_head(2, size_of(content))
-        out += (length_head(2, len(head) + size_of(content)) + head, *content)
+        size = size_of(content)
+        head = text_field(1, key) + length_head(2, size)
+        out.append(length_head(2, len(head) + size) + head)
+        out += content
     for number, spans in ((3, datum.model_input_spans), (4, datum.loss_fn_input_spans)):
         for span in spans or ():
             out += length_field(number, *_span(span))

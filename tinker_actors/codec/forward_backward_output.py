@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 
@@ -150,19 +149,20 @@ def _read_column(data: memoryview, most: int) -> list[TensorData]:
     if len(offsets) // 8 > most + 1 or len(trailing) > MOST_DIMENSIONS or width > _WIDEST:
         raise DecodeError("forward_backward result: too many datums, or too large ones")
     item = ITEM_SIZES[dtype]
-    bounds: list[int] = np.frombuffer(offsets, "<i8").tolist()
-    array = widened(values[: len(values) // item * item], dtype)
-    array.flags.writeable = False
     row = item * width
-    tensors: list[TensorData] = []
-    for start, end in itertools.pairwise(bounds):
-        if not 0 <= start <= end <= len(values) or (end - start) % row or start % item:
-            raise DecodeError("forward_backward result: offsets that don't fit the values")
-        rows = array[start // item : end // item]
-        if trailing:
-            rows = rows.reshape((end - start) // row, *trailing)
-        # an empty tensor says its type by its name only
-        tensors.append(
-            TensorData(rows) if start < end else TensorData(rows, "float32" if dtype in _FLOATS else "int64")
-        )
-    return tensors
+    bounds = np.frombuffer(offsets, "<i8")
+    first, last = int(bounds[0]), int(bounds[-1])
+    if (
+        not 0 <= first <= last <= len(values)
+        or first % item
+        or bool((bounds[1:] < bounds[:-1]).any())  # so that all of them lie between the two
+        or bool(((bounds - first) % row).any())
+    ):
+        raise DecodeError("forward_backward result: offsets that don't fit the values")
+    array = widened(values[first:last], dtype)
+    array.flags.writeable = False
+    whole = TensorData(
+        array.reshape((last - first) // row, *trailing) if trailing else array,
+        "float32" if dtype in _FLOATS else "int64",  # an empty tensor says its type by its name only
+    )
+    return whole.rows(((bounds - first) // row).tolist())

@@ -40,8 +40,12 @@ _ONE_BYTE = tuple(bytes((value,)) for value in range(128))
 
 def varint(value: int) -> bytes:
     """``value`` as a varint; negative ones in two's complement of 64 bits."""
-    if 0 <= value < 128:
-        return _ONE_BYTE[value]
+    if 0 <= value < 1 << 21:  # nearly all of them
+        if value < 1 << 7:
+            return _ONE_BYTE[value]
+        if value < 1 << 14:
+            return bytes((value & 0x7F | 0x80, value >> 7))
+        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
     if value < 0:
         value += 1 << 64
     out = bytearray()
@@ -69,7 +73,14 @@ def length_field(number: int, *content: bytes | memoryview) -> Buffers:
 
 def length_head(number: int, length: int) -> bytes:
     """What stands before the ``length`` bytes of a field that holds bytes or a message."""
-    return varint(number << 3 | _LENGTH) + varint(length)
+    key = number << 3 | _LENGTH
+    if key < 1 << 7 and length < 1 << 21:  # nearly all of them, and in one go
+        if length < 1 << 7:
+            return bytes((key, length))
+        if length < 1 << 14:
+            return bytes((key, length & 0x7F | 0x80, length >> 7))
+        return bytes((key, length & 0x7F | 0x80, length >> 7 & 0x7F | 0x80, length >> 14))
+    return varint(key) + varint(length)
 
 
 def text_field(number: int, text: str) -> bytes:

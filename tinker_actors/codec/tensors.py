@@ -30,7 +30,7 @@ _FLOAT32, _INT64, _INT32, _BFLOAT16 = 1, 2, 3, 4
 ITEM_SIZES = {_FLOAT32: 4, _INT64: 8, _INT32: 4, _BFLOAT16: 2}
 """Bytes of a number of each type of the wire."""
 MOST_DIMENSIONS = 32
-_DTYPE_NUMBERS = {"f": _FLOAT32, "i": _INT64}  # by kind: our tensors are float32 or int64
+_DTYPE_FIELDS = {"f": varint_field(3, _FLOAT32), "i": varint_field(3, _INT64)}  # by kind; ours are these two
 _LITTLE = sys.byteorder == "little"
 
 
@@ -46,19 +46,16 @@ def tensor_buffers(tensor: TensorData) -> Buffers:
     """``tensor`` as the content of a message."""
     values = tensor.values
     indices = tensor.indices
-    out: Buffers = []
+    shape = b"".join(map(varint, tensor.dims))
+    end = _DTYPE_FIELDS[values.dtype.kind] + length_head(4, len(shape)) + shape
     if indices is None:
         content = memory(values)
-        out += (length_head(1, len(content)), content)
-    else:
-        sparse: Buffers = []
-        for number, array in enumerate((values, *indices), start=1):
-            content = memory(array)
-            sparse += (length_head(number, len(content)), content)
-        out += (length_head(2, size_of(sparse)), *sparse)
-    shape = b"".join(map(varint, tensor.dims))
-    out.append(varint_field(3, _DTYPE_NUMBERS[values.dtype.kind]) + length_head(4, len(shape)) + shape)
-    return out
+        return [length_head(1, len(content)), content, end]
+    sparse: Buffers = []
+    for number, array in enumerate((values, *indices), start=1):
+        content = memory(array)
+        sparse += (length_head(number, len(content)), content)
+    return [length_head(2, size_of(sparse)), *sparse, end]
 
 
 def read_tensor(data: memoryview, what: str) -> TensorData:

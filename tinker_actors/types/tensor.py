@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, cast
@@ -158,6 +159,32 @@ class TensorData(msgspec.Struct, frozen=True, eq=False):
         dense[np.repeat(np.arange(shape[0]), np.diff(rows)), columns] = self.values
         dense.flags.writeable = False
         return cast("TensorArray", dense)
+
+    def rows(self, bounds: Sequence[int]) -> list[TensorData]:
+        """The tensors of rows ``bounds[i]`` up to ``bounds[i + 1]``, which share this one's memory.
+
+        The bounds rise, and lie within the first dimension. Raises InvalidInput where they don't, and for a sparse
+        tensor.
+        """
+        if self.indices is not None or not self.dims:
+            raise InvalidInput("TensorData", "has no rows of its own memory", "Give a dense tensor of a dimension")
+        cuts = [0, *bounds, self.dims[0]]
+        if any(start > end for start, end in itertools.pairwise(cuts)):
+            raise InvalidInput("bounds", "don't rise within the rows", f"Give numbers from 0 up to {self.dims[0]}")
+        keep = msgspec.structs.force_setattr
+        values = self.values
+        out: list[TensorData] = []
+        like: Any = self  # for its __copy__, which copy.copy() takes as long again to find
+        length = self.dims[0]
+        for start, end in itertools.pairwise(bounds):
+            rows = values[start:end]
+            tensor: TensorData = like.__copy__()  # of one that was checked, so that nothing is checked again
+            keep(tensor, "data", rows)
+            if end - start != length:
+                keep(tensor, "shape", rows.shape)
+                like, length = tensor, end - start
+            out.append(tensor)
+        return out
 
     def to_torch(self, pad_value: int = 0) -> Any:
         """The values as a torch tensor of their own memory. Raises InvalidInput where torch is not installed."""
