@@ -32,6 +32,8 @@ from supervision.errors import (
     TaskCancelled,
     TooManyChildren,
     UnknownMessage,
+    WrongMessageKind,
+    WrongReply,
 )
 from supervision.events import (
     ActorBusy,
@@ -49,6 +51,7 @@ from supervision.events import (
     ListenerFailed,
     LoopHeld,
     PlaceClosed,
+    ReplyRefused,
     Subscription,
     SupervisorGaveUp,
     TaskFailed,
@@ -136,6 +139,7 @@ __all__ = [
     "Published",
     "Registry",
     "Reply",
+    "ReplyRefused",
     "ResultTimeout",
     "StateMachine",
     "StepClocks",
@@ -157,4 +161,6 @@ __all__ = [
     "TreeSnapshot",
     "Undelivered",
     "UnknownMessage",
+    "WrongMessageKind",
+    "WrongReply",
 ]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, TypeVar, final, overload
 
 from supervision.context import Context
-from supervision.errors import InvalidSpec, StopReason
+from supervision.errors import InvalidSpec, NotRunning, StopReason
 from supervision.message import Call, Cast, cancels_on_leave
 
 __all__ = ["Actor", "handles"]
@@ -63,6 +63,20 @@ def check_message_type(given: object) -> None:
         raise InvalidSpec(f"@handles: {given!r} is neither a Call nor a Cast; derive it from one of them")
 
 
+@final
+class _NoContext:
+    """Stands in for the context of an actor that no system has started."""
+
+    __slots__ = ()
+
+    def __get__(self, actor: object, owner: type) -> Context:
+        raise NotRunning(
+            f"{owner.__qualname__} (an actor without a place)",
+            "no system has started it",
+            "make it with `await system.start_child(ChildSpec(name, factory))`, and use its context from init() on",
+        )
+
+
 class Actor:
     """Derive from it, mark handlers with @handles, and start it with a ChildSpec.
 
@@ -75,9 +89,15 @@ class Actor:
     """Whether any handler is cancelled when its caller leaves."""
     __first__: ClassVar[Cast | None] = None
     """What each incarnation handles before any other message."""
+    __calls__: ClassVar[frozenset[type]] = frozenset()
+    __casts__: ClassVar[frozenset[type]] = frozenset()
+    """Which of the handled types may be called, and which cast."""
 
-    context: Context
-    """Set before init()."""
+    if TYPE_CHECKING:
+        context: Context
+        """Set before init(); earlier it raises NotRunning."""
+    else:
+        context = _NoContext()
 
     async def init(self) -> None:
         """Prepare. start_child() returns when this has returned, and raises what this raised."""
@@ -104,5 +124,12 @@ class Actor:
                     own[message_type] = name
             names |= own
         # By name, so that an override without the decorator counts, too.
-        cls.__handlers__ = {message_type: getattr(cls, name) for message_type, name in names.items()}
-        cls.__cancellable__ = any(map(cancels_on_leave, cls.__handlers__))
+        declare(cls, {message_type: getattr(cls, name) for message_type, name in names.items()})
+
+
+def declare(cls: type[Actor], handlers: dict[type, Handler]) -> None:
+    """Tell a class of actors what it handles."""
+    cls.__handlers__ = handlers
+    cls.__casts__ = frozenset(known for known in handlers if issubclass(known, Cast))
+    cls.__calls__ = frozenset(handlers) - cls.__casts__
+    cls.__cancellable__ = any(map(cancels_on_leave, handlers))

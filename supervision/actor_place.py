@@ -53,7 +53,18 @@ __all__: list[str] = []
 class ActorPlace(Place):
     """The place of an actor."""
 
-    __slots__ = ("accepting", "handlers", "handshake", "inbox", "life", "monitors", "parent", "spec")
+    __slots__ = (
+        "accepting",
+        "calls",
+        "casts",
+        "handlers",
+        "handshake",
+        "inbox",
+        "life",
+        "monitors",
+        "parent",
+        "spec",
+    )
 
     def __init__(self, system: System, parent: SupervisorPlace, spec: ChildSpec) -> None:
         super().__init__(system)
@@ -61,6 +72,8 @@ class ActorPlace(Place):
         self.spec = spec
         self.inbox = Inbox(spec.mailbox.capacity)
         self.handlers: dict[type, Handler] = {}
+        self.calls: frozenset[type] = frozenset()
+        self.casts: frozenset[type] = frozenset()
         self.life: Incarnation | None = None
         self.accepting = True
         self.handshake: Handshake | None = None
@@ -239,23 +252,14 @@ class ActorPlace(Place):
                 return handler
         return None
 
-    def require_handler(self, message: object) -> None:
+    def require_handler(self, message_type: type) -> None:
         """Raises UnknownMessage."""
-        self.require_handler_type(type(message))
-
-    def require_handler_type(self, message_type: type) -> None:
         if self.find_handler(message_type) is None:
             raise UnknownMessage(self.path, message_type, self.handled())
 
     def handled(self) -> list[str]:
         """The names of the types that it has handlers for."""
         return [kind.__qualname__ for kind in self.handlers if not issubclass(kind, Own)]
-
-    def check(self, message: object) -> None:
-        """Raises NotRunning or UnknownMessage if it takes no such message."""
-        if not self.accepting:
-            raise self.not_running()
-        self.require_handler(message)
 
     def overflow(self, message: object, entry: ReplyCell | WaitingCast | None) -> None:
         """There is no room: stand in line, drop, or raise MailboxFull."""

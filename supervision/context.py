@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack, final
 
 from trio.lowlevel import current_task
 
+from supervision.checks import check_kind
 from supervision.errors import CannotDefer, InvalidSpec, NotInCall
 from supervision.links import link, unlink
 from supervision.mailbox import OfIncarnation, SetAside
-from supervision.message import Down, Own
+from supervision.message import Cast, Down, Own
 from supervision.reply import Reply, ReplyCell
 from supervision.tasks import ActorTask
 from supervision.timers import Timer
@@ -150,16 +151,18 @@ class Context:
         else:
             life.place.inbox.replay()
 
-    def send_after(self, delay: float, message: object) -> Timer:
+    def send_after(self, delay: float, message: Cast) -> Timer:
         """Cast `message` to oneself after `delay` seconds. A timer never reaches a later incarnation; if the
-        mailbox is full then, the message is reported as undelivered. Raises UnknownMessage, InvalidSpec.
+        mailbox is full then, the message is reported as undelivered. Raises UnknownMessage, WrongMessageKind,
+        InvalidSpec.
         """
         life = self._life
         place = life.place
         life.require_alive("set a timer")
         if not delay >= 0:
             raise InvalidSpec(f"{self.path}: send_after: the delay must be at least 0 seconds, got {delay}")
-        place.require_handler(message)
+        check_kind(place, message, Cast, "send_after()")
+        place.require_handler(type(message))
 
         def fire() -> None:
             if not place.inbox.offer(OfIncarnation(message, life.number)):
@@ -176,7 +179,7 @@ class Context:
         life = self._life
         life.require_alive("monitor")
         if Down not in life.place.handlers:
-            life.place.require_handler_type(Down)
+            life.place.require_handler(Down)
         monitor = ref.place.add_monitor(life.place.inbox.offer_urgent)
         if monitor.active:
             life.keep(monitor)

@@ -9,6 +9,8 @@ SupervisionError
  |- MailboxFull           the message was not accepted
  |- CallCycle             waiting would wait for oneself; carries the chain
  |- UnknownMessage        the actor declares no handler for this type (a TypeError, too)
+ |- WrongMessageKind      a cast was called, a call was cast, or what was sent is no message (a TypeError, too)
+ |- WrongReply            with strict_replies: the reply is not of the call's type (a TypeError, too)
  |- AlreadyReplied        a second reply to one call
  |- NotInCall             a deferred reply was asked for where no call is in hand
  |- CannotDefer           a message was to be set aside where none is in hand, or twice
@@ -65,6 +67,8 @@ __all__ = [
     "TaskCancelled",
     "TooManyChildren",
     "UnknownMessage",
+    "WrongMessageKind",
+    "WrongReply",
 ]
 
 
@@ -238,6 +242,31 @@ class UnknownMessage(SupervisionError, TypeError):
         )
         self.target = target
         self.message_type = message_type
+
+
+class WrongMessageKind(SupervisionError, TypeError):
+    """Calls are called and casts are cast; what was sent is the other kind, or no message; nothing was enqueued."""
+
+    def __init__(self, target: str, what: str, given: object, advice: str) -> None:
+        kind = f"the class {given.__qualname__}" if isinstance(given, type) else f"a {type(given).__qualname__}"
+        super().__init__(f"{what} to {target} was given {kind}, {advice}")
+        self.target = target
+        self.given = given
+
+
+class WrongReply(SupervisionError, TypeError):
+    """The actor's reply is not of the type that its Call declares (see open_system's strict_replies)."""
+
+    def __init__(self, target: str, message: object, reply: object, declared: str) -> None:
+        name = type(message).__qualname__
+        super().__init__(
+            f"{target} has answered {name} with a {type(reply).__qualname__}, where it declares {declared}; mend "
+            f"what its handler returns, or declare the type: class {name}(Call[...])"
+        )
+        self.target = target
+        self.message = message
+        self.reply_type = type(reply)
+        self.declared = declared
 
 
 class AlreadyReplied(SupervisionError):

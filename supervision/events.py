@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self, final
 
 import msgspec
 
-from supervision.errors import CrashReport, StopReason
+from supervision.errors import CrashReport, StopReason, SupervisionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ __all__ = [
     "ListenerFailed",
     "LoopHeld",
     "PlaceClosed",
+    "ReplyRefused",
     "Subscription",
     "SupervisorGaveUp",
     "TaskFailed",
@@ -110,6 +111,15 @@ class LateReply(Event, frozen=True, eq=False):
     """A reply came when its caller had left, or when the call had been answered."""
 
     message: object
+
+
+class ReplyRefused(Event, frozen=True, eq=False):
+    """A reply was not of the type that its call declares (see open_system's strict_replies): its caller got `error`
+    instead, a WrongReply, or InvalidSpec for a type that can't be told.
+    """
+
+    message: object
+    error: SupervisionError
 
 
 class Undelivered(Event, frozen=True, eq=False):

@@ -19,14 +19,14 @@ from supervision.actor import Actor, Handler
 from supervision.context import Context
 from supervision.end import End, StopKind, end_life, note
 from supervision.errors import ActorStopped, InvalidSpec
+from supervision.handlers import take_handlers
 from supervision.hibernation import Doze, hibernate
-from supervision.leaving import Cancellable, cancellable
+from supervision.leaving import Cancellable
 from supervision.mailbox import Again, OfIncarnation, SetAside
 from supervision.message import cancels_on_leave
 from supervision.monitor import Monitor
 from supervision.reply import ReplyCell
 from supervision.tasks import ActorTask
-from supervision.watched import watched
 
 if TYPE_CHECKING:
     from supervision.actor_place import ActorPlace
@@ -135,12 +135,7 @@ class Incarnation:
                 actor.context = Context(self)
                 if actor.__first__ is not None:
                     place.inbox.offer_urgent(actor.__first__)
-                handlers = actor.__handlers__
-                if place.spec.busy_alarm is not None or place.system.watch is not None:
-                    handlers = watched(self, handlers)
-                if actor.__cancellable__:
-                    handlers = cancellable(self, handlers)
-                place.handlers = handlers
+                handlers = take_handlers(self, actor)
                 if type(actor).init is not Actor.init:
                     self.new_scope().__enter__()
                     await actor.init()

@@ -15,6 +15,7 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
+from supervision.checks import check_call, check_cast
 from supervision.children import (
     ChildCounts,
     ChildInfo,
@@ -80,15 +81,16 @@ class ActorRef:
 
         Raises what the actor failed the reply with; ActorDown if its incarnation ended with the call in hand, or the
         place closed with it queued; ActorStopped or Degraded if the place is closed; CallTimeout; CallCycle;
-        UnknownMessage; MailboxFull. While the actor restarts the message waits. A caller that is cancelled or timed
-        out withdraws a message that was not begun.
+        UnknownMessage; WrongMessageKind; MailboxFull; and WrongReply if the system is strict about replies. While the
+        actor restarts the message waits. A caller that is cancelled or timed out withdraws a message that was not
+        begun.
         """
         place = self.place
         system = place.system
         task = current_task()
-        if not place.accepting or type(message) not in place.handlers:
+        if not place.accepting or type(message) not in place.calls:
             await checkpoint_if_cancelled()  # what has closed it may have cancelled the sender, too
-            place.check(message)
+            check_call(place, message)
         caller = system.mains.get(task)
         if caller is not None:
             place.check_cycle(caller, message)
@@ -120,9 +122,9 @@ class ActorRef:
         inbox = place.inbox
         if inbox.accepted & 127 == 127:
             await checkpoint()
-        if not place.accepting or type(message) not in place.handlers:
+        if not place.accepting or type(message) not in place.casts:
             await checkpoint_if_cancelled()
-            place.check(message)
+            check_cast(place, message)
         # As Inbox.offer() does where it is not the first message: a function call less, of eight.
         items = inbox.items
         if items is not None and len(items) - inbox.dead < inbox.room:
@@ -158,8 +160,8 @@ class ActorRef:
     def cast_nowait(self, message: Cast) -> None:
         """As cast(), but never waits: raises MailboxFull instead."""
         place = self.place
-        if not place.accepting or type(message) not in place.handlers:
-            place.check(message)
+        if not place.accepting or type(message) not in place.casts:
+            check_cast(place, message)
         if not place.inbox.offer(message):
             place.overflow(message, None)
 

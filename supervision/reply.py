@@ -132,8 +132,13 @@ class Reply(Generic[R_contra]):
         return not self._cell.done
 
     def send(self, value: R_contra) -> bool:
-        """Answer with a value. False (and a LateReply event) if the caller has left. Raises AlreadyReplied."""
+        """Answer with a value. False (and a LateReply event) if the caller has left; False, too, if the system is
+        strict about replies and refuses this one: the caller gets WrongReply. Raises AlreadyReplied.
+        """
         self._use()
+        strict = self._cell.place.system.strict_replies
+        if strict is not None and strict.refuses(self._cell, value):
+            return False
         return self._cell.send(value)
 
     def fail(self, error: BaseException) -> bool:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast
 
 from trio.lowlevel import current_task
 
-from supervision.actor import Actor, Handler
+from supervision.actor import Actor, Handler, declare
 from supervision.errors import InvalidSpec, NotInHandler, NotInThisState
-from supervision.message import Own, cancels_on_leave
+from supervision.message import Own
 from supervision.states import State, Table, name_of, tabulate
 
 if TYPE_CHECKING:
+    from supervision.context import Context
     from supervision.incarnation import Incarnation
     from supervision.timers import Timer
 
@@ -63,8 +64,7 @@ class StateMachine(Actor, Generic[S]):
             raise InvalidSpec(f"{cls.__qualname__}: when_unhandled is refuse or postpone, got {cls.when_unhandled!r}")
         cls.__table__ = table = tabulate(cls, getattr(cls, "initial", None), cls.states)
         own: dict[type, Handler] = {StateEnter: _enter, StateTimeout: _time_out, EventTimeout: _time_out}
-        cls.__handlers__ = dict.fromkeys(table.messages, _handle) | own
-        cls.__cancellable__ = any(map(cancels_on_leave, cls.__handlers__))
+        declare(cls, dict.fromkeys(table.messages, _handle) | own)
         cls.__first__ = StateEnter()
 
     @property
@@ -211,7 +211,8 @@ class _Run:
 
     def _check_in_hand(self, what: str) -> str:
         """The machine's path. Raises NotInHandler."""
-        context = getattr(self._machine, "context", None)
+        # A machine that no system has started has none.
+        context: Context | None = vars(self._machine).get("context")
         path = type(self._machine).__qualname__ if context is None else context.path
         if context is None or self._phase == "idle" or current_task() is not self._life.task:
             raise NotInHandler(

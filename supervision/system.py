@@ -19,6 +19,7 @@ from supervision.loop_watch import LoopWatch, StepClocks, check_alarm
 from supervision.ref import ActorRef, SupervisorRef
 from supervision.registry import Registry
 from supervision.spec import AnySpec, AnySupervisorSpec, AutoShutdownMode, ChildSpec, SupervisorSpec
+from supervision.strict_replies import StrictReplies
 from supervision.supervisor import SupervisorPlace
 from supervision.timers import Timers
 from supervision.tree import TreeSnapshot, snapshot
@@ -76,6 +77,7 @@ class System:
         "registry",
         "restarts",
         "root",
+        "strict_replies",
         "timers",
         "unasked",
         "undelivered",
@@ -113,6 +115,7 @@ class System:
         self.root = SupervisorPlace(self, None, spec)
         self.facade = ActorSystem(self)
         self.watch: LoopWatch | None = None
+        self.strict_replies: StrictReplies | None = None
 
     @enable_ki_protection
     async def hold(self) -> None:
@@ -298,6 +301,7 @@ async def open_system(
     max_seconds: float = 5.0,
     shutdown: float = math.inf,
     auto_shutdown: AutoShutdownMode = "never",
+    strict_replies: bool = False,
     loop_alarm: float | None = None,
     cpu_time: bool = False,
     step_clocks: StepClocks | None = None,
@@ -310,6 +314,8 @@ async def open_system(
     auto_shutdown: as a SupervisorSpec's, for the root's children: when significant ones have ended, the block is
     cancelled, everything stops in order, and the block is left without an error; `system.finished_by` says who it
     was.
+    strict_replies: a reply that is not an instance of the R that its Call[R] declares (of a generic type: of its
+    origin) raises WrongReply at the caller, and is reported (ReplyRefused); its actor lives on.
     loop_alarm: real seconds; a step of any task that keeps all others from running for that long is reported
     (LoopHeld). cpu_time: measure what each actor uses of the processor (TreeNode.cpu_seconds). Both cost about a
     microsecond for every step of this run of trio. step_clocks: what they are measured with, for tests.
@@ -327,6 +333,8 @@ async def open_system(
     with ExitStack() as stack:
         async with trio.open_nursery() as nursery:
             system = System(spec, random)
+            if strict_replies:
+                system.strict_replies = StrictReplies()
             nursery.start_soon(system.hold, name=f"{name}/hold")
             if loop_alarm is not None or cpu_time:
                 system.watch = LoopWatch(system, loop_alarm, cpu_time=cpu_time, clocks=step_clocks or StepClocks())

@@ -47,6 +47,7 @@ CLOCKS_AND_CHANCE: dict[str, set[str]] = {
 
 CLASS_STATE: dict[str, str] = {
     "supervision.actor.Actor.__handlers__": "made with the class, and never changed",
+    "supervision.actor.Actor.context": "raises until a system has started the actor; it holds nothing",
     "supervision.state_machine.StateMachine.__handlers__": "made with the class, and never changed",
     "supervision.supervised_task.OneShot.__handlers__": "made with the class, and never changed",
     "supervision.testing.scripted.Scripted.__handlers__": "made with the class, and never changed",
