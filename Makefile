@@ -5,7 +5,7 @@ BIN := .venv/bin
 DEMO_OPTIONS ?=
 PARALLEL ?= --numprocesses=auto --dist=worksteal
 
-.PHONY: venv demo lint types layers tests test conformance ci mutants parity bench clean
+.PHONY: venv demo lint types layers tests test conformance ci soak-supervision mutants parity bench clean
 
 venv: .venv.stamp
 
@@ -40,6 +40,9 @@ conformance: venv
 
 ci: test
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest $(PARALLEL) -m "ci or conformance or hypothesis"
+
+soak-supervision: venv
+	$(BIN)/python -m tests.supervision.soak $(PARALLEL)
 
 mutants: venv
 	$(BIN)/python -m tests.mutants.run

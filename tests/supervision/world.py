@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from collections.abc import Callable
 from typing import Any
 
 import trio
+from hypothesis import settings
 
 from supervision import Actor, ActorSystem, Backoff, Call, Cast, ChildSpec, Event, StopReason, handles, open_system
-from supervision.testing import run_seeded
+from supervision.testing import Scenario, cancel_sweep, run_seeded
 
 NOW = Backoff(initial=0.0, maximum=0.0)
 """Restart at once."""
@@ -158,6 +160,23 @@ async def settle(seconds: float = 0.001) -> None:
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
 THOROUGH = PROFILE in {"ci", "soak"}
+
+
+ENOUGH = settings().max_examples
+"""What an invariant has to be tried with: 100 by default, 1,000 for `make ci`, 20,000 for `make soak-supervision`."""
+
+
+def swept(make: Callable[[], Scenario], record: Callable[[str, object], None], **options: Any) -> int:
+    """Sweep under one schedule after the other until there are ENOUGH disturbed runs; their number, recorded, too."""
+    runs = 0
+    for seed in itertools.count():
+        report = cancel_sweep(make, seeds=[seed], **options)
+        assert report.runs > 20, f"seed {seed} has only {report.runs} steps to disturb"
+        runs += report.runs
+        if runs >= ENOUGH:
+            break
+    record("examples", runs)
+    return runs
 
 
 def sweep_seeds(count: int) -> range:
