@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import pytest
+
 from benchmarks import codec
 
 
+@pytest.mark.ci
 def test_every_figure_is_next_to_the_sdks() -> None:
     """One round of a small batch: of the times only that they were taken."""
     rows = {row.figure: row for row in codec.run(rounds=1, runs=0, datums=4)}

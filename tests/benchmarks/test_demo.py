@@ -44,6 +44,7 @@ def test_one_step_has_no_undisturbed_part() -> None:
 
 
 @pytest.mark.process
+@pytest.mark.ci
 def test_a_short_run_is_measured() -> None:
     rows = {row.figure: row for row in demo.run(steps=6)}
     assert rows["demo_restarts"].value == 2

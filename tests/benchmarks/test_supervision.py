@@ -8,6 +8,7 @@ import pytest
 from benchmarks import supervision
 
 
+@pytest.mark.ci
 def test_every_figure_is_there_and_the_counters_keep_their_goals() -> None:
     """Few repeats: of the times only that they were taken."""
     rows = {row.figure: row for row in supervision.run(rounds=1, calls=200, many=50)}

@@ -170,7 +170,7 @@ async def hibernations(s: ActorSystem) -> Rounds:
     return rounds
 
 
-KINDS = {calls: 20_000, restarts: 2_000, timeouts: 2_000, trees: 320, hibernations: 2_000}
+KINDS = {calls: 8_000, restarts: 1_000, timeouts: 1_000, trees: 384, hibernations: 1_000}
 FULL = {calls: 1_000_000, restarts: 100_000, timeouts: 100_000, trees: 10_000, hibernations: 100_000}
 
 
