@@ -38,8 +38,10 @@ test: lint types layers tests
 conformance: venv
 	$(BIN)/python -m pytest -m conformance
 
+# Ten times the examples for what is promised of supervision and of whole runs; the codecs' thousands are `make soak`'s.
 ci: test
-	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest $(PARALLEL) -m "ci or conformance or hypothesis"
+	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest $(PARALLEL) -m "ci or hypothesis" tests/property tests/supervision
+	$(BIN)/python -m pytest $(PARALLEL) -m "ci or conformance" --ignore=tests/property --ignore=tests/supervision
 
 soak-supervision: venv
 	$(BIN)/python -m tests.supervision.soak $(PARALLEL)

@@ -5,11 +5,13 @@ HYPOTHESIS_PROFILE is ci for `make ci`, soak for `make soak-supervision`, mutant
 
 import os
 
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
-settings.register_profile("default", deadline=None)
-settings.register_profile("ci", deadline=None, max_examples=1000)
-settings.register_profile("soak", deadline=None, max_examples=20_000, database=None)
+# No verdict may hang on how busy the machine is.
+base = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("default", base)
+settings.register_profile("ci", base, max_examples=1000)
+settings.register_profile("soak", base, max_examples=20_000, database=None)
 # a planted bug has to be found, not to be made small
-settings.register_profile("mutants", deadline=None, phases=[Phase.explicit, Phase.generate])
+settings.register_profile("mutants", base, phases=[Phase.explicit, Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
