@@ -21,6 +21,9 @@ _RESULTS: dict[str, Any] = {
     "create_model": {"type": "create_model", "model_id": "model"},
     "forward_backward": {"loss_fn_output_type": "x", "loss_fn_outputs": [{}], "metrics": {"loss:sum": 1.0}},
     "optim_step": {},
+    "save_weights": {"path": "tinker://r/weights/kept"},
+    "save_weights_for_sampler": {"path": "tinker://r/sampler_weights/mine"},
+    "load_weights": {"path": "tinker://r/weights/kept"},
     "asample": {"sequences": [{"stop_reason": "length", "tokens": [1], "logprobs": [0.0]}]},
 }
 _ANSWERS: dict[str, Any] = {

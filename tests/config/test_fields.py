@@ -6,6 +6,7 @@ import math
 import pickle
 from typing import Any
 
+import msgspec
 import pytest
 
 from tinker_actors.config import Config, PollBackoff, Proxy, RetryConfig
@@ -74,6 +75,13 @@ def test_a_value_that_makes_no_sense_is_one_error_that_names_it(field: str, valu
     assert refused.value.field.startswith(field)
     assert refused.value.source == f"option {field}"
     assert refused.value.cure
+
+
+def test_a_config_that_is_valid_stays_as_it_is():
+    config = load(proxy="http://user:pw@proxy:1", tags=["a"], poll_backoff="exponential", default_headers={"a": 1})
+    again = Config(**{name: getattr(config, name) for name in config.__struct_fields__})
+    assert again == config
+    assert msgspec.structs.replace(config) == config
 
 
 def test_headers_and_query_become_text():

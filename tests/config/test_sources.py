@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tinker_actors.config import Config, Pairs, PollBackoff, Secret
+from tinker_actors.config import Config, Pairs, PollBackoff, Proxy, Secret
 from tinker_actors.config.sources import VARIABLES
 from tinker_actors.errors import CredentialError, InvalidInput
 
@@ -29,6 +29,13 @@ LADDERS: dict[str, tuple[Any, Any, str, str, tuple[Any, Any, Any, Any]]] = {
     "hf_home": ("o", "a", '"f"', "e", ("o", "a", "f", "e")),
     "hf_token_path": ("o", "a", '"f"', "e", ("o", "a", "f", "e")),
     "hf_token": ("o", "a", '"f"', "e", (Secret("o"), Secret("a"), Secret("f"), Secret("e"))),
+    "proxy": (
+        "http://o:1",
+        ("https", "a", 2),
+        '"http://f"',
+        "http://e:4",
+        (Proxy("http", "o", 1), Proxy("https", "a", 2), Proxy("http", "f", 80), Proxy("http", "e", 4)),
+    ),
     "credential_cmd": ("o", "a", '"f"', "e", (Secret("o"), Secret("a"), Secret("f"), Secret("e"))),
     "poll_backoff": (
         ("exponential", 2, 4),
@@ -97,6 +104,14 @@ def test_the_key_and_the_cloudflare_headers_come_from_anywhere(tmp_path: Path):
     assert by_file.cf_access_client_secret == Secret("secret-f")
     assert Config.load(file=file, app={"api_key": "tml-a"}, environ=environ).api_key == Secret("tml-a")
     assert Config.load(file=file, api_key="tml-o", environ=environ).api_key == Secret("tml-o")
+
+
+@pytest.mark.parametrize("written", ["1", "true", "TRUE", "Yes", "on", "0", "false", "NO", "Off"])
+def test_flags_are_written_in_four_ways_and_any_case(written: str):
+    environ = {"TINKER_API_KEY": KEY, "TINKER_TELEMETRY": f" {written} ", "TINKEX_OTEL_PROPAGATE": written}
+    config = Config.load(environ=environ)
+    on = written.lower() in ("1", "true", "yes", "on")
+    assert (config.telemetry_enabled, config.otel_propagate) == (on, on)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,8 @@ def test_a_name_that_leads_to_no_transport(name: str):
 def test_the_number_of_connections_follows_size_and_count():
     assert pool_limits(config()) == {}
     assert pool_limits(config(pool_size=50)) == {"sample": 1000, "poll": 250}
+    assert pool_limits(config(pool_count=20)) == {"sample": 1000, "poll": 250}
+    assert pool_limits(config(pool_count=2)) == {"sample": 100, "poll": 25}
     assert pool_limits(config(pool_size=1, pool_count=1)) == {"sample": 1, "poll": 1}
 
 

@@ -82,6 +82,16 @@ def test_the_hub_sees_the_token_and_its_errors_hide_it(monkeypatch: pytest.Monke
     assert asked == [("some/model", SECRET), ("some/model", None)]
 
 
+def test_what_is_no_text_and_what_are_no_ids():
+    tokenizer = tokenizer_for("tinker-actors/tiny")
+    for text in (5, None, b"ab", ["ab"]):
+        with pytest.raises(InvalidInput, match="text"):
+            tokenizer.encode(text)  # pyright: ignore[reportArgumentType]
+    for ids in ("ab", 5, None, [1.5], ["a"], [[1]], [-1]):
+        with pytest.raises(InvalidInput, match="tokens"):
+            tokenizer.decode(ids)  # pyright: ignore[reportArgumentType]
+
+
 def test_a_folder_needs_no_hub(tmp_path: Path):
     packaged = Path(__file__).parents[2] / "tinker_actors" / "local" / "base" / "tokenizer.json"
     (tmp_path / "tokenizer.json").write_text(packaged.read_text())

@@ -13,7 +13,7 @@ from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.sampling import Sampler, SamplingClient, start_sampling_client
 from tinker_actors.clients.spec import client_spec
 from tinker_actors.clients.training import Model, TrainingActor, TrainingClient
-from tinker_actors.config import RetryConfig, parse_retry
+from tinker_actors.config import Config, RetryConfig, parse_retry
 from tinker_actors.errors import InvalidInput, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import while_polling
@@ -82,6 +82,11 @@ class ServiceClient:
     def session_id(self) -> str:
         """The server's id of the session."""
         return self._session.session_id
+
+    @property
+    def config(self) -> Config:
+        """The configuration that the session works by; printing it shows no secret."""
+        return self._session.config
 
     @property
     def state(self) -> SessionState:

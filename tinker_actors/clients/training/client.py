@@ -15,7 +15,7 @@ from tinker_actors.clients.training import operations
 from tinker_actors.clients.training.messages import GetInfo, Wake
 from tinker_actors.clients.training.model import Model
 from tinker_actors.config import RetryConfig, parse_retry
-from tinker_actors.errors import ClosedError, InvalidInput
+from tinker_actors.errors import APIResponseError, ClosedError, InvalidInput
 from tinker_actors.ledger import AcceptedOperation, Chunk, Future, OperationKind
 from tinker_actors.sessions import Session
 from tinker_actors.types import (
@@ -176,6 +176,8 @@ class TrainingClient:
             OperationKind.SAVE_WEIGHTS_FOR_SAMPLER, (chunk,)
         )
         saved = await future
+        if saved.path is None and saved.sampling_session_id is None:
+            raise APIResponseError("save_weights_for_sampler: the server gives neither a path nor a sampling session")
         if seq_id is None or saved.sampling_session_id is None:
             seq_id = self._session.next_sampling_session_seq_id()  # of a sampling session that is yet to be created
         sampler = Sampler(
