@@ -15,6 +15,7 @@ from benchmarks import actors, neighbours, raw_trio
 from benchmarks.counters import Counters, count
 from benchmarks.rounds import Rates, timed_rounds
 from benchmarks.rows import Goal, Row
+from supervision import Event
 
 __all__ = ["run"]
 
@@ -28,6 +29,7 @@ _CHANNEL = "raw trio channel(1000)"
 _NOWAIT = "raw trio send_nowait + receive"
 _START = "raw trio nursery.start"
 _RESTART = "raw trio: a nursery per child, by hand"
+_UNTRACED = "the same without a listener to its events"
 
 
 def run(rounds: int = ROUNDS, calls: int = CALLS, many: int = ACTORS) -> list[Row]:
@@ -104,7 +106,9 @@ def _counter_rows(
 
 
 async def _speeds(rounds: int, calls: int) -> list[Row]:
-    async with actors.open_measured() as system, AsyncExitStack() as stack:
+    async with actors.open_measured() as system, actors.open_measured() as traced, AsyncExitStack() as stack:
+        traced.events.subscribe(_ignore)
+        listened = await traced.start_child(actors.plain("listened"))
         ref = await system.start_child(actors.plain("actor"))
         endless = await system.start_child(actors.plain("endless", capacity=math.inf))
         supervisor = await actors.start_supervisor(system, "children")
@@ -113,6 +117,7 @@ async def _speeds(rounds: int, calls: int) -> list[Row]:
             {
                 "ping_pong": (await enter(raw_trio.ping_pong()), calls),
                 "call": (actors.calls(ref, 5.0), calls),
+                "traced_call": (actors.calls(listened, 5.0), calls),
                 "floor": (await enter(raw_trio.parked()), calls),
                 "call_inf": (actors.calls(ref, math.inf), calls),
                 "callers_100": (actors.many_callers(ref, 100), 2 * calls),
@@ -124,6 +129,7 @@ async def _speeds(rounds: int, calls: int) -> list[Row]:
                 "start_child": (actors.start_children(supervisor), calls // 8),
                 "raw_restart": (raw_trio.restart, calls // 8),
                 "restart": (actors.crashes(ref), calls // 8),
+                "traced_restart": (actors.crashes(listened), calls // 8),
             },
             rounds=rounds,
         )
@@ -138,6 +144,8 @@ async def _speeds(rounds: int, calls: int) -> list[Row]:
             ("cast_vs_send_nowait", ("cast", "nowait"), _NOWAIT, 7.0, 15.0),
             ("bounded_cast_vs_channel", ("bounded_cast", "channel"), _CHANNEL, 8.0, 12.0),
             ("start_child_vs_nursery_start", ("start_child", "start"), _START, 0.85, 1.0),
+            ("traced_call_vs_untraced", ("traced_call", "call"), _UNTRACED, 0.95, 0.98),
+            ("traced_restart_vs_untraced", ("traced_restart", "restart"), _UNTRACED, 0.95, 0.98),
         )
     ]
     spread = rates.spread("raw_restart", "restart")
@@ -154,6 +162,10 @@ async def _speeds(rounds: int, calls: int) -> list[Row]:
         Row(figure="call_per_s", value=rates.best("call"), unit="1/s", note="timeout 5 s"),
     ]
     return rows
+
+
+def _ignore(_: Event) -> None:
+    """A listener that does nothing."""
 
 
 def _quotient(rates: Rates, figure: str, pair: tuple[str, str], versus: str, goal: Goal) -> Row:

@@ -25,6 +25,8 @@ def test_every_figure_is_there_and_the_counters_keep_their_goals() -> None:
         "cast_vs_send_nowait",
         "bounded_cast_vs_channel",
         "start_child_vs_nursery_start",
+        "traced_call_vs_untraced",
+        "traced_restart_vs_untraced",
         "call_vs_pykka_ask",
         "cast_vs_pykka_tell",
     }
