@@ -21,6 +21,7 @@ text = st.text(max_size=5)
 texts = st.dictionaries(text, text, max_size=2)
 seq_ids = st.integers(0, 2**31 - 1)
 optional_seq_ids = st.one_of(st.none(), seq_ids)
+names = text.filter(bool)
 optional_text = st.one_of(st.none(), text)
 inputs = st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=6), max_size=3).map(
     lambda chunks: ta.ModelInput(chunks=tuple(ta.EncodedTextChunk(tokens) for tokens in chunks))
@@ -99,7 +100,9 @@ SDK_NAMES = {
     ta.RetrieveFutureRequest: "future_retrieve_request.FutureRetrieveRequest",
 }
 REPLIES: dict[type[Any], st.SearchStrategy[Any]] = {
-    ta.Promise: st.builds(ta.Promise, request_id=text, sample_sequence_ids=st.one_of(st.none(), st.just(("a", "b")))),
+    ta.Promise: st.builds(
+        ta.Promise, request_id=names, sample_sequence_ids=st.one_of(st.none(), st.just(("a", "b")))
+    ),
     ta.SampleResponse: values(ta.SampleResponse),
     ta.ForwardBackwardOutput: st.builds(
         ta.ForwardBackwardOutput,
@@ -110,7 +113,7 @@ REPLIES: dict[type[Any], st.SearchStrategy[Any]] = {
     ta.OptimStepResponse: st.builds(
         ta.OptimStepResponse, metrics=st.one_of(st.none(), st.dictionaries(text, finite, max_size=2))
     ),
-    ta.CreateModelResponse: st.builds(ta.CreateModelResponse, model_id=text),
+    ta.CreateModelResponse: st.builds(ta.CreateModelResponse, model_id=names),
     ta.GetInfoResponse: st.builds(
         ta.GetInfoResponse, model_id=text, model_data=st.builds(ta.ModelData, model_name=text), lora_rank=seq_ids
     ),

@@ -136,7 +136,10 @@ ROWS: dict[str, tuple[Callable[[Api], Awaitable[Any]], dict[str, Any] | None, tu
             api, ta.CreateSamplingSessionRequest(session_id="s", sampling_session_seq_id=1, base_model="m"), key="key"
         ),
         {"session_id": "s", "sampling_session_seq_id": 1, "base_model": "m", "type": "create_sampling_session"},
-        ({"sampling_session_id": "s:sample:1"}, "s:sample:1"),
+        (
+            {"sampling_session_id": "s:sample:1"},
+            ta.CreateSamplingSessionResponse(sampling_session_id="s:sample:1"),
+        ),
     ),
     "POST /asample": (
         lambda api: sampling.asample(

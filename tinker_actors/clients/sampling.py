@@ -20,7 +20,9 @@ from tinker_actors.flow.reaction import Reaction, while_submitting
 from tinker_actors.sessions import Session
 from tinker_actors.types import (
     CreateSamplingSessionRequest,
+    CreateSamplingSessionResponse,
     ModelInput,
+    Promise,
     SampleRequest,
     SampleResponse,
     SamplingParams,
@@ -95,15 +97,23 @@ class SamplingActor(Actor):
         )
         with session.pending.track(self.context.name, "create_sampling_session", "sent") as entry:
             try:
-                sampler.sampling_session_id = (
-                    await session.poller()
-                    .patience()
-                    .persist(
-                        lambda: create_sampling_session(session.api, request, key=sampler.key),
-                        while_submitting,
-                        entry.explain,
-                    )
+                poller = session.poller()
+                patience = poller.patience()
+                created = await patience.persist(
+                    lambda: create_sampling_session(session.api, request, key=sampler.key, attempt=patience.tries),
+                    while_submitting,
+                    entry.explain,
                 )
+                if isinstance(created, Promise):
+                    entry.enter("promised")
+                    created = await poller.result(
+                        created.request_id,
+                        CreateSamplingSessionResponse,
+                        entry,
+                        request_type="CreateSamplingSession",
+                        point="sampling.creating",
+                    )
+                sampler.sampling_session_id = created.sampling_session_id
             except OutOfPatience as gone:
                 raise gone.error from None
 
@@ -187,6 +197,8 @@ class SamplingClient:
         if self._closed:
             raise ClosedError("sample was not sent: this client was closed")
         params = sampling_params or SamplingParams()
+        if isinstance(params.stop, str):
+            params = msgspec.structs.replace(params, stop=(params.stop,))  # some servers only read lists
         session = self._session
         session.require_active()
         if params.seed is None:
@@ -273,6 +285,9 @@ class SamplingClient:
                 session.counters.add("samples_repeated")
                 await trio.sleep(session.random.uniform(0.0, 1.0))
                 continue
+            if len(response.sequences) != request.num_samples:
+                given = f"{len(response.sequences)} sequences where {request.num_samples} are due"
+                raise APIResponseError(f"{entry.name}: the server gives {given} (request {promise.request_id})")
             session.counters.add("samples_done")
             return _with_ids(response, promise.sample_sequence_ids)
 

@@ -19,7 +19,7 @@ from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import while_polling
 from tinker_actors.ledger import Ledger
 from tinker_actors.sessions import Session, SessionState
-from tinker_actors.types import GetServerCapabilitiesResponse, LoraConfig, TinkerPath
+from tinker_actors.types import GetServerCapabilitiesResponse, LoraConfig, checkpoint_path
 from tinker_actors.wire.endpoints.service import get_server_capabilities
 
 __all__ = ["ServiceActor", "ServiceClient"]
@@ -46,10 +46,11 @@ class ServiceActor(Actor):
         async def ask() -> None:
             with session.pending.track(session.name, "get_server_capabilities", "sent") as entry:
                 try:
-                    answer = (
-                        await session.poller()
-                        .patience()
-                        .persist(lambda: get_server_capabilities(session.api), while_polling, entry.explain)
+                    patience = session.poller().patience()
+                    answer = await patience.persist(
+                        lambda: get_server_capabilities(session.api, attempt=patience.tries),
+                        while_polling,
+                        entry.explain,
                     )
                     reply.send(answer)
                 except OutOfPatience as gone:
@@ -167,7 +168,7 @@ class ServiceClient:
         if (model_path is None) == (base_model is None):
             raise InvalidInput("model_path, base_model", "need exactly one of them", "Give one")
         if model_path is not None:
-            TinkerPath.parse(model_path, kind="sampler_weights", field="model_path")
+            checkpoint_path(model_path, kind="sampler_weights", field="model_path")
         else:
             base_model = text("base_model", base_model, "get_server_capabilities() lists the models")
         retry = None if retry_config is None else parse_retry("retry_config", retry_config)

@@ -16,6 +16,7 @@ from tinker_actors.credentials.command import run_command
 from tinker_actors.errors import APIError, APIResponseError, APIStatusError
 from tinker_actors.ports import Credential, Credentials, FixedCredentials, Transport
 from tinker_actors.wire.api import Api
+from tinker_actors.wire.endpoints.service import auth_token
 
 __all__ = ["Keeper", "lifetime_of"]
 
@@ -24,14 +25,6 @@ _log = logging.getLogger("tinker_actors.credentials")
 _INVALID = 'error="invalid_token"'
 _MARGIN = 60.0  # seconds before its end from which on a token is not used if another one can be had
 _TRY_AGAIN = 60.0  # seconds until the next exchange after one that failed, and for tokens that tell no lifetime
-_EXCHANGE_TIMEOUT = 30.0
-
-
-class _Issued(msgspec.Struct, frozen=True):
-    jwt: str
-
-    def __repr__(self) -> str:
-        return "_Issued(...)"
 
 
 class _Claims(msgspec.Struct, frozen=True):
@@ -146,7 +139,7 @@ class Keeper(Credentials):
     async def _exchanged(self, raw: Credential) -> _Token:
         key = raw.secrets[0]
         api = Api(self._transport, self._config, FixedCredentials(key, access_headers(self._config)))
-        answer = await api.call("/auth/token", _Issued, {}, purpose="session", timeout=_EXCHANGE_TIMEOUT)
+        answer = await auth_token(api)
         if not answer.jwt or not answer.jwt.isascii() or not answer.jwt.isprintable() or " " in answer.jwt:
             raise APIResponseError("POST /api/v1/auth/token: the token can't stand in a header")
         now = trio.current_time()

@@ -8,7 +8,7 @@ from typing import TypeVar, final
 import trio
 
 from tinker_actors.config import Backoff
-from tinker_actors.errors import APIResponseError, RequestFailedError
+from tinker_actors.errors import APIResponseError, APITimeoutError, RequestFailedError
 from tinker_actors.flow.patience import Patience
 from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.flow.reaction import while_polling
@@ -81,15 +81,23 @@ class Poller:
             self._counters.add("polls")
             asked = iteration
             iteration += 1
-            answer = await retrieve_future(
-                self._api,
-                request_id,
-                result_type,
-                iteration=asked,
-                request_type=request_type,
-                timeout=self._poll_timeout,
-                allow_metadata_only=False,
-            )
+            began = trio.current_time()
+            try:
+                answer = await retrieve_future(
+                    self._api,
+                    request_id,
+                    result_type,
+                    iteration=asked,
+                    request_type=request_type,
+                    timeout=self._poll_timeout,
+                    allow_metadata_only=False,
+                )
+            except APITimeoutError as error:
+                # Some servers hold a poll for longer than any client waits. One that has answered others meanwhile
+                # is well and at work: no outage.
+                if not error.sent or self._api.answered_at <= began:
+                    raise
+                return TryAgain(request_id=request_id, queue_state_reason="it holds the poll and answers others")
             if isinstance(answer, MetadataOnly):
                 problem = f"the server withheld the result of {request_id} although the whole of it was asked for"
                 raise APIResponseError(problem)

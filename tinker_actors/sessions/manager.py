@@ -7,7 +7,7 @@ import logging
 import msgspec
 
 from supervision import Actor, Call, StopReason, handles
-from tinker_actors.errors import APIError
+from tinker_actors.errors import APIError, NotFoundError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import while_submitting
 from tinker_actors.flow.retry import RetryHandler
@@ -59,7 +59,9 @@ class SessionManager(Actor):
         with session.pending.track(session.name, "create_session", "sent") as entry:
             try:
                 server_config = await patience.persist(
-                    lambda: client_config(session.api, self.sdk_version), while_submitting, entry.explain
+                    lambda: client_config(session.api, self.sdk_version, attempt=patience.tries),
+                    while_submitting,
+                    entry.explain,
                 )
                 session.api.credentials.learn(
                     exchange=server_config.pjwt_auth_enabled, source=server_config.credential_default_source
@@ -72,7 +74,9 @@ class SessionManager(Actor):
                 )
                 key = session.new_key()
                 created = await patience.persist(
-                    lambda: create_session(session.api, request, key=key), while_submitting, entry.explain
+                    lambda: create_session(session.api, request, key=key, attempt=patience.tries),
+                    while_submitting,
+                    entry.explain,
                 )
             except OutOfPatience as gone:
                 raise gone.error from None
@@ -99,6 +103,8 @@ class SessionManager(Actor):
         session.state.value = SessionState.FINISHED
         try:
             await finish_session(session.api, session.session_id, "success", None)
+        except NotFoundError:
+            _log.info("session %s ends with its heartbeats: the server knows no other end", session.session_id)
         except APIError as error:
             # the server ends the session by itself when its heartbeats stop
             _log.warning("session %s could not be finished: %s", session.session_id, error)

@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 import numpy as np
@@ -77,6 +77,8 @@ def _annotated(kind: Any, finite: bool) -> st.SearchStrategy[Any]:
         return _SINGLE[kind]
     if kind is float:
         return _floats(finite)
+    if origin is Annotated:  # names, which are never empty
+        return _annotated(arguments[0], finite).filter(bool)
     if origin is Literal:
         return st.sampled_from(arguments)
     if origin in (Union, types.UnionType):

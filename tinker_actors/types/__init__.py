@@ -41,7 +41,7 @@ from tinker_actors.types.optimizers import (
     optimizer_config,
     optimizer_fields,
 )
-from tinker_actors.types.paths import CheckpointKind, TinkerPath, checkpoint_name
+from tinker_actors.types.paths import CheckpointKind, TinkerPath, checkpoint_name, checkpoint_path
 from tinker_actors.types.provenance import (
     PromptProvenanceSpan,
     ProvenanceSpan,
@@ -206,6 +206,7 @@ __all__ = [
     "CancelledStatusQuery",
     "Checkpoint",
     "checkpoint_name",
+    "checkpoint_path",
     "CheckpointArchiveUrlResponse",
     "CheckpointBillingEvent",
     "CheckpointKind",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated, TypeAlias
 
 import msgspec
 
-__all__ = ["FailedResult", "MetadataOnly", "Promise", "QueueState", "RequestErrorCategory", "TryAgain"]
+__all__ = ["FailedResult", "Id", "MetadataOnly", "Promise", "QueueState", "RequestErrorCategory", "TryAgain"]
 
 
 class QueueState(StrEnum):
@@ -47,10 +48,14 @@ class RequestErrorCategory(StrEnum):
         return self is not RequestErrorCategory.USER
 
 
+Id: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
+"""A name that the server gives; it never is empty."""
+
+
 class Promise(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The server has accepted a request and will have its result under ``request_id``."""
 
-    request_id: str
+    request_id: Id
     model_id: str | None = None
     sample_sequence_ids: tuple[str, ...] | None = None
 

@@ -11,7 +11,7 @@ from tinker_actors.checks import text as _text
 from tinker_actors.errors import InvalidInput
 from tinker_actors.types.checkpoints import CheckpointType
 
-__all__ = ["CheckpointKind", "TinkerPath", "checkpoint_name"]
+__all__ = ["CheckpointKind", "TinkerPath", "checkpoint_name", "checkpoint_path"]
 
 CheckpointKind: TypeAlias = Literal["weights", "sampler_weights", "external_weights"]
 _KINDS: tuple[CheckpointKind, ...] = ("weights", "sampler_weights", "external_weights")
@@ -20,6 +20,7 @@ _TYPES: dict[CheckpointKind, CheckpointType] = {
     "sampler_weights": "sampler",
     "external_weights": "external",
 }
+_PART = re.compile(r"[A-Za-z0-9_.:-]+\Z")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}\Z")
 
 
@@ -66,6 +67,21 @@ class TinkerPath(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"tinker://{self.run}/{self.kind}/{self.name}"
+
+
+def checkpoint_path(text: str, *, kind: CheckpointKind, field: str = "path") -> str:
+    """``text`` if it can lead to a checkpoint of ``kind`` at some server, else InvalidInput.
+
+    Besides the usual form some servers give their checkpoints paths like tinker://<run>/<name> and
+    tinker://<run>/checkpoints/<name>; these are for the server to judge.
+    """
+    known = _text(field, text, f"Give one of the form tinker://<run>/{kind}/<name>")
+    parts = known.removeprefix("tinker://").split("/")
+    usual = len(parts) == 3 and parts[1] in _KINDS
+    sound = all(_PART.match(part) and part not in (".", "..") for part in parts)
+    if usual or not known.startswith("tinker://") or not sound or len(parts) not in (2, 3):
+        TinkerPath.parse(known, kind=kind, field=field)
+    return known
 
 
 def checkpoint_name(text: str, *, field: str = "name") -> str:

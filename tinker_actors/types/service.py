@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from tinker_actors.types.checked import Checked
+from tinker_actors.types.futures import Id
 
 __all__ = [
     "ApiKeyDetails",
@@ -32,7 +33,7 @@ _SHORTEST_REFRESH = 10
 class CreateSessionResponse(msgspec.Struct, frozen=True, kw_only=True):
     """A session was created; each message is meant for the user's log, at its level."""
 
-    session_id: str
+    session_id: Id
     info_message: str | None = None
     warning_message: str | None = None
     error_message: str | None = None
@@ -41,7 +42,7 @@ class CreateSessionResponse(msgspec.Struct, frozen=True, kw_only=True):
 class CreateSamplingSessionResponse(msgspec.Struct, frozen=True, kw_only=True):
     """A sampling session was created: the server's id of one set of weights to sample from."""
 
-    sampling_session_id: str
+    sampling_session_id: Id
 
 
 class SupportedModel(msgspec.Struct, frozen=True, kw_only=True):

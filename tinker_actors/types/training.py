@@ -10,6 +10,7 @@ import msgspec
 
 from tinker_actors.checks import flag, integer, number
 from tinker_actors.errors import InvalidInput
+from tinker_actors.types.futures import Id
 from tinker_actors.types.tensor import TensorData
 
 __all__ = [
@@ -94,7 +95,7 @@ class AdamParams(msgspec.Struct, frozen=True, kw_only=True):
 class CreateModelResponse(msgspec.Struct, frozen=True, kw_only=True):
     """A model was created."""
 
-    model_id: str
+    model_id: Id
 
 
 class ForwardBackwardOutput(msgspec.Struct, frozen=True, kw_only=True):

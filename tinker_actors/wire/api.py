@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar, final
@@ -81,6 +82,8 @@ class Api:
         self._dump = logging.INFO if config.dump_headers else logging.DEBUG
         self._edge = EdgeRejections()
         self.forms = RequestForms()
+        self.answered_at = -math.inf
+        """When the server last answered anything, by trio's clock."""
         self._noted: set[str] = set()
         if credentials is None:
             credentials = FixedCredentials(require_key(config).reveal(), access_headers(config))
@@ -285,6 +288,7 @@ class Api:
 
     async def _attempt(self, request: Request, name: str) -> Response:
         response = await self._transport.send(request)
+        self.answered_at = trio.current_time()
         if "x-deprecation-note" in response.headers:
             self._note(response)
         if _log.isEnabledFor(self._dump):

@@ -13,8 +13,8 @@ from tinker_actors.clients.training.failure import poll_failure, split_failure
 from tinker_actors.clients.training.lane import SendLane
 from tinker_actors.clients.training.messages import GetInfo, Wake
 from tinker_actors.clients.training.model import Model
-from tinker_actors.clients.training.operations import REQUEST_TYPES, RESULT_TYPES, combine
-from tinker_actors.errors import RequestFailedError, TinkerError
+from tinker_actors.clients.training.operations import REQUEST_TYPES, RESULT_TYPES, combine, problem_of
+from tinker_actors.errors import APIResponseError, RequestFailedError, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import Reaction, while_polling, while_submitting
 from tinker_actors.ledger import Operation, Sending
@@ -25,6 +25,8 @@ from tinker_actors.wire.endpoints.models import create_model, get_info
 __all__ = ["TrainingActor"]
 
 _log = logging.getLogger("tinker_actors.clients")
+
+_DOUBLINGS = 3  # of the time that creating a model may take
 
 
 class TrainingActor(Actor):
@@ -80,8 +82,18 @@ class TrainingActor(Actor):
         )
         with session.pending.track(self._ledger.name, "create_model", "sent") as entry:
             try:
-                promise = await self._poller.patience().persist(
-                    lambda: create_model(session.api, request, key=model.key), while_submitting, entry.explain
+                patience = self._poller.patience()
+                promise = await patience.persist(
+                    lambda: create_model(
+                        session.api,
+                        request,
+                        key=model.key,
+                        attempt=patience.tries,
+                        # a server that loads the base model first may be about it when the first try is over
+                        timeout=session.config.timeout * 2 ** min(patience.tries, _DOUBLINGS),
+                    ),
+                    while_submitting,
+                    entry.explain,
                 )
                 entry.enter("promised")
                 created = await self._poller.result(
@@ -101,8 +113,11 @@ class TrainingActor(Actor):
         assert model_id is not None
         with self._session.pending.track(self._ledger.name, "get_info", "sent") as entry:
             try:
-                return await self._poller.patience().persist(
-                    lambda: get_info(self._session.api, model_id), while_polling, entry.explain
+                patience = self._poller.patience()
+                return await patience.persist(
+                    lambda: get_info(self._session.api, model_id, attempt=patience.tries),
+                    while_polling,
+                    entry.explain,
                 )
             except OutOfPatience as gone:
                 raise gone.error from None
@@ -168,6 +183,10 @@ class TrainingActor(Actor):
             )
         except (RequestFailedError, OutOfPatience) as failure:
             failures.append(failure)
+            return
+        if problem := problem_of(operation.chunks[index], result):
+            unusable = APIResponseError(f"{operation.kind} {operation.name}: {problem} (request {request_id})")
+            failures.append(OutOfPatience(Reaction.RECHECK, unusable, 0.0))
             return
         self._session.points.reach("training.decoded", operation.name)
         self._ledger.deliver(operation, index, result)

@@ -157,11 +157,17 @@ class SendLane:
 
             async def attempt() -> None:
                 await operations.submit(
-                    session.api, operations.filler(), model_id=model_id, seq_id=gap.seq_id, key=gap.key
+                    session.api,
+                    operations.filler(),
+                    model_id=model_id,
+                    seq_id=gap.seq_id,
+                    key=gap.key,
+                    attempt=patience.tries,
                 )
 
+            patience = session.poller().patience()
             try:
-                await session.poller().patience().persist(attempt, while_submitting, entry.explain)
+                await patience.persist(attempt, while_submitting, entry.explain)
             except OutOfPatience as gone:
                 if gone.reaction is Reaction.RENEW:
                     self._halt(gone)

@@ -36,6 +36,7 @@ from tinker_actors.types import (
     SaveWeightsResponse,
     TinkerPath,
     checkpoint_name,
+    checkpoint_path,
 )
 from tinker_actors.wire.api import Api
 from tinker_actors.wire.endpoints.training import forward_backward, optim_step
@@ -49,6 +50,7 @@ __all__ = [
     "forward_chunks",
     "load_chunk",
     "optim_chunk",
+    "problem_of",
     "sampler_chunk",
     "save_chunk",
     "saved_before",
@@ -141,7 +143,7 @@ def sampler_chunk(name: str | None, sampling_session_seq_id: int | None, ttl_sec
 
 def load_chunk(path: str, *, optimizer: bool) -> Chunk:
     """The one chunk of load_state."""
-    TinkerPath.parse(path, kind="weights")
+    checkpoint_path(path, kind="weights")
     return _chunk(LoadWeightsRequest(model_id="", seq_id=0, path=path, optimizer=optimizer), _SMALL)
 
 
@@ -189,6 +191,14 @@ def combine(kind: OperationKind, results: Sequence[Any]) -> Any:
     if kind in (OperationKind.FORWARD, OperationKind.FORWARD_BACKWARD):
         return combine_outputs(results)
     return results[0]
+
+
+def problem_of(chunk: Chunk, result: Any) -> str | None:
+    """In words what is missing from the result of ``chunk``; None when it is whole."""
+    if not isinstance(chunk.request, ForwardBackwardRequest) or not isinstance(result, ForwardBackwardOutput):
+        return None
+    due, given = len(chunk.request.data), len(result.loss_fn_outputs)
+    return None if due == given else f"the server gives {given} loss_fn_outputs for {due} datums"
 
 
 def _chunk(request: TrainingRequest, size: int) -> Chunk:

@@ -20,14 +20,30 @@ __all__ = ["create_model", "get_info", "unload_model"]
 _CREATE_MODEL = on_behalf_of("ServiceClient.create_lora_training_client")
 
 
-async def create_model(api: Api, request: CreateModelRequest, *, key: str) -> Promise:
-    """POST /create_model; the result is a CreateModelResponse."""
-    return await api.call("/create_model", Promise, request, purpose="train", key=key, headers=_CREATE_MODEL)
+async def create_model(
+    api: Api, request: CreateModelRequest, *, key: str, attempt: int = 0, timeout: float | None = None
+) -> Promise:
+    """POST /create_model; the result is a CreateModelResponse.
+
+    Some servers promise nothing before they have loaded the base model: ``timeout`` allows for that.
+    """
+    return await api.call(
+        "/create_model",
+        Promise,
+        request,
+        purpose="train",
+        key=key,
+        headers=_CREATE_MODEL,
+        attempt=attempt,
+        timeout=timeout,
+    )
 
 
-async def get_info(api: Api, model_id: str) -> GetInfoResponse:
+async def get_info(api: Api, model_id: str, *, attempt: int = 0) -> GetInfoResponse:
     """POST /get_info."""
-    return await api.call("/get_info", GetInfoResponse, ModelIdRequest(model_id=model_id), purpose="rest")
+    return await api.call(
+        "/get_info", GetInfoResponse, ModelIdRequest(model_id=model_id), purpose="rest", attempt=attempt
+    )
 
 
 async def unload_model(api: Api, model_id: str, *, key: str) -> Promise | UnloadModelResponse | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from tinker_actors.codec.json import encode_json
 from tinker_actors.types import (
     CreateSamplingSessionRequest,
     CreateSamplingSessionResponse,
@@ -13,7 +14,7 @@ from tinker_actors.types import (
     Promise,
     SampleRequest,
 )
-from tinker_actors.wire.api import Api
+from tinker_actors.wire.api import JSON, Api
 from tinker_actors.wire.headers import on_behalf_of
 from tinker_actors.wire.sample_stream import SampleStream
 
@@ -23,12 +24,22 @@ __all__ = ["asample", "create_sampling_session", "join_sampling_session", "strea
 _ASAMPLE = (("x-tinker-sampling-backpressure", "1"), *on_behalf_of("SamplingClient.sample"))
 
 
-async def create_sampling_session(api: Api, request: CreateSamplingSessionRequest, *, key: str) -> str:
-    """POST /create_sampling_session; returns the sampling session's id."""
-    reply = await api.call(
-        "/create_sampling_session", CreateSamplingSessionResponse, request, purpose="rest", key=key
+async def create_sampling_session(
+    api: Api, request: CreateSamplingSessionRequest, *, key: str, attempt: int = 0
+) -> CreateSamplingSessionResponse | Promise:
+    """POST /create_sampling_session: the sampling session or, from some servers, a promise of it."""
+    reply = await api.exchange(
+        "POST",
+        "/create_sampling_session",
+        (encode_json(request),),
+        purpose="rest",
+        key=key,
+        headers=(("accept", JSON),),
+        attempt=attempt,
     )
-    return reply.sampling_session_id
+    if b'"sampling_session_id"' not in reply.body and b'"request_id"' in reply.body:
+        return api.decode(reply, Promise)
+    return api.decode(reply, CreateSamplingSessionResponse)
 
 
 async def asample(api: Api, request: SampleRequest, *, key: str, attempt: int = 0) -> Promise:

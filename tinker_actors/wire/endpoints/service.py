@@ -24,19 +24,23 @@ __all__ = [
 ]
 
 _QUICK = 10.0  # seconds, as the official SDK has it
+_EXCHANGE = 30.0
 
 
-async def client_config(api: Api, sdk_version: str) -> ClientConfig:
+async def client_config(api: Api, sdk_version: str, *, attempt: int = 0) -> ClientConfig:
     """POST /client/config. A server that does not know it (404) gets the defaults."""
     try:
-        return await api.call("/client/config", ClientConfig, {"sdk_version": sdk_version}, purpose="session")
+        body = {"sdk_version": sdk_version}
+        return await api.call("/client/config", ClientConfig, body, purpose="session", attempt=attempt)
     except NotFoundError:
         return ClientConfig()
 
 
-async def get_server_capabilities(api: Api) -> GetServerCapabilitiesResponse:
+async def get_server_capabilities(api: Api, *, attempt: int = 0) -> GetServerCapabilitiesResponse:
     """GET /get_server_capabilities."""
-    return await api.call("/get_server_capabilities", GetServerCapabilitiesResponse, method="GET", purpose="rest")
+    return await api.call(
+        "/get_server_capabilities", GetServerCapabilitiesResponse, method="GET", purpose="rest", attempt=attempt
+    )
 
 
 async def client_dynamic_config(api: Api, sdk_version: str) -> ClientDynamicConfig:
@@ -60,7 +64,7 @@ async def healthz(api: Api) -> HealthResponse:
 
 async def auth_token(api: Api) -> AuthTokenResponse:
     """POST /auth/token: a token for the key that ``api`` sends."""
-    return await api.call("/auth/token", AuthTokenResponse, {}, purpose="session")
+    return await api.call("/auth/token", AuthTokenResponse, {}, purpose="session", timeout=_EXCHANGE)
 
 
 async def api_key_info(api: Api) -> ApiKeyInfo:

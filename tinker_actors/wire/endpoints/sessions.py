@@ -14,9 +14,13 @@ __all__ = ["create_session", "finish_session", "session_heartbeat"]
 _HEARTBEAT_TIMEOUT = 10.0  # the official SDK's
 
 
-async def create_session(api: Api, request: CreateSessionRequest, *, key: str) -> CreateSessionResponse:
+async def create_session(
+    api: Api, request: CreateSessionRequest, *, key: str, attempt: int = 0
+) -> CreateSessionResponse:
     """POST /create_session."""
-    return await api.call("/create_session", CreateSessionResponse, request, purpose="session", key=key)
+    return await api.call(
+        "/create_session", CreateSessionResponse, request, purpose="session", key=key, attempt=attempt
+    )
 
 
 async def session_heartbeat(api: Api, session_id: str) -> None:
