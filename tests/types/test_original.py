@@ -200,7 +200,9 @@ def test_only_a_users_error_is_not_worth_asking_again(
     ],
 )
 def test_a_chunk_of_a_stream_says_whether_it_is_the_last(chunk: dict[str, Any], done: bool):
+    made = ta.SampleStreamChunk(**chunk)
     read = decode_json(json.dumps(chunk).encode(), ta.SampleStreamChunk)
+    assert read == made
     assert {name: value for name in chunk if (value := getattr(read, name)) is not None} == chunk
     assert read.done is done
 
@@ -208,7 +210,10 @@ def test_a_chunk_of_a_stream_says_whether_it_is_the_last(chunk: dict[str, Any], 
 def test_checkpoints_have_times_and_cursors_lead_on():
     body = {"checkpoint_id": "weights/a", "checkpoint_type": "training", "time": STAMP}
     body |= {"tinker_path": "tinker://r:train:0/weights/a", "size_bytes": 7, "expires_at": STAMP, "later": 1}
+    given: dict[str, Any] = {name: value for name, value in body.items() if name != "later"}
+    made = ta.Checkpoint(**given | {"time": WHEN, "expires_at": WHEN})
     found = decode_json(json.dumps(body).encode(), ta.Checkpoint)
+    assert found == made
     assert (found.time, found.expires_at, found.size_bytes, found.public) == (WHEN, WHEN, 7, False)
     assert ta.TinkerPath.parse(found.tinker_path).run == "r:train:0"
     assert ta.Cursor(offset=20, limit=20, total_count=41).next_offset == 40
