@@ -122,12 +122,13 @@ def test_a_sample_says_what_was_asked_for_and_counts_from_zero():
     async def story(runtime: Runtime) -> None:
         sampler = await (await runtime.create_service_client()).create_sampling_client(base_model="a/b")
         await sampler.sample(PROMPT, 3, SamplingParams(max_tokens=4, stop=["x"], temperature=0.5))
-        await sampler.sample(PROMPT, include_prompt_logprobs=True, topk_prompt_logprobs=2)
+        await sampler.sample(PROMPT, 3, include_prompt_logprobs=True, topk_prompt_logprobs=2)
         with pytest.raises(TinkerError):
             await sampler.compute_logprobs(PROMPT)  # this server gives none
 
     asked: list[tuple[str, bytes]] = []
-    ask(story, {}, asked=asked)
+    sequence = {"stop_reason": "length", "tokens": [1], "logprobs": [0.0]}
+    ask(story, {"result of asample": {"sequences": [sequence] * 3}}, asked=asked)
     first, second, third = bodies(asked, "asample")
     assert (first["seq_id"], first["num_samples"], first["sampling_session_id"]) == (0, 3, "sampler")
     assert (first["sampling_params"]["stop"], first["sampling_params"]["temperature"]) == (["x"], 0.5)
@@ -150,6 +151,21 @@ def test_checkpoints_are_saved_under_their_names_for_their_time():
     assert (state["path"], state["ttl_seconds"], state["model_id"]) == ("kept", 60, "model")
     assert (weights["path"], weights["ttl_seconds"]) == ("mine", 90)
     assert [body["optimizer"] for body in bodies(asked, "load_weights")] == [False, True]
+
+
+def test_unnamed_weights_have_a_number_and_named_ones_none():
+    async def story(runtime: Runtime) -> None:
+        client = await (await runtime.create_service_client()).create_lora_training_client("a/b", 2)
+        for name in (None, "mine", None):
+            await client.save_weights_and_get_sampling_client(name)
+
+    asked: list[tuple[str, bytes]] = []
+    ask(story, {}, asked=asked)
+    saves = bodies(asked, "save_weights_for_sampler")
+    assert [body.get("path") for body in saves] == [None, "mine", None]
+    first, second, third = (body.get("sampling_session_seq_id") for body in saves)
+    assert (first, second) == (0, None)
+    assert third > first
 
 
 @pytest.mark.parametrize("loss_fn", ["squared", "", 5, None, "CROSS_ENTROPY"])

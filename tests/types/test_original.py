@@ -190,6 +190,19 @@ def test_only_a_users_error_is_not_worth_asking_again(
     assert ta.FailedResult(error="x").category is ta.RequestErrorCategory.UNKNOWN
 
 
+def test_names_are_read_written_and_have_their_defaults():
+    assert [str(state) for state in ta.QueueState] == ["active", "paused_rate_limit", "paused_capacity", "unknown"]
+    assert sorted(map(str, ta.RequestErrorCategory)) == ["server", "unknown", "user"]
+    assert ta.TryAgain(request_id="r").queue_state is ta.QueueState.UNKNOWN
+    assert ta.FailedResult(error="x").category is ta.RequestErrorCategory.UNKNOWN
+    for name in (*get_args(ta.LossFn), *get_args(ta.StopReason)):
+        assert name == name.lower().strip()
+    for reason in get_args(ta.StopReason):
+        assert sent(ta.SampledSequence(tokens=np.zeros(1, np.int32), stop_reason=reason))["stop_reason"] == reason
+    assert set(get_args(ta.LossFn)) == set(ta.LOSS_FNS)
+    assert ta.QueueState.parse("unheard of") is ta.QueueState.UNKNOWN
+
+
 @pytest.mark.parametrize(
     ("chunk", "done"),
     [
