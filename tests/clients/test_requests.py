@@ -17,7 +17,7 @@ from tinker_actors.runtime import Runtime
 from tinker_actors.testing.faults import Delay, DropAfter, DropBefore, Status
 from tinker_actors.testing.operations import BASE_MODEL
 from tinker_actors.testing.simulation import World
-from tinker_actors.types import AdamParams, ModelInput, SamplingParams
+from tinker_actors.types import AdamParams, ImageAssetPointerChunk, ImageChunk, ModelInput, SamplingParams
 
 PROMPT = ModelInput.from_ints([1, 2])
 PACKAGED = Path(__file__).parents[2] / "tinker_actors" / "local" / "base"
@@ -135,6 +135,26 @@ def test_a_sample_says_what_was_asked_for_and_counts_from_zero():
     assert not first["prompt_logprobs"]
     assert (second["seq_id"], second["prompt_logprobs"], second["topk_prompt_logprobs"]) == (1, True, 2)
     assert (third["prompt_logprobs"], third["sampling_params"]["max_tokens"]) == (True, 1)
+
+
+def test_an_image_in_a_prompt_need_not_say_its_tokens():
+    images = (ImageChunk(b"x", "png"), ImageAssetPointerChunk("s3://bucket/a", "jpeg"))
+    prompt = PROMPT.append(images[0]).append(images[1])
+
+    async def story(runtime: Runtime) -> None:
+        sampler = await (await runtime.create_service_client()).create_sampling_client(base_model="a/b")
+        assert len((await sampler.sample(prompt)).sequences) == 1
+        assert await sampler.compute_logprobs(prompt) == (None, -1.0, -2.0)
+        with pytest.raises(InvalidInput, match="is empty"):
+            await sampler.sample(ModelInput.empty())
+
+    asked: list[tuple[str, bytes]] = []
+    sequence = {"stop_reason": "length", "tokens": [1], "logprobs": [0.0]}
+    result = {"sequences": [sequence], "prompt_logprobs": [None, -1.0, -2.0]}
+    ask(story, {"result of asample": result}, asked=asked)
+    chunks = bodies(asked, "asample")[0]["prompt"]["chunks"]
+    assert [chunk["type"] for chunk in chunks] == ["encoded_text", "image", "image_asset_pointer"]
+    assert not any("expected_tokens" in chunk for chunk in chunks)
 
 
 def test_checkpoints_are_saved_under_their_names_for_their_time():

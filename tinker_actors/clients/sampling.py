@@ -187,7 +187,7 @@ class SamplingClient:
         include_prompt_logprobs = flag("include_prompt_logprobs", include_prompt_logprobs)
         if not isinstance(prompt, ModelInput):  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
             raise InvalidInput("prompt", f"is of type {type(prompt).__name__}", "Use ModelInput.from_ints(tokens)")
-        if prompt.length < 1:
+        if not prompt.chunks or prompt.known_length == 0:  # images need not say how many tokens they become
             raise InvalidInput("prompt", "is empty", "Give at least one token")
         given = (SamplingParams, type(None))
         if not isinstance(sampling_params, given):  # pyright: ignore[reportUnnecessaryIsInstance]  # as above
@@ -227,9 +227,11 @@ class SamplingClient:
             prompt, 1, SamplingParams(max_tokens=1, temperature=0.0), include_prompt_logprobs=True
         )
         logprobs = response.prompt_logprobs
-        if logprobs is None or len(logprobs) != prompt.length:
+        known = prompt.known_length
+        if logprobs is None or (known is not None and len(logprobs) != known):
             given = "no" if logprobs is None else str(len(logprobs))
-            raise APIResponseError(f"the server gives {given} prompt_logprobs for a prompt of {prompt.length} tokens")
+            of = "" if known is None else f" of {known} tokens"
+            raise APIResponseError(f"the server gives {given} prompt_logprobs for a prompt{of}")
         return logprobs
 
     async def get_sampler_info(self) -> SamplerInfo:
