@@ -556,9 +556,9 @@ async def test_no_socket_is_left_by_anything_that_goes_wrong():
 
     async def one(transport: HttpTransport, server: Loopback) -> None:
         nonlocal done, failed, cancelled
-        with trio.move_on_after(rng.choice([0.0, 0.01, 0.1, 5.0])) as scope:
+        with trio.move_on_after(rng.choice([0.0, 0.01, 0.1, 60.0])) as scope:
             try:
-                await exchange(transport, post(server, timeout=rng.choice([0.05, 1.0])))
+                await exchange(transport, post(server, timeout=rng.choice([0.05, 60.0])))
                 done += 1
             except (APIConnectionError, APIResponseError):
                 failed += 1
@@ -574,7 +574,7 @@ async def test_no_socket_is_left_by_anything_that_goes_wrong():
         assert transport.connections <= 20
         # whoever comes after the storm is served
         for _ in range(5):
-            with trio.move_on_after(5):
+            with trio.move_on_after(60):
                 await one(transport, server)
     assert open_files() == before
 
