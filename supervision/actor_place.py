@@ -270,7 +270,8 @@ class ActorPlace(Place):
             while not self.inbox.offer(item):
                 self.give_up(self.inbox.drop_oldest(), "dropped")
         elif policy == "reject" or entry is None:
-            raise MailboxFull(self.path, message, self.spec.mailbox.capacity)
+            if not self.inbox.hand_over(item):
+                raise MailboxFull(self.path, message, self.spec.mailbox.capacity)
         else:
             self.inbox.stand_in_line(entry)
 

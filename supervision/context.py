@@ -165,7 +165,8 @@ class Context:
         place.require_handler(type(message))
 
         def fire() -> None:
-            if not place.inbox.offer(OfIncarnation(message, life.number)):
+            mine = OfIncarnation(message, life.number)
+            if not place.inbox.offer(mine) and not place.inbox.hand_over(mine):
                 place.give_up(message, "dropped")
 
         timer = place.system.timers.after(delay, fire)

@@ -214,7 +214,8 @@ class MailboxFull(SupervisionError):
     """The mailbox is at its capacity; the message was not accepted (or, for drop_oldest, was dropped)."""
 
     def __init__(self, target: str, message: object, capacity: float, detail: str = "not accepted") -> None:
-        super().__init__(f"{type(message).__qualname__} to {target}: mailbox full (capacity {capacity:g}), {detail}")
+        full = "mailbox full (capacity" if capacity else "nobody idle there to take it (a rendezvous, capacity"
+        super().__init__(f"{type(message).__qualname__} to {target}: {full} {capacity:g}), {detail}")
         self.target = target
         self.message = message
         self.capacity = capacity

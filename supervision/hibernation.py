@@ -68,7 +68,7 @@ def hibernate(life: Incarnation) -> bool:
     if doze is None or not doze.due:
         return False
     doze.due = False
-    if task is None or life.stop is not None or inbox.items or inbox.urgent or life.tasks:
+    if task is None or life.stop is not None or inbox.items or inbox.urgent or inbox.expected or life.tasks:
         return False
     system = life.place.system
     if not _same(task.context, system.variables):

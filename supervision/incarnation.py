@@ -157,6 +157,8 @@ class Incarnation:
                 else:
                     items = inbox.items
                     if not items:
+                        if inbox.line and inbox.take():
+                            continue
                         inbox.parked = self.task
                         if self.doze is not None:
                             self.doze.pause()

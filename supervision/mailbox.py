@@ -1,7 +1,8 @@
 """A place's mailbox: two lanes, bounded, with a line of senders that wait for room.
 
 The library's own messages (Down) go into the urgent lane, which is served first and is not bounded. The bound counts
-what still waits to be handled: a call whose caller has left counts no more.
+what still waits to be handled: a call whose caller has left counts no more. With a bound of 0 nobody is ever let in
+for room: an actor that has nothing in hand takes its message from the line (a rendezvous).
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ __all__ = ["Mailbox"]
 class Mailbox(msgspec.Struct, frozen=True, kw_only=True):
     """How a mailbox behaves.
 
-    capacity: messages that may wait (at least 1; math.inf is allowed).
+    capacity: messages that may wait (math.inf is allowed). 0 is a rendezvous: cast() returns when the actor has taken
+    the message, and nothing waits but senders; while something is set aside (defer()) nothing is taken.
     when_full: "wait": cast() and call() wait for room, first come first served; "reject": they raise MailboxFull;
     "drop_oldest": the oldest waiting message makes room (an Undelivered event, or MailboxFull at its caller).
-    cast_nowait() never waits: it raises MailboxFull where cast() would wait.
+    cast_nowait() never waits: it raises MailboxFull where cast() would wait. With capacity 0 it, and "reject", hand
+    the message to an idle actor, and raise MailboxFull otherwise; "drop_oldest" has nothing to drop there.
     on_restart: "keep" what has not been begun for the next incarnation, in order, or "drop" it.
     """
 
@@ -42,10 +45,12 @@ class Mailbox(msgspec.Struct, frozen=True, kw_only=True):
     on_restart: Literal["keep", "drop"] = "keep"
 
     def __post_init__(self) -> None:
-        if not (self.capacity >= 1 and (self.capacity == math.inf or self.capacity == int(self.capacity))):
-            raise InvalidSpec(f"Mailbox: capacity must be a whole number of at least 1 or inf, got {self.capacity}")
+        if not (self.capacity >= 0 and (self.capacity == math.inf or self.capacity == int(self.capacity))):
+            raise InvalidSpec(f"Mailbox: capacity must be a whole number of at least 0 or inf, got {self.capacity}")
         if self.when_full not in {"wait", "reject", "drop_oldest"}:
             raise InvalidSpec(f"Mailbox: when_full is wait, reject or drop_oldest, got {self.when_full!r}")
+        if not self.capacity and self.when_full == "drop_oldest":
+            raise InvalidSpec("Mailbox: with capacity 0 there is no oldest to drop; choose wait or reject")
         if self.on_restart not in {"keep", "drop"}:
             raise InvalidSpec(f"Mailbox: on_restart is keep or drop, got {self.on_restart!r}")
 
@@ -154,6 +159,8 @@ class Inbox:
         """Enqueue and wake the actor; False if there is no room."""
         items = self.items
         if items is None:
+            if self.room <= 0:
+                return False
             self.items = deque((item,))
             self.accepted += 1
             self.wake()
@@ -200,6 +207,8 @@ class Inbox:
         if self.line is None:
             self.line = OrderedDict()
         self.line[entry] = None
+        if self.meets:
+            self.wake()
 
     def leave_line(self, entry: ReplyCell | WaitingCast) -> bool:
         """False if it had left before."""
@@ -214,14 +223,52 @@ class Inbox:
         if items is None:
             items = self.items = deque()
         while line and len(items) - self.dead < self.room:
-            entry, _ = line.popitem(last=False)
-            if isinstance(entry, ReplyCell):
-                items.append(entry)
-            else:
-                items.append(entry.message)
-                entry.wake()
-            self.accepted += 1
+            self._let_in(line, items)
         self.wake()
+
+    def _let_in(self, line: OrderedDict[ReplyCell | WaitingCast, None], items: deque[object]) -> None:
+        entry, _ = line.popitem(last=False)
+        if isinstance(entry, ReplyCell):
+            items.append(entry)
+        else:
+            items.append(entry.message)
+            entry.wake()
+        self.accepted += 1
+
+    # ---- a rendezvous
+
+    @property
+    def meets(self) -> bool:
+        """The capacity is 0, and nothing is set aside."""
+        return not self.room and not self.aside
+
+    @property
+    def expected(self) -> bool:
+        """Someone waits to hand a message over, and may."""
+        return bool(self.line) and self.meets
+
+    def take(self) -> bool:
+        """Called by the actor when it is about to wait: True if it has taken a message of the first in line, to be
+        handled in this very step.
+        """
+        line = self.line
+        if not line or not self.meets:
+            return False
+        if self.items is None:
+            self.items = deque()
+        self._let_in(line, self.items)
+        return True
+
+    def hand_over(self, item: object) -> bool:
+        """Without waiting: False if the actor is not idle."""
+        if self.parked is None or self.items or self.urgent or self.line or not self.meets:
+            return False
+        if self.items is None:
+            self.items = deque()
+        self.items.append(item)
+        self.accepted += 1
+        self.wake()
+        return True
 
     def withdraw(self, cell: ReplyCell) -> None:
         """Its caller has left before it was begun."""

@@ -338,7 +338,11 @@ async def members(s: ActorSystem, count: int, cycles: list[CallCycle], capacity:
 
 
 @common
-@given(st.integers(1, 5), st.sampled_from(["calls at once", "casts at once", "one chain"]), seeds)
+@given(
+    st.integers(1, 5),
+    st.sampled_from(["calls at once", "casts at once", "casts at a rendezvous", "one chain"]),
+    seeds,
+)
 def test_rings_of_waits_are_found_in_every_interleaving(length: int, way: str, seed: int) -> None:
     """Exactly one is told, the one that would close the ring, and everyone gets an answer."""
 
@@ -347,10 +351,11 @@ def test_rings_of_waits_are_found_in_every_interleaving(length: int, way: str, s
         answers: list[int] = []
         with trio.move_on_after(1000) as bound:
             async with system() as s:
-                refs = await members(s, length, cycles, 1 if way == "casts at once" else math.inf)
+                capacity = {"casts at once": 1, "casts at a rendezvous": 0}.get(way, math.inf)
+                refs = await members(s, length, cycles, capacity)
 
                 async def ask(i: int, *on: int) -> None:
-                    message = Pass(on, nap=1.0, casts=way == "casts at once")
+                    message = Pass(on, nap=1.0, casts=way.startswith("casts"))
                     answers.append(await refs[i].call(message, math.inf))
 
                 async with trio.open_nursery() as nursery:
@@ -365,6 +370,7 @@ def test_rings_of_waits_are_found_in_every_interleaving(length: int, way: str, s
             == {
                 "one chain": [length],
                 "casts at once": [1] * length,
+                "casts at a rendezvous": [1] * length,
                 "calls at once": [1] + [2] * (length - 1),
             }[way]
         )

@@ -150,7 +150,7 @@ operations = st.lists(
 @given(
     st.sampled_from(["one_for_one", "rest_for_one", "one_for_all"]),
     st.sampled_from(["wait", "reject", "drop_oldest"]),
-    st.integers(1, 4),
+    st.integers(0, 4),
     st.lists(operations, min_size=1, max_size=3),
     naps,
     seeds,
@@ -162,7 +162,10 @@ def test_casts_are_conserved_in_order_and_handled_once(
         log = Log()
         accepted: dict[str, list[int]] = {name: [] for name in "abc"}
         async with system(log) as s:
-            mailbox = Mailbox(capacity=capacity, when_full=policy)
+            least = 1 if policy == "drop_oldest" else 0
+            mailbox = Mailbox(capacity=max(least, capacity), when_full=policy)
+            # At a rendezvous, what was handed to an idle actor is on its way to it for this step.
+            bound = capacity if policy == "wait" else max(1, capacity)
             g = await s.start_child(
                 SupervisorSpec(
                     "g",
@@ -190,7 +193,7 @@ def test_casts_are_conserved_in_order_and_handled_once(
                             await refs[argument].call(Nap(0.5), timeout=2.0)
                     except (SupervisionError, CallTimeout):
                         pass
-                    assert all(ref.place.inbox.count <= capacity for ref in refs)
+                    assert all(ref.place.inbox.count <= bound for ref in refs)
 
             async with trio.open_nursery() as nursery:
                 for sender, steps in enumerate(senders):

@@ -293,7 +293,7 @@ async def test_a_subclass_of_a_message_reaches_its_bases_handler() -> None:
 
 
 def test_bad_mailboxes() -> None:
-    for capacity in (0, -1, 1.5, math.nan):
+    for capacity in (-1, 0.5, 1.5, math.nan):
         with pytest.raises(InvalidSpec, match="capacity"):
             Mailbox(capacity=capacity)
     with pytest.raises(InvalidSpec, match="when_full"):
