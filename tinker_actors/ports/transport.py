@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
-__all__ = ["Purpose", "Request", "Response", "Transport"]
+__all__ = ["Purpose", "Request", "Response", "StreamedBody", "Transport"]
 
 Purpose: TypeAlias = Literal["session", "train", "sample", "poll", "rest", "telemetry"]
 """Which pool of connections a request uses: a long poll never waits behind a training step, or the reverse."""
+
+
+class StreamedBody(Protocol):
+    """A body that is made while it is sent, so that the whole of it is never in memory."""
+
+    @property
+    def size(self) -> int | None:
+        """Its length in bytes; None when that is not known, and it is sent in chunks."""
+        ...
+
+    @property
+    def again(self) -> bool:
+        """Whether ``pieces`` can be asked for once more, and gives the same."""
+        ...
+
+    def pieces(self) -> AsyncGenerator[bytes]:
+        """The body from its beginning."""
+        ...
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One HTTP request.
 
     ``url`` is absolute. ``headers`` holds lower-case names. ``body`` is a row of buffers that are written one
-    after another, so that arrays need not be joined into one copy. ``timeout`` is seconds for the whole
+    after another, so that arrays need not be joined into one copy; ``stream`` is a body instead of it. ``timeout``
+    is seconds for the whole
     exchange, from asking for a connection to the last byte of the body.
     """
 
@@ -25,8 +44,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     headers: tuple[tuple[str, str], ...] = ()
     body: tuple[bytes | memoryview, ...] = ()
+    stream: StreamedBody | None = None
     timeout: float = 60.0
     purpose: Purpose = "rest"
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the body; None when it is not known."""
+        if self.stream is not None:
+            return self.stream.size
+        return sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in self.body)
 
     def __repr__(self) -> str:
         # a header holds the credential

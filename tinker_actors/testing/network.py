@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, TypeAlias, final
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 import trio
+from msgspec import structs
 
 from tinker_actors.errors import APIConnectionError, APIResponseError, APITimeoutError
 from tinker_actors.ports import Request, Response, Transport
@@ -119,6 +120,10 @@ class Network:
                 application = self._application
                 if application is None:
                     raise APIConnectionError("connection refused: no server", request=name, sent=False)
+                if request.stream is not None:
+                    async with aclosing(request.stream.pieces()) as pieces:
+                        body = tuple([piece async for piece in pieces])
+                    request = structs.replace(request, stream=None, body=body)
                 exchange = _Exchange(self, request, name, deadline)
                 self._delivered += 1
                 self._nursery.start_soon(exchange.serve, application, name=f"server {name}")

@@ -23,7 +23,16 @@ from tinker_actors.errors import (
     DecodeError,
     status_error,
 )
-from tinker_actors.ports import Credential, Credentials, FixedCredentials, Purpose, Request, Response, Transport
+from tinker_actors.ports import (
+    Credential,
+    Credentials,
+    FixedCredentials,
+    Purpose,
+    Request,
+    Response,
+    StreamedBody,
+    Transport,
+)
 from tinker_actors.wire.edge import EdgeRejections
 from tinker_actors.wire.forms import RequestForms
 from tinker_actors.wire.headers import Headers, common_headers, merged, redacted
@@ -37,6 +46,7 @@ from tinker_actors.wire.replies import (
     should_retry,
 )
 from tinker_actors.wire.reply import ParsedReply, Reply, start_of, unpacked
+from tinker_actors.wire.secrets import Secrets
 from tinker_actors.wire.streamed import StreamedReply
 from tinker_actors.wire.urls import Query, build_url, check_confidential
 
@@ -55,8 +65,6 @@ RESULT_LIMIT = 512 << 20
 _ERROR_LIMIT = 64 << 10  # of an error's body; the rest is not read
 _LONGEST_TEXT = 1000
 _LONGEST_DETAIL = 600
-_HIDDEN = "[hidden]"
-_REMEMBERED = 32  # secrets of the past that a late reply may still echo
 _MOST_REDIRECTS = 5
 _MOST_NOTES = 64  # deprecation notices that are told once each; a server that words each anew can't fill memory
 _log = logging.getLogger(__name__)
@@ -89,12 +97,14 @@ class Api:
             credentials = FixedCredentials(require_key(config).reveal(), access_headers(config))
         self.credentials = credentials
         self._credential: Credential | None = None
-        self._secrets: dict[Secret, None] = {} if config.api_key is None else {config.api_key: None}
+        self._secrets = Secrets()
+        if config.api_key is not None:
+            self._secrets.remember(config.api_key)
         self._common: Headers = ()
 
     def renew(self, secret: Secret) -> None:
         """Use another key from now on."""
-        self._remember(secret)
+        self._secrets.remember(secret)
         self.credentials.renew(secret.reveal())
 
     async def call(
@@ -141,7 +151,7 @@ class Api:
         self,
         method: str,
         path: str,
-        body: Body = (),
+        body: Body | StreamedBody = (),
         *,
         purpose: Purpose,
         key: str | None = None,
@@ -157,7 +167,7 @@ class Api:
 
         ``key`` is the idempotency key; ``timeout`` is for the whole exchange, redirects included, and defaults to
         the configuration's; ``attempt`` counts from 0 how often this has been asked before.
-        A request refused with 401 is sent once more if the credentials then have another one.
+        A request refused with 401 is sent once more, within the same time, if the credentials then have another one.
         Raises APIConnectionError, APITimeoutError, the APIStatusError of any status from 300 but ``also``, and
         APIResponseError for a body above ``limit`` bytes or one that can't be decompressed.
         """
@@ -224,7 +234,7 @@ class Api:
         self,
         method: str,
         path: str,
-        body: Body,
+        body: Body | StreamedBody,
         *,
         purpose: Purpose,
         key: str | None,
@@ -248,7 +258,8 @@ class Api:
             method=method,
             url=build_url(f"{self._base_url}/api/v1", path, default=self._default_query, query=query),
             headers=(*about, *headers),
-            body=body,
+            body=body if isinstance(body, tuple) else (),
+            stream=None if isinstance(body, tuple) else body,
             timeout=seconds,
             purpose=purpose,
         )
@@ -256,12 +267,19 @@ class Api:
     async def _answered(self, request: Request, name: str, also: int | None = None) -> Response:
         """A response with a status of success, or ``also``; its body is unread."""
         credential = await self._authorised()
+        deadline = trio.current_time() + request.timeout
         response = await self._send(self._complete(request), name, also)
         if response.status == 401:
             refusal = await self._failure(response, name, request.purpose)
+            if request.stream is not None and not request.stream.again:
+                raise refusal
             if not await self.credentials.refused(credential, response.headers.get("www-authenticate", "")):
                 raise refusal
             await self._authorised()
+            left = deadline - trio.current_time()
+            if left <= 0:
+                raise refusal
+            request = msgspec.structs.replace(request, timeout=left)
             response = await self._send(self._complete(request), name, also)
         if response.status >= 300 and response.status != also:
             raise await self._failure(response, name, request.purpose)
@@ -342,9 +360,7 @@ class Api:
 
     def redact(self, text: str) -> str:
         """``text`` without the credential. To be called before a text is cut, or a part of it might stay."""
-        for secret in self._secrets:
-            text = text.replace(secret.reveal(), _HIDDEN)
-        return text
+        return self._secrets.redact(text)
 
     def status_error(self, reply: Reply) -> APIStatusError:
         """The error for a reply with an error status."""
@@ -368,14 +384,8 @@ class Api:
             self._credential = credential
             self._common = merged(common_headers(), credential.headers, self._default_headers)
             for secret in credential.secrets:
-                self._remember(Secret(secret))
+                self._secrets.remember(Secret(secret))
         return credential
-
-    def _remember(self, secret: Secret) -> None:
-        self._secrets.pop(secret, None)  # a known one becomes the youngest
-        self._secrets[secret] = None
-        while len(self._secrets) > _REMEMBERED:
-            del self._secrets[next(iter(self._secrets))]
 
     def __repr__(self) -> str:
         return f"<Api {self._base_url}>"

@@ -5,12 +5,14 @@ A large body of known length is read past h11, whose buffers would copy it sever
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from enum import Enum, auto
 from typing import Literal, TypeAlias, final
 
 import h11
 
+from tinker_actors.errors import InvalidInput
 from tinker_actors.wire.head import RequestHead
 from tinker_actors.wire.link import Buffer, Link, LinkBroken
 
@@ -89,13 +91,14 @@ class Connection:
         self._damaged = False
         self._read = _READ
         self._may_have_body = True
+        self._begun = False
         self.requests = 0
         self.keep_until = 0.0
 
     @property
     def wrote(self) -> bool:
         """False when it is certain that nothing of the last request has left."""
-        return self._link.wrote
+        return self._begun or self._link.wrote
 
     @property
     def stale(self) -> bool:
@@ -105,6 +108,7 @@ class Connection:
     async def send(self, head: RequestHead, body: Sequence[Buffer], size: int) -> None:
         """Send a request whose body has ``size`` bytes. Raises LinkBroken."""
         self.requests += 1
+        self._begun = False
         self._may_have_body = head.event.method != b"HEAD"
         start = self._http.send(head.event) or b""
         buffers: list[Buffer] = [start[:-2] + head.rest]  # which has the empty line
@@ -114,6 +118,30 @@ class Connection:
         self._http.send(h11.EndOfMessage())
         try:
             await self._link.send(buffers)
+        except BaseException:
+            self._damaged = True
+            raise
+
+    async def send_pieces(self, head: RequestHead, pieces: AsyncGenerator[bytes]) -> None:
+        """Send a request whose body is made meanwhile. Raises LinkBroken, and InvalidInput for one of another length
+        than its head says.
+        """
+        self.requests += 1
+        self._begun = False
+        self._may_have_body = True
+        start = self._http.send(head.event) or b""
+        try:
+            async with aclosing(pieces):
+                await self._link.send([start[:-2] + head.rest])
+                self._begun = True
+                async for piece in pieces:
+                    if framed := self._http.send(h11.Data(data=piece)):
+                        await self._link.send([framed])
+                if end := self._http.send(h11.EndOfMessage()):
+                    await self._link.send([end])
+        except h11.LocalProtocolError as error:
+            self._damaged = True
+            raise InvalidInput("body", f"is not as long as it was said to be ({error})", "Send it again") from None
         except BaseException:
             self._damaged = True
             raise

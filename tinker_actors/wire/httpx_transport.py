@@ -43,15 +43,15 @@ class HttpxTransport(Transport):
         """
         name = f"{request.method} {urlsplit(request.url).path}"
         deadline = trio.current_time() + request.timeout
-        size = sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in request.body)
+        size = request.size
         headers = list(request.headers)
-        if size or request.method not in ("GET", "HEAD"):
+        if size or (size is not None and request.method not in ("GET", "HEAD")):
             headers.append(("content-length", str(size)))
         outgoing = self._client.build_request(
             request.method,
             request.url,
             headers=headers,
-            content=_pieces(request) if size else None,
+            content=None if size == 0 else _pieces(request) if request.stream is None else request.stream.pieces(),
             timeout=None,  # the deadline below is for the whole exchange
         )
         with trio.move_on_at(deadline):

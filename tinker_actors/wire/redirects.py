@@ -37,6 +37,8 @@ def redirected(request: Request, status: int, location: str | None, *, timeout: 
         return "a redirect that asks for another request instead of this one"
     if not reads and status not in _SAME_METHOD:
         return "a redirect that would drop what was sent; use the URL that it leads to as base_url"
+    if request.stream is not None and not request.stream.again:
+        return "a redirect of what can't be sent twice; use the URL that it leads to as base_url"
     headers = request.headers
     if not _same_place(request.url, url):
         if not reads:

@@ -158,11 +158,10 @@ class _Exchange(Response):
 
     async def run(self) -> None:
         """Up to the head of the response."""
-        size = sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in self._request.body)
         request, place = self._request, self._place
-        head = RequestHead(request.method, place.target, place.netloc, request.headers, size)
+        head = RequestHead(request.method, place.target, place.netloc, request.headers, request.size)
         try:
-            connection = await self._written(head, size)
+            connection = await self._written(head)
             self._status, self._headers = await connection.receive_head()
         except LinkBroken as error:
             raise self._lost(str(error)) from error
@@ -205,7 +204,7 @@ class _Exchange(Response):
         text = f"{self._name}: {what} within {self._request.timeout:g} s"
         return APITimeoutError(text, request=self._name, sent=self._sent)
 
-    async def _written(self, head: RequestHead, size: int) -> Connection:
+    async def _written(self, head: RequestHead) -> Connection:
         while True:
             connection = self._connection = await self._pool.acquire()
             if connection.requests and connection.stale:
@@ -213,7 +212,10 @@ class _Exchange(Response):
                 continue
             reused = connection.requests > 0
             try:
-                await connection.send(head, self._request.body, size)
+                if self._request.stream is not None:
+                    await connection.send_pieces(head, self._request.stream.pieces())
+                else:
+                    await connection.send(head, self._request.body, self._request.size or 0)
             except LinkBroken:
                 if not connection.wrote:
                     if not reused:
