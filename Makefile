@@ -5,7 +5,7 @@ BIN := .venv/bin
 DEMO_OPTIONS ?=
 PARALLEL ?= --numprocesses=auto --dist=worksteal
 
-.PHONY: venv demo lint types layers tests test conformance ci soak-supervision mutants parity bench clean
+.PHONY: venv demo lint types layers tests test conformance ci soak soak-supervision mutants parity bench clean
 
 venv: .venv.stamp
 
@@ -42,6 +42,10 @@ conformance: venv
 ci: test
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest $(PARALLEL) -m "ci or hypothesis" tests/property tests/supervision
 	$(BIN)/python -m pytest $(PARALLEL) -m "ci or conformance" --ignore=tests/property --ignore=tests/supervision
+
+# 20,000 examples of each property of the values, the codecs and the wire: hours.
+soak: venv
+	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest $(PARALLEL) -m hypothesis tests/types tests/codec tests/wire
 
 soak-supervision: venv
 	$(BIN)/python -m tests.supervision.soak $(PARALLEL)

@@ -1,6 +1,6 @@
 """How much property tests try.
 
-HYPOTHESIS_PROFILE is ci for `make ci`, soak for `make soak-supervision`, mutants for `make mutants`.
+HYPOTHESIS_PROFILE is ci for `make ci`, soak for `make soak` and `make soak-supervision`, mutants for `make mutants`.
 """
 
 import os

@@ -2,7 +2,6 @@
 
 import datetime
 import importlib
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 import tinker_actors.types as ta
 from tinker_actors.codec.forward_backward_json import decode_forward_backward_json, encode_forward_backward_json
 from tinker_actors.codec.json import decode_json, encode_json
-from tinker_actors.errors import DecodeError, InvalidInput
+from tinker_actors.errors import InvalidInput
 from tinker_actors.testing.strategies import all_types, json_types, values
 
 TYPES = json_types()
@@ -132,29 +131,6 @@ def test_a_batch_in_json_as_old_servers_take_it(request_: ta.ForwardBackwardRequ
     assert decode_forward_backward_json(body) == request_
     key = "forward_input" if request_.forward_only else "forward_backward_input"
     assert msgspec.json.decode(body).keys() == {key, "model_id", "seq_id"}
-
-
-def check_damaged(kind: type[Any], data: st.DataObject) -> None:
-    body = bytearray(data.draw(st.one_of(st.binary(max_size=100), values(kind).map(encode_json))))
-    for _ in range(data.draw(st.integers(0, 3)) if body else 0):
-        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
-    cut = data.draw(st.integers(0, len(body)))
-    for candidate in (bytes(body), bytes(body[:cut])):
-        with suppress(DecodeError):
-            decode_json(candidate, kind)
-
-
-@given(st.sampled_from(TYPES), st.data())
-def test_damaged_bytes_give_a_value_or_a_typed_error(kind: type[Any], data: st.DataObject):
-    check_damaged(kind, data)
-
-
-@pytest.mark.ci
-@pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.__name__)
-@EACH
-@given(st.data())
-def test_damaged_bytes_of_each_type_give_a_value_or_a_typed_error(kind: type[Any], data: st.DataObject):
-    check_damaged(kind, data)
 
 
 @given(st.sampled_from(all_types()), st.data())

@@ -14,10 +14,10 @@ from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
-import numpy as np
 from hypothesis import strategies as st
 
 import tinker_actors.types as ta
+from tinker_actors.testing.arrays import BOOLEANS, numbers, tensors
 
 __all__ = ["all_types", "json_types", "values"]
 
@@ -99,7 +99,7 @@ def _floats(finite: bool) -> st.SearchStrategy[float]:
 
 
 def _texts(finite: bool) -> st.SearchStrategy[ta.EncodedTextChunk]:
-    return st.lists(_ids, max_size=6).map(ta.EncodedTextChunk)
+    return numbers("tokens", 0, 6).map(ta.EncodedTextChunk)
 
 
 def _images(finite: bool) -> st.SearchStrategy[ta.ImageChunk]:
@@ -125,66 +125,67 @@ def _inputs(finite: bool) -> st.SearchStrategy[ta.ModelInput]:
     return st.lists(chunks, max_size=3).map(lambda row: ta.ModelInput(chunks=tuple(row)))
 
 
-@st.composite
-def _tensors(
-    draw: st.DrawFn,
-    finite: bool,
-    *,
-    rows: int | None = None,
-    dtype: ta.TensorDtype | None = None,
-    dense: bool = False,
-    sizes: st.SearchStrategy[list[int]] | None = None,
-) -> ta.TensorData:
-    dtype = dtype or draw(st.sampled_from(["float32", "int64"]))
-    numbers: Any = _floats(finite) if dtype == "float32" else st.integers(-(2**63), 2**63 - 1)
-    shape = draw(st.lists(st.integers(0, 4), min_size=1, max_size=3) if sizes is None else sizes)
-    if rows is not None:
-        shape = [rows, *shape[:1]]
-    if len(shape) == 2 and not dense and draw(st.booleans()):
-        kept = [sorted(draw(st.sets(st.integers(0, shape[1] - 1)))) if shape[1] else [] for _ in range(shape[0])]
-        ends = np.cumsum([0, *map(len, kept)])
-        columns = [column for row in kept for column in row]
-        stored = draw(st.lists(numbers, min_size=len(columns), max_size=len(columns)))
-        return ta.TensorData(stored, dtype, shape, ends.tolist(), columns)
-    size = int(np.prod(shape))
-    return ta.TensorData(draw(st.lists(numbers, min_size=size, max_size=size)), dtype, shape)
+_ALTERNATIVES = st.sampled_from([(1, 1), (0, 2), (3, 2), (2, 1)])
 
 
+@cache
 @st.composite
 def _alternatives(draw: st.DrawFn, finite: bool) -> ta.PromptAltTokens:
-    shape = draw(st.tuples(st.integers(0, 3), st.integers(1, 3)).map(list))
-    tokens, logprobs = (
-        draw(_tensors(finite, dtype=dtype, dense=True, sizes=st.just(shape))) for dtype in ("int64", "float32")
-    )
+    shapes = (draw(_ALTERNATIVES),)
+    tokens = draw(tensors(finite, dtype="int64", dense=True, shapes=shapes))
+    logprobs = draw(tensors(finite, dtype="float32", dense=True, shapes=shapes))
     return ta.PromptAltTokens(tokens=tokens, logprobs=logprobs)
 
 
+_SPAN_KINDS: st.SearchStrategy[type[ta.PromptProvenanceSpan | ta.SampledProvenanceSpan]] = st.sampled_from(
+    [ta.PromptProvenanceSpan, ta.SampledProvenanceSpan]
+)
+
+
+@cache
+def _cuts(length: int) -> st.SearchStrategy[list[int]]:
+    return st.lists(st.integers(0, length), max_size=2)
+
+
+@cache
 @st.composite
 def _spans(draw: st.DrawFn, length: int) -> tuple[ta.ProvenanceSpan, ...]:
-    cuts = sorted(draw(st.lists(st.integers(0, length), max_size=2)))
+    cuts = sorted(draw(_cuts(length)))
     out: list[ta.ProvenanceSpan] = []
     for start, end in zip([0, *cuts], [*cuts, length], strict=True):
-        kind = draw(st.sampled_from([ta.PromptProvenanceSpan, ta.SampledProvenanceSpan]))
+        kind = draw(_SPAN_KINDS)
         out.append(kind(sequence_id=draw(_names), length=end - start, offset=draw(_counts)))
     return tuple(out)
 
 
+@cache
+def _trainable(finite: bool) -> st.SearchStrategy[list[ta.ModelInputChunk]]:
+    chunks = st.one_of(_texts(finite), _images(finite), _dmels(finite))
+    return st.lists(chunks, min_size=1, max_size=3)
+
+
+_ROWS = st.integers(1, 4)
+_WITH: st.SearchStrategy[tuple[str, ...]] = st.sampled_from(
+    [(), ("weights",), ("advantages", "logprobs"), ("logprobs", "weights")]
+)
+
+
+@cache
 @st.composite
 def _datums(draw: st.DrawFn, finite: bool) -> ta.Datum:
-    chunks = st.one_of(_texts(finite), _images(finite), _dmels(finite))
-    row = draw(st.lists(chunks, min_size=1, max_size=3))
+    row = draw(_trainable(finite))
     model_input = ta.ModelInput(chunks=tuple(row))
     length = model_input.known_length
     if length == 0:
         model_input, length = ta.ModelInput.from_ints([draw(_ids)]), 1
-    rows = draw(st.integers(1, 4)) if length is None else length
-    names = draw(st.sets(st.sampled_from(["weights", "advantages", "logprobs"])))
-    inputs = {"target_tokens": draw(_tensors(finite, rows=rows, dtype="int64"))}
-    inputs |= {name: draw(_tensors(finite, rows=rows, dtype="float32")) for name in names}
-    if draw(st.booleans()):
-        inputs["other"] = draw(_tensors(finite))
+    rows = draw(_ROWS) if length is None else length
+    names = draw(_WITH)
+    inputs = {"target_tokens": draw(tensors(finite, rows=rows, dtype="int64"))}
+    inputs |= {name: draw(tensors(finite, rows=rows, dtype="float32")) for name in names}
+    if draw(BOOLEANS):
+        inputs["other"] = draw(tensors(finite))
     datum = ta.Datum(model_input, inputs)
-    if draw(st.booleans()):
+    if draw(BOOLEANS):
         mine, theirs = draw(_spans(length or 3)), draw(_spans(rows))
         datum = datum.with_provenance(model_input=mine, loss_fn_inputs=theirs)
     return datum
@@ -196,7 +197,7 @@ def _requests(finite: bool) -> st.SearchStrategy[ta.ForwardBackwardRequest]:
         ta.ForwardBackwardRequest,
         model_id=_text,
         seq_id=_ids,
-        data=st.lists(_datums(finite), max_size=3).map(tuple),
+        data=st.lists(_datums(finite), max_size=2).map(tuple),
         loss_fn=st.sampled_from(ta.LOSS_FNS),
         loss_fn_config=st.dictionaries(_text, st.one_of(numbers, _text), max_size=2),
         forward_only=st.booleans(),
@@ -215,6 +216,10 @@ def _params(finite: bool) -> st.SearchStrategy[ta.SamplingParams]:
     )
 
 
+_STOP_REASONS: st.SearchStrategy[ta.StopReason] = st.sampled_from(["stop", "length"])
+
+
+@cache
 def _table(length: int, finite: bool) -> st.SearchStrategy[ta.TopkLogprobs | None]:
     if not length:
         return st.none()
@@ -224,39 +229,50 @@ def _table(length: int, finite: bool) -> st.SearchStrategy[ta.TopkLogprobs | Non
     return st.one_of(st.none(), st.lists(row, min_size=length, max_size=length).map(tuple))
 
 
+@cache
 @st.composite
 def _sequences(draw: st.DrawFn, finite: bool) -> ta.SampledSequence:
-    tokens = draw(st.lists(_ids, max_size=5))
+    tokens = draw(numbers("tokens", 0, 5))
     # zero logprobs are written as none at all, as the protocol has it
-    with_logprobs = bool(tokens) and draw(st.booleans())
-    logprobs = draw(st.lists(_floats(finite), min_size=len(tokens), max_size=len(tokens)))
+    with_logprobs = len(tokens) > 0 and draw(BOOLEANS)
     return ta.SampledSequence(
-        stop_reason=draw(st.sampled_from(["stop", "length"])),
-        tokens=np.array(tokens, np.int32),
-        logprobs=np.array(logprobs, np.float32) if with_logprobs else None,
+        stop_reason=draw(_STOP_REASONS),
+        tokens=tokens,
+        logprobs=draw(numbers("finite" if finite else "floats", len(tokens), len(tokens))) if with_logprobs else None,
         topk_logprobs=draw(_table(len(tokens), finite)),
     )
 
 
+@cache
+def _prompts(finite: bool) -> st.SearchStrategy[list[float | None]]:
+    return st.lists(st.one_of(st.none(), _floats(finite)), max_size=4)
+
+
+@cache
+def _rows_of_sequences(finite: bool) -> st.SearchStrategy[list[ta.SampledSequence]]:
+    return st.lists(_sequences(finite), max_size=3)
+
+
+@cache
 @st.composite
 def _responses(draw: st.DrawFn, finite: bool) -> ta.SampleResponse:
-    prompt = draw(st.lists(st.one_of(st.none(), _floats(finite)), max_size=4))
+    prompt = draw(_prompts(finite))
     return ta.SampleResponse(
-        sequences=draw(st.lists(_sequences(finite), max_size=3).map(tuple)),
+        sequences=tuple(draw(_rows_of_sequences(finite))),
         prompt_logprobs=tuple(prompt) or None,
         topk_prompt_logprobs=draw(_table(len(prompt), finite)),
         prompt_cache_hit_tokens=draw(_ids),
-        target_prompt_logprobs=draw(st.one_of(st.none(), _tensors(finite, dtype="float32"))),
-        prompt_alt_tokens=draw(st.one_of(st.none(), _alternatives(finite))),
+        target_prompt_logprobs=draw(tensors(finite, dtype="float32")) if draw(BOOLEANS) else None,
+        prompt_alt_tokens=draw(_alternatives(finite)) if draw(BOOLEANS) else None,
     )
 
 
 def _outputs(finite: bool) -> st.SearchStrategy[ta.ForwardBackwardOutput]:
-    tensors = _tensors(finite, dense=True, sizes=st.lists(st.integers(1, 3), min_size=1, max_size=3))
+    columns = tensors(finite, dense=True, shapes=((1,), (3,), (2, 3), (1, 1), (3, 1, 2)))
     return st.builds(
         ta.ForwardBackwardOutput,
         loss_fn_output_type=_text,
-        loss_fn_outputs=st.lists(st.dictionaries(_names, tensors, max_size=2), max_size=3).map(tuple),
+        loss_fn_outputs=st.lists(st.dictionaries(_names, columns, max_size=2), max_size=3).map(tuple),
         metrics=st.dictionaries(_text, st.floats(allow_nan=False, allow_infinity=not finite), max_size=2),
     )
 
@@ -339,5 +355,5 @@ _BY_HAND: dict[Any, Callable[[bool], st.SearchStrategy[Any]]] = {
     ta.SampledSequence: _sequences,
     ta.SampleResponse: _responses,
     ta.SamplingParams: _params,
-    ta.TensorData: _tensors,
+    ta.TensorData: tensors,
 }
