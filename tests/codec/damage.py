@@ -61,13 +61,15 @@ def damaged(body: bytes, seed: int, count: int) -> Iterator[bytes]:
 
 
 def held_to_its_bounds(decode: Callable[[bytes], object], body: bytes, *, memory: int) -> None:
-    """Decode ``body`` to a value or a DecodeError, in ``_CPU`` seconds and ``memory`` bytes; other errors pass."""
+    """Decode ``body`` to a value or a DecodeError, in ``_CPU`` seconds and ``memory`` bytes; AssertionError else."""
     tracemalloc.start()
     begun = time.thread_time()
     try:
         decode(body)
     except DecodeError as error:
         assert str(error)  # noqa: PT017 - it must say what is wrong
+    except Exception as error:
+        raise AssertionError(f"{error!r} instead of a DecodeError for {body[:100]!r}") from error
     finally:
         taken = time.thread_time() - begun
         _, peak = tracemalloc.get_traced_memory()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tinker_actors.codec.protobuf import (
@@ -39,9 +41,11 @@ def encode_sampling_params(params: SamplingParams) -> bytes:
         out.append(varint_field(2, params.seed))
     for number, name in ((3, "temperature"), (5, "top_p")):
         value = getattr(params, name)
-        if not np.isfinite(np.float32(value)) or (name == "top_p" and not np.float32(value)):
+        with np.errstate(over="ignore", under="ignore"):
+            single = float(np.float32(value))
+        if not math.isfinite(single) or (name == "top_p" and not single):
             raise InvalidInput(name, f"{value} is out of range", "Use a number that 32 bits can hold")
-        out.append(float_field(number, float(np.float32(value))))
+        out.append(float_field(number, single))
     stop = (params.stop,) if isinstance(params.stop, str) else params.stop
     if stop is not None and len(stop) and not isinstance(stop[0], str):
         ids = [int(token) for token in stop]
