@@ -225,3 +225,34 @@ def test_tensors_of_torch_there_and_back():
     for dtype in (torch.float32, torch.bfloat16, torch.int32):
         tensor = ta.TensorData.from_torch(torch.tensor([[1, 2], [3, 4]], dtype=dtype))
         assert tensor.to_torch().tolist() == [[1, 2], [3, 4]]
+
+
+def test_a_datum_of_torch_is_that_of_numpy():
+    torch = pytest.importorskip("torch")
+    targets = np.zeros((3, 20), np.int64)
+    targets[1, 4], targets[2, 0] = 7, 9
+    weights = np.array([0.5, -1.5, 2.0], np.float32)
+    made = ta.Datum(
+        ta.ModelInput.from_ints(torch.tensor([1, 2, 3])),
+        {
+            "target_tokens": torch.tensor(targets),
+            "weights": torch.tensor(weights, requires_grad=True),
+            "logprobs": torch.tensor(weights, dtype=torch.float16),
+            "other": torch.tensor(targets).to_sparse(),
+        },
+    )
+    expected = {
+        "target_tokens": ta.TensorData.from_dense(targets),
+        "weights": weights,
+        "logprobs": weights,
+        "other": targets,
+    }
+    assert made == ta.Datum(ta.ModelInput.from_ints([1, 2, 3]), expected)
+    assert made.tensor("target_tokens").indices is not None
+    back = made.tensor("target_tokens").to_torch(pad_value=-1)
+    assert back.dtype is torch.int64
+    assert back.tolist() == made.tensor("target_tokens").to_numpy(-1).tolist()
+    back[0, 0] = 5  # a copy, which may be written to
+    assert made.tensor("target_tokens").to_numpy()[0, 0] == 0
+    with pytest.raises(InvalidInput, match="not a flat list"):
+        ta.ModelInput.from_ints(torch.tensor([0.5]))
