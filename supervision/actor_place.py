@@ -28,7 +28,6 @@ from supervision.events import (
     ActorStuck,
     ListenerFailed,
     PlaceClosed,
-    Undelivered,
 )
 from supervision.fate import DONE, Fate
 from supervision.handshake import Handshake
@@ -41,6 +40,7 @@ from supervision.ref import ActorRef
 from supervision.reply import ReplyCell
 from supervision.room import RoomEdge, never_free
 from supervision.spec import ChildSpec
+from supervision.undelivered import tell_undelivered
 
 if TYPE_CHECKING:
     from supervision.supervisor import SupervisorPlace
@@ -286,8 +286,7 @@ class ActorPlace(Place):
                 item.fail(ActorDown(self.path, reason or StopReason("shutdown"), begun=False))
             return
         self.system.undelivered += 1
-        if self.system.events.active:
-            self.system.events.emit(Undelivered(self.path, message_of(item), why))
+        tell_undelivered(self, message_of(item), why)
 
     # ---- watching
 

@@ -169,7 +169,9 @@ class LoopHeld(Event, frozen=True, eq=False):
 
 
 class ListenerFailed(Event, frozen=True, eq=False):
-    """A listener raised and was unsubscribed, or a callback (monitor, on_close) of this place raised."""
+    """A listener raised and was unsubscribed, or a callback (monitor, on_close, on_undelivered) of this place
+    raised.
+    """
 
     error: BaseException
 

@@ -77,6 +77,9 @@ class ChildSpec(_ChildFields, frozen=True, kw_only=True):
     hibernate_after: seconds after which an idle actor without tasks of its own gives its task back (to trio), until
     the next message: it costs a few hundred bytes then. Nothing else changes: no init(), no terminate(). What belongs
     to one trio task, like a trio.Lock that is held from one message to the next, does not outlast it.
+    on_undelivered: called with the path, the message and why (see Undelivered), synchronously, beside each such event
+    of this place: for every accepted cast that is not handled to its end, dead letters included. A cast that was not
+    accepted raises at its sender, and a call at its caller, instead.
     on_close: called once, synchronously, when the place closes: stopped, ended for good or degraded, also if that
     happens while no incarnation is there to run terminate().
     significant: its end, if by itself and for good, may end its supervisor (see SupervisorSpec.auto_shutdown).
@@ -93,6 +96,7 @@ class ChildSpec(_ChildFields, frozen=True, kw_only=True):
     mailbox: Mailbox = Mailbox()
     hibernate_after: float | None = None
     on_close: Callable[[StopReason], object] | None = None
+    on_undelivered: Callable[[str, object, str], object] | None = None
     busy_alarm: float | None = None
 
     def __post_init__(self) -> None:
@@ -110,6 +114,10 @@ class ChildSpec(_ChildFields, frozen=True, kw_only=True):
             raise InvalidSpec(
                 f"ChildSpec {self.name!r}: hibernate_after must be above 0 seconds, or None, "
                 f"got {self.hibernate_after}"
+            )
+        if self.on_undelivered is not None and not callable(self.on_undelivered):
+            raise InvalidSpec(
+                f"ChildSpec {self.name!r}: on_undelivered must be callable, or None, got {self.on_undelivered!r}"
             )
         if self.busy_alarm is not None and not self.busy_alarm > 0:
             raise InvalidSpec(
