@@ -61,6 +61,7 @@ class ActorPlace(Place):
         "handshake",
         "inbox",
         "life",
+        "limiter",
         "monitors",
         "parent",
         "spec",
@@ -75,6 +76,8 @@ class ActorPlace(Place):
         self.calls: frozenset[type] = frozenset()
         self.casts: frozenset[type] = frozenset()
         self.life: Incarnation | None = None
+        self.limiter: trio.CapacityLimiter | None = None
+        """Of its threads, once there has been one."""
         self.accepting = True
         self.handshake: Handshake | None = None
         self.monitors: dict[Monitor, None] | None = None

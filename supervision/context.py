@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack, final
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack, final
 
 from trio.lowlevel import current_task
 
@@ -15,6 +15,7 @@ from supervision.mailbox import OfIncarnation, SetAside
 from supervision.message import Cast, Down, Own
 from supervision.reply import Reply, ReplyCell
 from supervision.tasks import ActorTask
+from supervision.threads import run_in_thread
 from supervision.timers import Timer
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Context"]
 
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
@@ -93,6 +95,17 @@ class Context:
         name = f"{self.path}#{life.number}/{label}"
         life.place.system.spawn(task.run, function, args, name=name, place=life.place)
         return task
+
+    async def run_in_thread(self, function: Callable[[Unpack[Ts]], T], *args: *Ts, abandon: bool = False) -> T:
+        """Run `function(*args)` in a worker thread and give back, or raise, what it does; meanwhile the loop is free.
+
+        At most ChildSpec.threads run for this actor at a time; who comes later waits in line, and may be cancelled
+        there. trio can't stop a thread. By default a cancelled handler waits for its thread's end, and past its grace
+        is reported as ActorStuck. With `abandon` it leaves at once, and the thread goes on by itself: what it gives
+        is dropped, and it takes up its room, in the next incarnation as well, until it has ended. Under a virtual
+        clock nothing knows that a thread is at work: time jumps ahead.
+        """
+        return await run_in_thread(self._life.place, function, args, abandon=abandon)
 
     def defer_reply(self) -> Reply[Any]:
         """Take over the reply of the call in hand; the handler's return value counts no more. Raises NotInCall."""

@@ -85,6 +85,7 @@ class ChildSpec(_ChildFields, frozen=True, kw_only=True):
     significant: its end, if by itself and for good, may end its supervisor (see SupervisorSpec.auto_shutdown).
     busy_alarm: seconds after which a handler that is still at one message is reported (ActorBusy), and again each
     time that has doubled; None: never.
+    threads: how many of its context.run_in_thread() are at work at a time.
     """
 
     restart: Restart = "permanent"
@@ -98,6 +99,7 @@ class ChildSpec(_ChildFields, frozen=True, kw_only=True):
     on_close: Callable[[StopReason], object] | None = None
     on_undelivered: Callable[[str, object, str], object] | None = None
     busy_alarm: float | None = None
+    threads: int = 1
 
     def __post_init__(self) -> None:
         check_name("ChildSpec", self.name)
@@ -123,6 +125,8 @@ class ChildSpec(_ChildFields, frozen=True, kw_only=True):
             raise InvalidSpec(
                 f"ChildSpec {self.name!r}: busy_alarm must be above 0 seconds, or None, got {self.busy_alarm}"
             )
+        if type(self.threads) is not int or self.threads < 1:
+            raise InvalidSpec(f"ChildSpec {self.name!r}: threads must be a whole number from 1, got {self.threads!r}")
 
 
 class _SupervisorFields(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from supervision.errors import CrashReport
+from supervision.threads import threads_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,8 @@ class TreeNode(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Senders that wait for room in its mailbox."""
     tasks: int = 0
     """Tasks of its own, started by start_task()."""
+    threads: int = 0
+    """At work for it, those that an earlier incarnation has abandoned included."""
     deferred: int = 0
     """Calls it has taken and not yet answered."""
     hibernated: bool = False
@@ -96,6 +99,8 @@ def _describe(node: TreeNode) -> str:
         parts.append(text if node.waiting_for is None else f"{text}, waiting for {node.waiting_for}")
     if node.tasks:
         parts.append(f"tasks {node.tasks}")
+    if node.threads:
+        parts.append(f"threads {node.threads}")
     if node.deferred:
         parts.append(f"replies owed {node.deferred}")
     if node.cpu_seconds is not None:
@@ -160,6 +165,7 @@ def actor_node(place: ActorPlace) -> TreeNode:
         queued=place.inbox.count,
         blocked=place.inbox.waiting,
         tasks=0 if life is None else len(life.tasks or ()),
+        threads=threads_of(place),
         deferred=0 if life is None else len(life.deferred or ()),
         hibernated=life is not None and place.inbox.parked is life,
         set_aside=len(place.inbox.aside or ()),

@@ -68,7 +68,11 @@ FAULTS: dict[str, tuple[str, ...]] = {
         swept("it_swallows_cancelled"),
     ),
     "it blocks the loop": ("test_observing.py::test_who_holds_the_loop_is_told",),
-    "it blocks in a thread": ("test_faults.py::test_a_handler_in_a_thread_is_reported_stuck_and_waited_for",),
+    "it blocks in a thread": (
+        "test_faults.py::test_a_handler_in_a_thread_is_reported_stuck_and_waited_for",
+        "test_threads.py::test_who_does_not_abandon_is_reported_and_waited_for",
+        "test_threads.py::test_a_thread_left_behind_takes_its_room_in_the_next_incarnation_too",
+    ),
     "a task that it has started crashes later": (
         "test_tasks_and_timers.py::test_a_tasks_crash_is_the_actors",
         swept("a_task_crashes_later"),
