@@ -127,12 +127,12 @@ async def serve_forever(peer: Peer) -> None:
 
 @asynccontextmanager
 async def loopback(
-    handler: Callable[[Peer], Awaitable[None]] = serve_forever, *, tls: bool = False
+    handler: Callable[[Peer], Awaitable[None]] = serve_forever, *, tls: bool = False, certificate: Path = CERTIFICATE
 ) -> AsyncGenerator[Loopback]:
     """Serve each connection with ``handler``; where it returns, the connection is closed."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     if tls:
-        context.load_cert_chain(CERTIFICATE)
+        context.load_cert_chain(certificate)
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=4096)
     server = Loopback(listener.socket.getsockname()[1], "https" if tls else "http")
 
