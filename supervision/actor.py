@@ -87,6 +87,8 @@ class Actor:
     __handlers__: ClassVar[dict[type, Handler]] = {}
     __cancellable__: ClassVar[bool] = False
     """Whether any handler is cancelled when its caller leaves."""
+    __cancels_itself__: ClassVar[bool] = False
+    """Whether what stands in __handlers__ sees to that itself."""
     __first__: ClassVar[Cast | None] = None
     """What each incarnation handles before any other message."""
     __calls__: ClassVar[frozenset[type]] = frozenset()

@@ -23,7 +23,7 @@ def take_handlers(life: Incarnation, actor: Actor) -> dict[type, Handler]:
         handlers = system.strict_replies.checked(life, handlers)
     if place.spec.busy_alarm is not None or system.watch is not None:
         handlers = watched(life, handlers)
-    if actor.__cancellable__:
+    if actor.__cancellable__ and not actor.__cancels_itself__:
         handlers = cancellable(life, handlers)
     place.handlers = handlers
     place.calls = actor.__calls__

@@ -239,7 +239,9 @@ class Incarnation:
             self.hand = self.envelope = None
             self.place.give_up(message if cell is None else cell, "unknown")
         elif cancels_on_leave(type(message)) and not isinstance(handler, Cancellable):
-            handler = Cancellable(self, handler)
+            assert self.actor is not None
+            if not self.actor.__cancels_itself__:
+                handler = Cancellable(self, handler)
         return handler
 
     def _put_down(self) -> None:

@@ -1,11 +1,12 @@
 """Handlers that are cancelled when their caller leaves (opt-in, Call.cancel_on_leave).
 
-The loop of an actor knows nothing of it: the handlers of such calls are wrapped, anew for each life.
+The loop of an actor knows nothing of it: the handlers of such calls are wrapped, anew for each life. A state machine
+wraps its own, message by message: what it does once a handler has returned is not to be cancelled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast, final
 
@@ -24,11 +25,13 @@ __all__: list[str] = []
 class Cancellable:
     """A handler, to be called like one."""
 
-    __slots__ = ("_handler", "_life")
+    __slots__ = ("_cancelled", "_handler", "_life")
 
-    def __init__(self, life: Incarnation, handler: Handler) -> None:
+    def __init__(self, life: Incarnation, handler: Handler, cancelled: Callable[[], None] | None = None) -> None:
         self._life = life
         self._handler = handler
+        self._cancelled = cancelled
+        """Called when the handler has been cancelled."""
 
     def __call__(self, actor: object, message: object) -> object:
         result = self._handler(actor, message)
@@ -55,6 +58,9 @@ class Cancellable:
             life.deferred.pop(cell, None)
         if life.envelope is None:
             life.envelope = cell
+        life.cell = None
+        if self._cancelled is not None:
+            self._cancelled()
         return None
 
 

@@ -13,7 +13,8 @@ from trio.lowlevel import current_task
 
 from supervision.actor import Actor, Handler, declare
 from supervision.errors import InvalidSpec, NotInHandler, NotInThisState
-from supervision.message import Own
+from supervision.leaving import Cancellable
+from supervision.message import Own, cancels_on_leave
 from supervision.states import State, Table, name_of, tabulate
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class StateMachine(Actor, Generic[S]):
     @on_state_timeout and @on_event_timeout are called when their state is entered and when its timeouts are over.
     Mistakes in all this raise InvalidSpec when the class is made.
 
+    Where a call says cancel_on_leave, its caller's leave can cut the handler, and the machine stays where it is; but
+    never what comes after the handler has returned: the new state is entered, and the reply comes late.
+
     As in every actor, nothing of this survives a restart: each incarnation starts in the initial state.
     """
 
@@ -55,6 +59,7 @@ class StateMachine(Actor, Generic[S]):
     changes, as by context.defer() (which counts against the mailbox's capacity).
     """
 
+    __cancels_itself__: ClassVar[bool] = True
     __table__: ClassVar[Table]
     __run: _Run | None = None
 
@@ -238,6 +243,8 @@ class _Run:
         self.event_timeout.cancel()
         handler = self._table.handler_for(type(message), self.state)
         if handler is not None:
+            if cancels_on_leave(type(message)):
+                handler = Cancellable(self._life, handler, self._stay)
             return self._call(handler, message)
         if self._machine.when_unhandled == "postpone":
             self._machine.context.defer()
@@ -275,6 +282,10 @@ class _Run:
         if entering is not None:
             await entering
         return result
+
+    def _stay(self) -> None:
+        """A handler has been cancelled: what it asked for does not count."""
+        self._next = self.state_timeout.asked = self.event_timeout.asked = None
 
     def _move(self) -> Coroutine[Any, Any, None] | None:
         """A handler has returned: go where it said."""
