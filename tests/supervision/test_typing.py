@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from enum import Enum
@@ -13,21 +14,27 @@ import pytest
 from supervision import (
     Actor,
     ActorRef,
+    ActorSystem,
     Call,
     Cast,
     ChildSpec,
     DynamicSupervisorSpec,
+    Mailbox,
     PartitionSupervisorSpec,
     Reply,
     StateMachine,
     SupervisedTask,
+    SupervisionError,
     SupervisorRef,
     SupervisorSpec,
     TaskSupervisorSpec,
+    WrongMessageKind,
+    WrongReply,
     handles,
     in_state,
     on_enter,
     on_state_timeout,
+    open_system,
 )
 from tests.supervision.world import NOW, seeded, system
 
@@ -89,6 +96,28 @@ async def checked(ref: ActorRef, supervisor: SupervisorRef, reply: Reply[int]) -
     await ref.call(Note("a cast is no call"))  # pyright: ignore[reportArgumentType]
     await ref.cast(Length("a call is no cast"))  # pyright: ignore[reportArgumentType]
     reply.send("no int")  # pyright: ignore[reportArgumentType]
+
+
+def report(path: str, message: object, why: str) -> None: ...
+
+
+def report_to_nobody(path: str) -> None: ...
+
+
+async def options(ref: ActorRef) -> None:
+    """Never run: only checked."""
+    ChildSpec("m", Measurer, on_undelivered=report, mailbox=Mailbox(capacity=0))
+    ChildSpec("m", Measurer, on_undelivered=report_to_nobody)  # pyright: ignore[reportArgumentType]
+    ChildSpec("m", Measurer, mailbox=Mailbox(capacity="none"))  # pyright: ignore[reportArgumentType]
+    Mailbox(0)  # pyright: ignore[reportCallIssue]
+    async with open_system(random=random.Random(0), strict_replies=True) as s:
+        assert_type(s, ActorSystem)
+    open_system(random=random.Random(0), strict_replies="always")  # pyright: ignore[reportArgumentType]
+    try:
+        assert_type(await ref.call(Length("four")), int)
+    except (WrongReply, WrongMessageKind) as error:
+        caught: SupervisionError = error
+        assert caught.args
 
 
 class Wrong(Actor):
