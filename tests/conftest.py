@@ -4,6 +4,7 @@ HYPOTHESIS_PROFILE is ci for `make ci`, soak for `make soak` and `make soak-supe
 """
 
 import os
+import signal
 
 from hypothesis import HealthCheck, Phase, settings
 
@@ -15,3 +16,7 @@ settings.register_profile("soak", base, max_examples=20_000, database=None)
 # a planted bug has to be found, not to be made small
 settings.register_profile("mutants", base, phases=[Phase.explicit, Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# A shell starts its background jobs deaf to ^C, and with them all that they start: the tests that press it need it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
