@@ -24,6 +24,10 @@ class Lives:
         self.finished_by: str | None = None
         """The significant child that has ended the system."""
         self.failing: set[str] = set()
+        self.overtaken: set[str] = set()
+        """Supervisors whose own restart went on while a child of theirs had failed and came again: in which order it
+        and those after it are up is nobody's promise.
+        """
         """Where the next init() raises."""
         self._soon: deque[Callable[[], None]] = deque()
         self._timers: list[TimerModel] = []
@@ -107,8 +111,11 @@ class Lives:
         life = place.life
         for child in tuple(place.children.values()):
             if child.state == "down":
+                number = child.number + 1
                 self.begin(child)
                 self.work_off()
+                if child.number != number:
+                    self.overtaken.add(place.path)
                 if place.life != life:
                     return
                 if place.broken:

@@ -137,6 +137,17 @@ def test_who_went_down_with_a_child_that_is_then_stopped_comes_up() -> None:
     assert [states[f"t/g/{name}"] for name in "bcd"] == ["running"] * 3
 
 
+def test_a_child_that_fails_in_its_supervisors_restart_comes_beside_its_siblings() -> None:
+    inner = SupervisorSpec("s", max_restarts=0, max_seconds=0.7, children=[actor("a")], backoff=after(0.0))
+    outer = SupervisorSpec("g", max_restarts=1, max_seconds=0.7, children=[inner, actor("b")], backoff=after(1.0))
+    crash = Crash(path="t/g/s/a")
+    trace, states = run(
+        Start(supervisor="t", spec=outer), crash, crash, FailNextInit(path="t/g/s/a"), Advance(seconds=2.0)
+    )
+    assert trace.count("+g/s") == 3
+    assert (states["t/g/s"], states["t/g/b"]) == ("running 1/1", "running")
+
+
 def test_a_batch_waits_for_the_longest_delay() -> None:
     """A second crash had its own delay cut short by the first one's."""
     spec = group("rest_for_one", actor("a", 5.0), actor("b", 1.0), actor("c"))

@@ -7,10 +7,12 @@ import gc
 import importlib
 import math
 import pkgutil
+import sys
 import tracemalloc
 from collections import Counter as Tally
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 import trio
 
@@ -33,29 +35,42 @@ from tests.supervision.world import NOW, Add, Boom, Counter, Crash, Get, Nap, ch
 Rounds = Callable[[int], Awaitable[None]]
 
 
-async def levels(rounds: Rounds, times: int, points: int = 6) -> list[int]:
-    """Bytes traced after each of `points` equal parts of `times` rounds, the first parts being the warm-up."""
+class Meter(msgspec.Struct, frozen=True):
+    """What is counted, and how much more of it there may be, all told, after so many rounds."""
+
+    read: Callable[[], int]
+    slack: Callable[[int], float]
+
+
+BYTES = Meter(lambda: tracemalloc.get_traced_memory()[0], lambda times: times / 12 + 2048)
+"""Each byte, at a third of the speed."""
+BLOCKS = Meter(sys.getallocatedblocks, lambda times: times / 200 + 256)
+"""Every small object; what is kept of each round, or of each hundredth, can't hide."""
+
+
+async def levels(rounds: Rounds, times: int, meter: Meter, points: int = 6) -> list[int]:
+    """Readings after each of `points` equal parts of `times` rounds, the first parts being the warm-up."""
     measured: list[int] = []
     for _ in range(points):
         await rounds(times // points // 64 * 64)  # the heap of timers is looked at once in 64 entries
         await trio.sleep(100)  # virtual: what was started has ended
         gc.collect()
-        measured.append(tracemalloc.get_traced_memory()[0])
+        measured.append(meter.read())
     return measured
 
 
-def assert_level(measured: list[int], times: int) -> None:
-    """Within one percent, and by less than a byte for each dozen of rounds; two readings are one point, because a
-    list that is emptied and filled again keeps now more, now less room.
+def assert_level(measured: list[int], times: int, meter: Meter) -> None:
+    """Within one percent, and by less than the meter allows; two readings are one point, because a list that is
+    emptied and filled again keeps now more, now less room.
     """
     first, *rest = [measured[i : i + 2] for i in range(0, len(measured), 2)]
     for later in rest:
         for of in (min, max):
             assert of(first) * 0.99 <= of(later) <= of(first) * 1.01, measured
-            assert of(later) - of(first) <= times / 12 + 2048, measured
+            assert of(later) - of(first) <= meter.slack(times), measured
 
 
-def grow(make: Callable[[ActorSystem], Awaitable[Rounds]], times: int) -> None:
+def grow(make: Callable[[ActorSystem], Awaitable[Rounds]], times: int, meter: Meter) -> None:
     """Nothing grows in `times` rounds in a system of a few hundred actors."""
 
     async def run() -> None:
@@ -66,10 +81,11 @@ def grow(make: Callable[[ActorSystem], Awaitable[Rounds]], times: int) -> None:
             rounds = await make(s)
             await rounds(256)
             await trio.sleep(100)
-            assert_level(await levels(rounds, times), times)
+            assert_level(await levels(rounds, times, meter), times, meter)
 
     gc.collect()
-    tracemalloc.start()
+    if meter is BYTES:
+        tracemalloc.start()
     try:
         run_seeded(run, seed=0, limit=1e9)
     finally:
@@ -176,16 +192,17 @@ FULL = {calls: 1_000_000, restarts: 100_000, timeouts: 100_000, trees: 10_000, h
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_nothing_grows(kind: Callable[[ActorSystem], Awaitable[Rounds]]) -> None:
-    grow(kind, KINDS[kind])
+    grow(kind, KINDS[kind], BYTES)
 
 
 @pytest.mark.ci
 @pytest.mark.parametrize("kind", FULL, ids=lambda kind: kind.__name__)
 def test_nothing_grows_over_as_much_as_a_long_job_does(kind: Callable[[ActorSystem], Awaitable[Rounds]]) -> None:
-    grow(kind, FULL[kind])
+    grow(kind, FULL[kind], BLOCKS)
 
 
-def test_growth_is_noticed() -> None:
+@pytest.mark.parametrize("meter", [BYTES, BLOCKS], ids=["bytes", "blocks"])
+def test_growth_is_noticed(meter: Meter) -> None:
     kept: list[object] = []
 
     async def leaking(s: ActorSystem) -> Rounds:
@@ -198,7 +215,7 @@ def test_growth_is_noticed() -> None:
         return leak
 
     with pytest.raises(AssertionError, match=r"^\[\d+, \d+"):
-        grow(leaking, 20_000)
+        grow(leaking, 20_000, meter)
 
 
 @seeded(seeds=2)
