@@ -185,7 +185,7 @@ class Api:
             attempt=attempt,
         )
         response = await self._answered(request, name, also)
-        content = await response.read(limit)
+        content = await self._secrets.guarded(response.read(limit), name)
         self._edge.succeeded(purpose)
         reply = Reply(response.status, response.headers, content, name)
         encoding = response.headers.get("content-encoding")
@@ -305,7 +305,7 @@ class Api:
         return response
 
     async def _attempt(self, request: Request, name: str) -> Response:
-        response = await self._transport.send(request)
+        response = await self._secrets.guarded(self._transport.send(request), name)
         self.answered_at = trio.current_time()
         if "x-deprecation-note" in response.headers:
             self._note(response)
@@ -330,7 +330,8 @@ class Api:
         return status_error(response.status, detail, request=name)
 
     async def _failure(self, response: Response, name: str, purpose: Purpose) -> APIError:
-        content = unpacked(response, await start_of(response, _ERROR_LIMIT), _ERROR_LIMIT)
+        start = await self._secrets.guarded(start_of(response, _ERROR_LIMIT), name)
+        content = unpacked(response, start, _ERROR_LIMIT)
         reply = Reply(response.status, response.headers, content, name)
         if self._edge.rejected(reply.status, reply.headers, reply.body, purpose):
             text = f"{name}: refused by something in front of the server (a 400 without a word)"

@@ -5,6 +5,7 @@ A large body of known length is read past h11, whose buffers would copy it sever
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from enum import Enum, auto
@@ -16,12 +17,13 @@ from tinker_actors.errors import InvalidInput
 from tinker_actors.wire.head import RequestHead
 from tinker_actors.wire.link import Buffer, Link, LinkBroken
 
-__all__ = ["BodyEnd", "Connection", "Malformed", "NeedData", "idle_seconds"]
+__all__ = ["BodyEnd", "Connection", "Malformed", "NeedData", "idle_seconds", "without_quotes"]
 
 _LARGEST_HEAD = 64 << 10
 _READ = 64 << 10
 _LARGE_READ = 256 << 10
 _LARGE_BODY = 128 << 10
+_QUOTE = re.compile(r""":? (?:bytearray\()?b?['"]""")
 _CUT = "closed by the server before the end of its reply"
 
 
@@ -209,9 +211,9 @@ class Connection:
         try:
             return self._http.next_event()
         except h11.RemoteProtocolError as error:
-            if self._ended:
-                raise LinkBroken(_CUT) from error
-            raise Malformed(str(error)) from error
+            problem = without_quotes(str(error))
+        # outside of the handler: h11's error quotes what arrived, which may echo a credential
+        raise LinkBroken(_CUT) if self._ended else Malformed(problem)
 
 
 def idle_seconds(headers: Mapping[str, str], usual: float) -> float:
@@ -221,6 +223,11 @@ def idle_seconds(headers: Mapping[str, str], usual: float) -> float:
         if name.lower() == "timeout" and value.isascii() and value.isdigit():
             return max(0.0, float(value) - 1.0)
     return usual
+
+
+def without_quotes(problem: str) -> str:
+    """h11's words, without the bytes that it quotes."""
+    return _QUOTE.split(problem, maxsplit=1)[0]
 
 
 def _http() -> h11.Connection:

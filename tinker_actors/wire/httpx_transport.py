@@ -18,6 +18,7 @@ import trio
 
 from tinker_actors.errors import APIConnectionError, APIResponseError, APITimeoutError
 from tinker_actors.ports import Request, Response, Transport
+from tinker_actors.wire.connection import without_quotes
 
 __all__ = ["HttpxTransport"]
 
@@ -58,10 +59,13 @@ class HttpxTransport(Transport):
             try:
                 response = await self._client.send(outgoing, stream=True)
             except httpx.HTTPError as error:
-                raise _translated(error, name) from error
+                problem = _translated(error, name)
             except RuntimeError as error:  # httpx's word for a client that was closed
-                raise APIConnectionError(f"{name}: {error}", request=name, sent=False) from error
-            return _HttpxResponse(response, name, deadline, request.timeout)
+                problem = APIConnectionError(f"{name}: {error}", request=name, sent=False)
+            else:
+                return _HttpxResponse(response, name, deadline, request.timeout)
+            # outside of the handler: httpx's error holds the request, and with it the key
+            raise problem
         raise APITimeoutError(f"{name}: no answer within {request.timeout:g} s", request=name)
 
     async def aclose(self) -> None:
@@ -96,11 +100,14 @@ class _HttpxResponse(Response):
         piece: bytes | None = None
         try:
             while True:
+                problem = None
                 with trio.move_on_at(self._deadline) as scope:
                     try:
                         piece = await anext(pieces, None)
                     except httpx.HTTPError as error:
-                        raise _translated(error, self._name) from error
+                        problem = _translated(error, self._name)
+                if problem is not None:
+                    raise problem
                 if scope.cancelled_caught:
                     text = f"{self._name}: the answer was not complete within {self._timeout:g} s"
                     raise APITimeoutError(text, request=self._name)
@@ -145,6 +152,6 @@ def _translated(error: httpx.HTTPError, name: str) -> APIConnectionError | APIRe
         # a reply that is cut short reaches us as such an error, too, and is a lost connection
         if "peer closed" in str(error):
             return APIConnectionError(f"{name}: {error}", request=name)
-        return APIResponseError(f"{name}: an answer that is no HTTP: {error}", request=name)
+        return APIResponseError(f"{name}: an answer that is no HTTP: {without_quotes(str(error))}", request=name)
     text = str(error) or type(error).__name__
     return APIConnectionError(f"{name}: {text}", request=name, sent=not isinstance(error, _UNSENT))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Awaitable
+from typing import TypeVar, final
 
 from tinker_actors.config import Secret
+from tinker_actors.errors import APIConnectionError, APIError, APIResponseError
 
 __all__ = ["Secrets"]
+
+T = TypeVar("T")
 
 _HIDDEN = "[hidden]"
 _REMEMBERED = 32  # secrets of the past that a late reply may still echo
@@ -31,6 +35,22 @@ class Secrets:
         for secret in self._known:
             text = text.replace(secret.reveal(), _HIDDEN)
         return text
+
+    async def guarded(self, work: Awaitable[T], name: str) -> T:
+        """What ``work`` for the request ``name`` gives. An APIError that shows a secret, as where a redirect has put
+        one into an address, is raised without it.
+        """
+        try:
+            return await work
+        except APIError as error:
+            text = f"{error}"
+            if self.redact(f"{text} {error.request}") == f"{text} {error.request}":
+                raise
+            failed: APIError = APIResponseError(self.redact(text), request=name)
+            if isinstance(error, APIConnectionError):
+                failed = type(error)(self.redact(text), request=name, sent=error.sent)
+        # outside of the handler, or the other one would be its context
+        raise failed
 
     def __repr__(self) -> str:
         return "Secrets(...)"
