@@ -48,7 +48,9 @@ OPTIONS: dict[str, Any] = {
 class Watch:
     """Collects what could be seen of a run."""
 
-    def __init__(self) -> None:
+    def __init__(self, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+        self.caplog = caplog
+        self.capfd = capfd
         self.seen: list[tuple[str, str]] = []
 
     def show(self, what: str, value: object) -> None:
@@ -69,28 +71,27 @@ class Watch:
                 waiting += [found.__cause__, found.__context__]
                 waiting += found.exceptions if isinstance(found, BaseExceptionGroup) else ()
 
-    def leaks(self) -> list[str]:
-        return [f"{secret} in {where}" for where, text in self.seen for secret in PLANTED if secret in text]
+    def check(self) -> None:
+        """Nothing planted was seen anywhere."""
+        formatter = logging.Formatter()
+        for record in self.caplog.records:
+            self.seen.append((f"log of {record.name}", f"{formatter.format(record)} {record.args}"))
+        printed = self.capfd.readouterr()
+        self.seen += [("stdout", printed.out), ("stderr", printed.err)]
+        leaks = [f"{secret} in {where}" for where, text in self.seen for secret in PLANTED if secret in text]
+        assert not leaks, "\n".join(leaks)
 
 
 @pytest.fixture
 def watch(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[Watch]:
-    """At its end nothing planted may have been seen anywhere."""
+    """All loggers say what they have."""
     ours = logging.getLogger("tinker_actors")
     before = ours.level
-    found = Watch()
-    # httpcore's debug log shows the heads of replies as they are
-    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.INFO, "httpcore"):
-        yield found
+    # logs of httpx show addresses, and those of httpcore the heads of replies, as they are
+    quiet = caplog.at_level(logging.WARNING, "httpx"), caplog.at_level(logging.WARNING, "httpcore")
+    with caplog.at_level(logging.DEBUG), quiet[0], quiet[1]:
+        yield Watch(caplog, capfd)
     ours.setLevel(before)
-    formatter = logging.Formatter()
-    for record in caplog.records:
-        found.seen.append((f"log of {record.name}", formatter.format(record)))
-        found.seen.append((f"record of {record.name}", f"{record.args}"))
-    printed = capfd.readouterr()
-    found.seen += [("stdout", printed.out), ("stderr", printed.err)]
-    assert found.seen, "nothing was looked at"
-    assert not (leaks := found.leaks()), "\n".join(leaks)
 
 
 def echo(peer_key: str, server: Loopback) -> dict[str, bytes | None]:
@@ -157,6 +158,9 @@ async def test_no_answer_brings_a_secret_to_light(case: str, kind: str, watch: W
         await transport.aclose()
         if case != "nobody":
             assert server.requests
+    if case not in ("nobody", "silence", "no HTTP", "bad header"):
+        assert any("x-own-token: [hidden]" in record.getMessage() for record in watch.caplog.records)
+    watch.check()
 
 
 @pytest.mark.parametrize("source", ["key", "command"])
@@ -203,6 +207,7 @@ async def test_no_part_of_a_runtime_shows_a_secret(source: str, refuses: bool, w
         except TinkerError as error:
             watch.failed("the session", error)
         assert {first, JWT, LOGIN} <= sent
+    watch.check()
 
 
 def test_no_refused_setting_shows_what_was_given(watch: Watch):
@@ -218,3 +223,4 @@ def test_no_refused_setting_shows_what_was_given(watch: Watch):
             watch.show(name, config)
         except InvalidInput as error:
             watch.failed(name, error)
+    watch.check()
