@@ -89,7 +89,7 @@ def watch(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -
     before = ours.level
     # logs of httpx show addresses, and those of httpcore the heads of replies, as they are
     quiet = caplog.at_level(logging.WARNING, "httpx"), caplog.at_level(logging.WARNING, "httpcore")
-    with caplog.at_level(logging.DEBUG), quiet[0], quiet[1]:
+    with quiet[0], quiet[1], caplog.at_level(logging.DEBUG):  # the last one sets the level of what is caught
         yield Watch(caplog, capfd)
     ours.setLevel(before)
 
