@@ -163,6 +163,32 @@ async def test_no_answer_brings_a_secret_to_light(case: str, kind: str, watch: W
     watch.check()
 
 
+@pytest.mark.parametrize("whole", [True, False])
+async def test_no_stream_from_where_a_redirect_led_shows_a_secret(whole: bool, watch: Watch):
+    """The path that the request ends up at holds the key, and then the body is cut short."""
+
+    async def handler(peer: Peer) -> None:
+        while (asked := await peer.request()) is not None:
+            if KEY in asked.target:
+                await peer.raw(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nbegun")
+                return
+            await peer.raw(f"HTTP/1.1 307 Moved\r\nlocation: /{KEY}\r\ncontent-length: 0\r\n\r\n".encode())
+
+    async with loopback(handler) as server:
+        api = Api(HttpTransport(), Config.load(base_url=server.url, **OPTIONS))
+        with pytest.raises(APIError) as caught:
+            async with api.open("GET", "/models", purpose="rest") as reply:
+                watch.show("the reply", reply)
+                if whole:
+                    await reply.read()
+                async for piece in reply.pieces():
+                    watch.show("a piece", piece)
+        watch.failed("the stream", caught.value)
+        assert "[hidden]" in str(caught.value)  # it does tell where it was
+        assert any(KEY in request.target for request in server.requests)
+    watch.check()
+
+
 @pytest.mark.parametrize("source", ["key", "command"])
 @pytest.mark.parametrize("refuses", [False, True])
 async def test_no_part_of_a_runtime_shows_a_secret(source: str, refuses: bool, watch: Watch):

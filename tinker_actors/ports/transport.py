@@ -36,8 +36,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     ``url`` is absolute. ``headers`` holds lower-case names. ``body`` is a row of buffers that are written one
     after another, so that arrays need not be joined into one copy; ``stream`` is a body instead of it. ``timeout``
-    is seconds for the whole
-    exchange, from asking for a connection to the last byte of the body.
+    is seconds for the whole exchange, from asking for a connection to the last byte of the body.
     """
 
     method: str

@@ -221,7 +221,7 @@ class Api:
             method, path, pieces, purpose=purpose, key=key, timeout=timeout, headers=plain, query=query
         )
         response = await self._answered(request, name)
-        reply = StreamedReply(response, name, limit)
+        reply = StreamedReply(response, name, limit, self._secrets)
         try:
             if response.headers.get("content-encoding", "identity") != "identity":
                 raise APIResponseError(f"{name}: a stream that is packed, though that was not asked", request=name)

@@ -8,6 +8,7 @@ from typing import Any, final
 
 from tinker_actors.errors import APIResponseError, DecodeError
 from tinker_actors.ports import Response
+from tinker_actors.wire.secrets import Secrets
 from tinker_actors.wire.sse import ServerSentEvent, SSEDecoder
 
 __all__ = ["StreamedReply"]
@@ -22,8 +23,9 @@ class StreamedReply:
     than the request was given APITimeoutError.
     """
 
-    def __init__(self, response: Response, name: str, limit: int) -> None:
+    def __init__(self, response: Response, name: str, limit: int, secrets: Secrets) -> None:
         self._response = response
+        self._secrets = secrets
         self._limit = limit
         self._size = 0
         self._stream: Any = None
@@ -51,7 +53,7 @@ class StreamedReply:
         """The next piece of the body; None at its end."""
         if self._stream is None:
             self._stream = self._response.stream()
-        piece = await anext(self._stream, None)
+        piece = await self._secrets.guarded(anext(self._stream, None), self.name)
         if piece is not None:
             self._size += len(piece)
             if self._size > self._limit:
@@ -60,7 +62,7 @@ class StreamedReply:
 
     async def read(self) -> bytes:
         """The rest of the body."""
-        return await self._response.read(self._limit)
+        return await self._secrets.guarded(self._response.read(self._limit), self.name)
 
     async def aclose(self) -> None:
         """Give up the rest of the body."""
