@@ -48,6 +48,11 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
+UNWINDING = 32
+"""Passes of the loop that it has, past its last deadline, to come out of what was cancelled, before it is called
+stuck. Not seconds: a brutal kill's deadline comes with the cancellation itself, and how long a pass takes is no fault
+of the actor."""
+
 
 @final
 class ActorPlace(Place):
@@ -238,6 +243,10 @@ class ActorPlace(Place):
         deadline = min(self.system.now() + grace, life.ends.hard)
         with trio.CancelScope(deadline=deadline):
             await event.wait()
+        for _ in range(UNWINDING):
+            if self.life is not life:
+                return
+            await trio.lowlevel.checkpoint()
         if self.life is life:
             if not life.ends.stuck:
                 life.ends.stuck = True

@@ -18,7 +18,7 @@ from supervision.errors import ActorDown, CrashReport, StopReason
 from supervision.events import ActorCrashed, ActorEnded
 from supervision.fate import CLOSE, HELD, Fate
 from supervision.links import break_links
-from supervision.mailbox import Again, SetAside
+from supervision.mailbox import Again, OfIncarnation, SetAside
 from supervision.message import Cast
 from supervision.reply import ReplyCell
 from supervision.tasks import unprotected
@@ -223,6 +223,8 @@ def _fail_hand(life: Incarnation, reason: StopReason) -> None:
     envelope, life.envelope = life.envelope, None
     if message is None:
         return
+    if isinstance(message, (Again, OfIncarnation)):  # ^C, before it was taken out of its envelope
+        envelope, message = message, message.message
     if type(envelope) is SetAside:
         # Only a handler that returns sets its message aside.
         envelope = envelope.item

@@ -8,12 +8,11 @@ from __future__ import annotations
 import contextvars
 import math
 import random
-from collections.abc import Awaitable
 from types import CoroutineType
-from typing import TYPE_CHECKING, cast, final
+from typing import TYPE_CHECKING, Any, final
 
 import trio
-from trio.lowlevel import checkpoint, current_task, wait_task_rescheduled
+from trio.lowlevel import checkpoint, current_task, enable_ki_protection, wait_task_rescheduled
 
 from supervision.actor import Actor, Handler
 from supervision.context import Context
@@ -137,7 +136,7 @@ class Incarnation:
                     place.inbox.offer_urgent(actor.__first__)
                 handlers = take_handlers(self, actor)
                 if type(actor).init is not Actor.init:
-                    self.new_scope().__enter__()
+                    self.enter_scope()
                     await actor.init()
                     self.leave_scope()
                 self.initialized = True
@@ -152,11 +151,14 @@ class Incarnation:
             inbox = place.inbox
             budget = _BATCH
             while self.stop is None:
-                if inbox.urgent:
-                    item = inbox.urgent.popleft()
+                # ^C may strike after any call made here. So a message leaves its queue only when it is in hand, with
+                # no call between: whatever strikes then, its end is reported.
+                queue = inbox.urgent
+                if queue:
+                    item = queue[0]
                 else:
-                    items = inbox.items
-                    if not items:
+                    queue = inbox.items
+                    if not queue:
                         if inbox.line and inbox.take():
                             continue
                         inbox.parked = self.task
@@ -167,26 +169,25 @@ class Incarnation:
                             return
                         budget = _BATCH
                         continue
-                    item = items.popleft()
+                    item = queue[0]
                     if type(item) is ReplyCell:
                         if item.done:
+                            del queue[0]
                             inbox.dead -= 1
                             continue
                         item.begun = True
                         self.cell = item
-                        message = item.message
+                        self.hand = message = item.message
+                        del queue[0]
                         if inbox.line:
                             inbox.admit()
-                        self.hand = message
                         handler = handlers.get(type(message)) or self._handler(message)
                         if handler is None:
                             continue
-                        result = handler(actor, message)
-                        if type(result) is CoroutineType:
-                            if self.scope is None:
-                                self.new_scope().__enter__()
-                            self.hand_since = place.system.now()
-                            result = await cast("Awaitable[object]", result)
+                        result: Any = handler(actor, message)
+                        if result.__class__ is CoroutineType:
+                            self.waits()
+                            result = await result
                         self.hand = self.cell = None
                         if self.envelope is None:
                             item.send(result)
@@ -197,17 +198,16 @@ class Incarnation:
                             await checkpoint()
                             budget = _BATCH
                         continue
-                    if inbox.line:
-                        inbox.admit()
                 self.hand = item
+                del queue[0]
+                if inbox.line:
+                    inbox.admit()
                 handler = handlers.get(type(item)) or self._handler(item)
                 if handler is None:
                     continue
                 result = handler(actor, self.hand)
-                if type(result) is CoroutineType:
-                    if self.scope is None:
-                        self.new_scope().__enter__()
-                    self.hand_since = place.system.now()
+                if result.__class__ is CoroutineType:
+                    self.waits()
                     await result
                 self.hand = None
                 if self.envelope is not None:
@@ -216,12 +216,13 @@ class Incarnation:
                 if not budget:
                     await checkpoint()
                     budget = _BATCH
-        except BaseException as error:
-            if isinstance(error, GeneratorExit):
-                raise
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001  # sorted by end_life(); no call before it is protected
             caught = error
         await end_life(self, self._escaped(caught))
 
+    @enable_ki_protection
     def _handler(self, item: object) -> Handler | None:
         """For a subclass of a declared type, or what comes in an envelope; None if it is not to be handled: it is not
         for this incarnation, or has no handler, and is given up.
@@ -244,6 +245,7 @@ class Incarnation:
                 handler = Cancellable(self, handler)
         return handler
 
+    @enable_ki_protection
     def _put_down(self) -> None:
         """After a handler whose message did not come, or does not go, as plainly as most."""
         envelope, self.envelope = self.envelope, None
@@ -308,19 +310,29 @@ class Incarnation:
             self.scope.cancel(reason=reason)
         self.place.inbox.wake()
 
-    def new_scope(self) -> trio.CancelScope:
-        """To be entered by the main task. Not in a `with` block: one that is open costs an idle actor 740 bytes."""
+    @enable_ki_protection
+    def enter_scope(self) -> None:
+        """Called by the main task. Not as a `with` block: one that is open costs an idle actor 740 bytes."""
         scope = self.scope = trio.CancelScope()
         if self.ended_with is not None and self.ended_with.cut:
             scope.cancel(reason=self.ended_with.cut)
-        return scope
+        scope.__enter__()
 
+    @enable_ki_protection
+    def waits(self) -> None:
+        """The handler is one that may: it can be cancelled from here on."""
+        if self.scope is None:
+            self.enter_scope()
+        self.hand_since = self.place.system.now()
+
+    @enable_ki_protection
     def leave_scope(self) -> None:
         """Raises what trio thinks of a scope that was opened within and not left."""
         scope, self.scope = self.scope, None
         if scope is not None:
             scope.__exit__(None, None, None)
 
+    @enable_ki_protection
     def _escaped(self, caught: BaseException | None) -> BaseException | None:
         """What remains of an error outside of the scope."""
         scope, self.scope = self.scope, None

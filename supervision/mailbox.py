@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 import msgspec
 import trio
-from trio.lowlevel import Abort, reschedule
+from trio.lowlevel import Abort, enable_ki_protection, reschedule
 
 from supervision.errors import InvalidSpec
 from supervision.hibernation import resume
@@ -108,6 +108,7 @@ class WaitingCast:
         self.place.inbox.leave_line(self)
         return Abort.SUCCEEDED
 
+    @enable_ki_protection
     def wake(self) -> None:
         task = self.task
         self.task = None
@@ -155,6 +156,7 @@ class Inbox:
         """Senders in the line."""
         return 0 if self.line is None else len(self.line)
 
+    @enable_ki_protection
     def offer(self, item: object) -> bool:
         """Enqueue and wake the actor; False if there is no room."""
         items = self.items
@@ -176,12 +178,14 @@ class Inbox:
             reschedule(parked)  # pyright: ignore[reportArgumentType]  # a task: who hibernates has no items
         return True
 
+    @enable_ki_protection
     def offer_urgent(self, message: object) -> None:
         if self.urgent is None:
             self.urgent = deque()
         self.urgent.append(message)
         self.wake()
 
+    @enable_ki_protection
     def wake(self) -> None:
         parked = self.parked
         if parked is not None:
@@ -203,6 +207,7 @@ class Inbox:
         self.parked = None
         return Abort.SUCCEEDED
 
+    @enable_ki_protection
     def stand_in_line(self, entry: ReplyCell | WaitingCast) -> None:
         if self.line is None:
             self.line = OrderedDict()
@@ -210,6 +215,7 @@ class Inbox:
         if self.meets:
             self.wake()
 
+    @enable_ki_protection
     def leave_line(self, entry: ReplyCell | WaitingCast) -> bool:
         """False if it had left before."""
         if self.line is None or entry not in self.line:
@@ -217,6 +223,7 @@ class Inbox:
         del self.line[entry]
         return True
 
+    @enable_ki_protection
     def admit(self) -> None:
         """Let senders in while there is room, first come first served."""
         line, items = self.line, self.items
@@ -247,6 +254,7 @@ class Inbox:
         """Someone waits to hand a message over, and may."""
         return bool(self.line) and self.meets
 
+    @enable_ki_protection
     def take(self) -> bool:
         """Called by the actor when it is about to wait: True if it has taken a message of the first in line, to be
         handled in this very step.
@@ -259,6 +267,7 @@ class Inbox:
         self._let_in(line, self.items)
         return True
 
+    @enable_ki_protection
     def hand_over(self, item: object) -> bool:
         """Without waiting: False if the actor is not idle."""
         if self.parked is None or self.items or self.urgent or self.line or not self.meets:
@@ -270,6 +279,7 @@ class Inbox:
         self.wake()
         return True
 
+    @enable_ki_protection
     def withdraw(self, cell: ReplyCell) -> None:
         """Its caller has left before it was begun."""
         if self.leave_line(cell):
@@ -287,6 +297,7 @@ class Inbox:
         if self.line:
             self.admit()
 
+    @enable_ki_protection
     def set_aside(self, entry: SetAside) -> None:
         """Until replay(). May exceed the bound by this one, whose room may have been taken while it was in hand."""
         item = entry.item
@@ -301,6 +312,7 @@ class Inbox:
             self.aside[entry] = None
         self.room -= 1
 
+    @enable_ki_protection
     def replay(self) -> None:
         """Put back what is set aside: at the front, in order."""
         aside, self.aside = self.aside, None
@@ -311,6 +323,7 @@ class Inbox:
             self.room += len(aside)
             self.wake()
 
+    @enable_ki_protection
     def drop_oldest(self) -> object:
         """Take the oldest living item out. There is one: the mailbox is full."""
         if self.aside:

@@ -11,6 +11,7 @@ from trio.lowlevel import (
     checkpoint,
     checkpoint_if_cancelled,
     current_task,
+    enable_ki_protection,
     reschedule,
     wait_task_rescheduled,
 )
@@ -76,6 +77,7 @@ class ActorRef:
         """
         return self.place.state
 
+    @enable_ki_protection
     async def call(self, message: Call[R], timeout: float = 5.0) -> R:
         """Send a request and wait for its reply, at most `timeout` seconds (math.inf: without bound).
 
@@ -112,6 +114,7 @@ class ActorRef:
         finally:
             caller.waiting = None
 
+    @enable_ki_protection
     async def cast(self, message: Cast) -> None:
         """Send a one-way message; where the mailbox is full its policy says what happens, by default it waits.
 
@@ -157,6 +160,7 @@ class ActorRef:
         if entry.refused:
             raise place.not_running()
 
+    @enable_ki_protection
     def cast_nowait(self, message: Cast) -> None:
         """As cast(), but never waits: raises MailboxFull instead."""
         place = self.place

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, final
 
 import trio
 from outcome import Error, Value
-from trio.lowlevel import Abort, reschedule
+from trio.lowlevel import Abort, enable_ki_protection, reschedule
 
 from supervision.errors import AlreadyReplied, CallTimeout
 from supervision.events import LateReply
@@ -42,6 +42,7 @@ class ReplyCell:
         self.begun = False
         self.deferred = False
 
+    @enable_ki_protection
     def send(self, value: object) -> bool:
         """Answer; False if nobody waits any more."""
         if self.done:
@@ -56,6 +57,7 @@ class ReplyCell:
             reschedule(task, Value(value))
         return True
 
+    @enable_ki_protection
     def fail(self, error: BaseException) -> bool:
         """Answer with an error; False if nobody waits any more."""
         if self.done:

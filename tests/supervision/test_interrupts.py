@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import random
 import signal
+import sys
+import types
+from typing import Any
 
 import pytest
 import trio
@@ -13,16 +16,23 @@ from supervision import (
     Actor,
     ActorBusy,
     ActorCrashed,
+    ActorDown,
+    ActorRef,
+    ActorStopped,
+    Call,
     ChildSpec,
     DynamicSupervisorSpec,
     Event,
+    Mailbox,
     StopReason,
     SupervisorSpec,
+    Undelivered,
     handles,
     open_system,
 )
+from supervision.incarnation import Incarnation
 from supervision.testing import run_seeded
-from tests.supervision.world import NOW, Boom, Counter, Crash, Log, Nap, child, system
+from tests.supervision.world import NOW, Add, Boom, Counter, Crash, Defer, Get, Log, Nap, child, system
 
 
 class Slow(Actor):
@@ -233,3 +243,81 @@ def test_the_librarys_own_steps_are_protected_and_the_users_are_not() -> None:
     assert {what: protected[what] for what in library} == {what: {True} for what in library}
     users = {"user: task", "user: init", "user: handler", "user: terminate", "user: body"}
     assert {what: protected[what] for what in users} == {what: {False} for what in users}
+
+
+LOOPS = (Incarnation.run.__code__, ActorRef.call.__code__, ActorRef.cast.__code__)
+"""Where ^C could come between a message and its end."""
+
+
+@pytest.mark.parametrize("capacity", [0, 1, math.inf])
+def test_no_message_vanishes_wherever_it_strikes(capacity: float) -> None:
+    """At the beginning of every call that an actor's loop, call() and cast() make, and at the end of what is written
+    in C (CPython looks for signals then, and at jumps back): each cast is handled or reported, each call answered.
+    """
+    for step in range(1, 10_000):
+        if strike_at(step, capacity) < step:
+            assert step > 50
+            return
+
+
+def strike_at(step: int, capacity: float) -> int:
+    """The number of those calls."""
+    steps = 0
+    armed = False
+    log = Log()
+    answers: list[object] = []
+    casts = 0
+
+    def strike(frame: types.FrameType, event: str, arg: object) -> None:
+        nonlocal steps
+        within = frame.f_back if event == "call" else frame
+        if armed and event != "return" and within is not None and within.f_code in LOOPS:
+            steps += 1
+            if steps == step:
+                signal.raise_signal(signal.SIGINT)
+
+    async def ask(ref: ActorRef, message: Call[Any]) -> None:
+        try:
+            with trio.fail_after(1e3):
+                answers.append(await ref.call(message, math.inf))
+        except (ActorDown, ActorStopped, KeyboardInterrupt) as error:
+            answers.append(error)
+
+    async def tell(ref: ActorRef) -> None:
+        nonlocal casts
+        try:
+            with trio.fail_after(1e3):
+                await ref.cast(Add())
+            casts += 1
+        except ActorStopped:
+            pass
+        except KeyboardInterrupt:
+            log.add("raised")  # and it may have been accepted, or not
+
+    async def run() -> None:
+        nonlocal armed
+        async with trio.open_nursery() as outside:
+            try:
+                async with system(log) as s:
+                    a = await s.start_child(child("a", log, mailbox=Mailbox(capacity=capacity)))
+                    sys.setprofile(strike)
+                    armed = True
+                    for message in (Get(), Defer(1.0), Nap(1.0), Get()):
+                        outside.start_soon(tell, a)
+                        outside.start_soon(ask, a, message)
+                    await trio.sleep(5)
+                    armed = False
+            except KeyboardInterrupt:
+                log.add("raised")
+
+    try:
+        run_seeded(run, seed=step, limit=1e5)
+    except KeyboardInterrupt:
+        log.add("raised")
+    finally:
+        sys.setprofile(None)
+    assert len(answers) == 4, (step, answers)
+    struck = any(isinstance(answer, KeyboardInterrupt) for answer in answers)
+    assert steps < step or struck or log.of("raised"), step
+    assert len(log.of("add")) + len(log.seen(Undelivered)) >= casts, (step, log.lines, log.events)
+    return steps

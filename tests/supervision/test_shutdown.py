@@ -12,6 +12,7 @@ import trio
 
 from supervision import (
     Actor,
+    ActorDown,
     ActorRef,
     ActorStuck,
     Backoff,
@@ -246,6 +247,40 @@ async def test_who_swallows_cancelled_is_reported_stuck() -> None:
     (stuck,) = log.seen(ActorStuck)
     assert stuck.path == "t/a"
     assert any("in test_who_swallows" in line or "nap" in line for line in stuck.stack)
+
+
+@seeded()
+async def test_who_only_unwinds_is_not_reported_stuck() -> None:
+    log = Log()
+
+    class Unwinding(Actor):
+        @handles(Nap)
+        async def nap(self, message: Nap) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                await self.leave(8)
+
+        async def leave(self, rooms: int) -> None:
+            try:
+                await trio.lowlevel.checkpoint()
+            finally:
+                if rooms:
+                    await self.leave(rooms - 1)
+
+    async with system(log) as s:
+        ref = await s.start_child(ChildSpec("a", Unwinding, shutdown=0))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cut_off, ref)
+            await settle()
+            await s.restart_child("a")
+        assert ref.statistics().incarnation == 2
+    assert log.seen(ActorStuck) == []
+
+
+async def _cut_off(ref: ActorRef) -> None:
+    with pytest.raises(ActorDown):
+        await ref.call(Nap(1.0), math.inf)
 
 
 async def _swallow(ref: object) -> None:
