@@ -12,7 +12,7 @@ from typing import final
 
 import trio
 
-from benchmarks.counters import Operations
+from benchmarks.counters import Operations, many_objects
 from supervision import (
     Actor,
     ActorRef,
@@ -188,15 +188,8 @@ async def _bytes(count: int, hibernate_after: float | None) -> float:
 
 
 async def start_stop(count: int) -> tuple[float, float]:
-    """Seconds to start ``count`` actors, and to stop them all in order.
-
-    Meanwhile the garbage collector looks at the young once in 50,000 allocations: at Python's own threshold of 700
-    it is half the cost of many objects that all live on, and a program that keeps so many will set it, too.
-    """
-    before = gc.get_threshold()
-    gc.collect()
-    gc.set_threshold(50_000, 20, 100)
-    try:
+    """Seconds to start ``count`` actors, and to stop them all in order."""
+    with many_objects():
         async with open_measured() as system:
             supervisor = await start_supervisor(system, "children")
             begun = time.perf_counter()
@@ -204,5 +197,3 @@ async def start_stop(count: int) -> tuple[float, float]:
             started = time.perf_counter()
             await system.stop_child("children")
             return started - begun, time.perf_counter() - started
-    finally:
-        gc.set_threshold(*before)

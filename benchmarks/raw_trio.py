@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeAlias
@@ -11,9 +12,9 @@ import outcome
 import trio
 from trio.lowlevel import Abort, RaiseCancelT, Task, current_task, reschedule, wait_task_rescheduled
 
-from benchmarks.counters import Operations
+from benchmarks.counters import Operations, many_objects
 
-__all__ = ["one_way", "parked", "ping_pong", "restart", "send_nowait", "start_task"]
+__all__ = ["one_way", "parked", "ping_pong", "restart", "send_nowait", "start_stop", "start_task"]
 
 _Ends: TypeAlias = tuple[trio.MemorySendChannel[bool], trio.MemoryReceiveChannel[int]]
 
@@ -140,3 +141,20 @@ async def restart(times: int) -> None:
         except* _Crash:
             crashes += 1
     assert crashes == times
+
+
+async def start_stop(count: int) -> tuple[float, float]:
+    """Seconds to start ``count`` tasks with ``nursery.start()``, and to cancel them all."""
+    with many_objects():
+        async with trio.open_nursery() as nursery:
+            begun = time.perf_counter()
+            for _ in range(count):
+                await nursery.start(_wait)
+            started = time.perf_counter()
+            nursery.cancel_scope.cancel()
+        return started - begun, time.perf_counter() - started
+
+
+async def _wait(task_status: trio.TaskStatus[None]) -> None:
+    task_status.started()
+    await trio.sleep_forever()

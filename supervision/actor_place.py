@@ -59,6 +59,7 @@ class ActorPlace(Place):
     """The place of an actor."""
 
     __slots__ = (
+        "_path",
         "accepting",
         "calls",
         "casts",
@@ -74,6 +75,7 @@ class ActorPlace(Place):
 
     def __init__(self, system: System, parent: SupervisorPlace, spec: ChildSpec) -> None:
         super().__init__(system)
+        self._path: str | None = None
         self.parent = parent
         self.spec = spec
         self.inbox = Inbox(spec.mailbox.capacity)
@@ -89,8 +91,11 @@ class ActorPlace(Place):
 
     @property
     def path(self) -> str:
-        # Put together when someone asks: an actor does without another string.
-        return f"{self.parent.path}/{self.spec.name}"
+        known = self._path
+        if known is None:
+            # The task's name is the same string: who keeps it here pays for a pointer.
+            known = self._path = f"{self.parent.path}/{self.spec.name}"
+        return known
 
     @property
     def ref(self) -> ActorRef:
