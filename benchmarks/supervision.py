@@ -28,6 +28,7 @@ _FLOOR = "raw trio: two tasks that wake each other"
 _CHANNEL = "raw trio channel(1000)"
 _NOWAIT = "raw trio send_nowait + receive"
 _START = "raw trio nursery.start"
+_CANCEL = "raw trio: a nursery is cancelled"
 _RESTART = "raw trio: a nursery per child, by hand"
 _UNTRACED = "the same without a listener to its events"
 
@@ -72,7 +73,8 @@ def _many(count: int) -> list[Row]:
         )
         for what, seconds, there, versus, order in (
             ("start", mine[0], raw[0], _START, ""),
-            ("stop", mine[1], raw[1], "raw trio: a nursery is cancelled", "; in order, each with its end"),
+            ("stop", mine[1], raw[1], _CANCEL, "; in order, each with its end"),
+            ("start_stop", sum(mine), sum(raw), f"{_START}, and {_CANCEL}", ""),
         )
     ]
 

@@ -39,6 +39,7 @@ def test_every_figure_is_there_and_the_counters_keep_their_goals() -> None:
         "restart_us",
         "start_50_s",
         "stop_50_s",
+        "start_stop_50_s",
     } <= set(rows)
     for figure in counters | quotients:
         assert rows[figure].versus is not None

@@ -62,7 +62,7 @@ def decode_forward_backward_output(data: bytes | memoryview) -> ForwardBackwardO
             output_type = as_text(value)
         elif number == 2:
             found = _read_record(as_bytes(value), read)
-            read += max(len(found), sum(map(len, found)))
+            read += len(found) * max(1, len(found[0])) if found else 0
             if read > _MOST_TENSORS:
                 raise DecodeError("forward_backward result: too many datums")
             records += found
@@ -125,6 +125,9 @@ def _read_record(data: memoryview, read: int) -> list[dict[str, TensorData]]:
     if len(lengths) > 1 or not 0 <= count <= _MOST_TENSORS:
         raise DecodeError("forward_backward result: fields of different numbers of datums")
     length = lengths.pop() if lengths else 0
+    if len(columns) == 1:  # nearly all of them
+        ((key, column),) = columns.items()
+        return [{key: tensor} for tensor in column]
     return [{key: column[i] for key, column in columns.items()} for i in range(length)]
 
 
@@ -152,11 +155,13 @@ def _read_column(data: memoryview, most: int) -> list[TensorData]:
     row = item * width
     bounds = np.frombuffer(offsets, "<i8")
     first, last = int(bounds[0]), int(bounds[-1])
+    cuts, rests = np.divmod(bounds - first, row)
+    ends = cuts.tolist()
     if (
         not 0 <= first <= last <= len(values)
         or first % item
-        or bool((bounds[1:] < bounds[:-1]).any())  # so that all of them lie between the two
-        or bool(((bounds - first) % row).any())
+        or ends != sorted(ends)  # so that all of them lie between the two
+        or rests.any()
     ):
         raise DecodeError("forward_backward result: offsets that don't fit the values")
     array = widened(values[first:last], dtype)
@@ -165,4 +170,4 @@ def _read_column(data: memoryview, most: int) -> list[TensorData]:
         array.reshape((last - first) // row, *trailing) if trailing else array,
         "float32" if dtype in _FLOATS else "int64",  # an empty tensor says its type by its name only
     )
-    return whole.rows(((bounds - first) // row).tolist())
+    return whole.rows(ends)

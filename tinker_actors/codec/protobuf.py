@@ -102,7 +102,11 @@ def fields(data: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:
     view = memoryview(data)
     at, end = 0, len(view)
     while at < end:
-        key, at = _read_varint(view, at)
+        key = view[at]
+        if key < 0x80:  # nearly all of them, without another call
+            at += 1
+        else:
+            key, at = _read_varint(view, at)
         number, kind = key >> 3, key & 7
         if number == 0:
             raise DecodeError("protobuf: a field with number 0")

@@ -169,7 +169,7 @@ class TensorData(msgspec.Struct, frozen=True, eq=False):
         if self.indices is not None or not self.dims:
             raise InvalidInput("TensorData", "has no rows of its own memory", "Give a dense tensor of a dimension")
         cuts = [0, *bounds, self.dims[0]]
-        if any(start > end for start, end in itertools.pairwise(cuts)):
+        if cuts != sorted(cuts):
             raise InvalidInput("bounds", "don't rise within the rows", f"Give numbers from 0 up to {self.dims[0]}")
         keep = msgspec.structs.force_setattr
         values = self.values
