@@ -12,14 +12,40 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from typing import final
 
+import msgspec
 import trio
 
 from tinker_actors.wire.connection import Connection
 from tinker_actors.wire.link import LinkBroken
 
-__all__ = ["Pool"]
+__all__ = ["Pool", "PoolStatistics"]
 
 _OPENED_AT_ONCE = 32
+
+
+class PoolStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What the pool of one purpose is doing.
+
+    ``limit`` is the number of connections that it may have to one host; ``idle`` of them wait for their next request,
+    ``in_use`` carry one, ``opening`` are being made, by a request each. ``waiting`` are the requests whose turn has
+    not come: they wait for a connection to be given back, or for leave to open one.
+    """
+
+    limit: int
+    idle: int = 0
+    in_use: int = 0
+    opening: int = 0
+    waiting: int = 0
+
+    @property
+    def open(self) -> int:
+        """Connections that are there, idle and in use."""
+        return self.idle + self.in_use
+
+    @property
+    def requests(self) -> int:
+        """Requests in flight: those that have a connection and those that have none yet."""
+        return self.in_use + self.opening + self.waiting
 
 
 class _Waiter:
@@ -55,6 +81,16 @@ class Pool:
         """Connections that wait for their next request."""
         return len(self._idle)
 
+    def statistics(self) -> PoolStatistics:
+        """Its numbers now."""
+        return PoolStatistics(
+            limit=self._limit,
+            idle=len(self._idle),
+            in_use=len(self._lent),
+            opening=self._opening,
+            waiting=len(self._waiters),
+        )
+
     async def acquire(self) -> Connection:
         """A connection, to be given back with ``release`` or ``discard``. Raises LinkBroken when none can be made."""
         if self._closed:
@@ -78,6 +114,7 @@ class Pool:
                 self._withdraw(waiter)
                 raise
             if self._closed:
+                self._withdraw(waiter)
                 raise LinkBroken("closed by this client")
             if waiter.connection is not None:
                 return waiter.connection
@@ -116,7 +153,7 @@ class Pool:
         self._idle.clear()
         while self._waiters:
             waiter, _ = self._waiters.popitem(last=False)
-            self._opening += 1  # given back by nobody: the pool is gone
+            self._opening += 1  # leave that it gives back, for the pool is gone
             waiter.event.set()
 
     async def _opened(self) -> Connection:

@@ -21,8 +21,9 @@ from tinker_actors.errors import APIConnectionError, APIResponseError, APITimeou
 from tinker_actors.ports import Purpose, Request, Response, Transport
 from tinker_actors.wire.connection import Connection, Malformed, idle_seconds
 from tinker_actors.wire.head import RequestHead
+from tinker_actors.wire.limits import checked_limits
 from tinker_actors.wire.link import LinkBroken, open_link
-from tinker_actors.wire.pool import Pool
+from tinker_actors.wire.pool import Pool, PoolStatistics
 
 __all__ = ["HttpTransport"]
 
@@ -64,7 +65,7 @@ class HttpTransport(Transport):
 
     ``ssl_context`` is for https (default: the system's certificates); ``limits`` the number of connections for each
     purpose and host, of which further requests wait for one; ``kept_for`` the seconds that an idle connection is
-    kept where the server does not say.
+    kept where the server does not say. Raises InvalidInput for a limit that is no positive integer.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class HttpTransport(Transport):
         kept_for: float = _KEPT_FOR,
     ) -> None:
         self._context = ssl_context
-        self._limits = _affordable({**_LIMITS, **(limits or {})})
+        self._limits = _affordable({**_LIMITS, **checked_limits(limits)})
         self._kept_for = kept_for
         self._pools: dict[tuple[Purpose, bool, str, int], Pool] = {}
         self._expired_at = -math.inf
@@ -85,6 +86,22 @@ class HttpTransport(Transport):
     def connections(self) -> int:
         """Open connections, idle and in use."""
         return sum(pool.open for pool in self._pools.values())
+
+    def statistics(self) -> dict[Purpose, PoolStatistics]:
+        """What each purpose's pool is doing now, to all hosts together; a purpose that was never used has zeros."""
+        found: dict[Purpose, PoolStatistics] = {
+            purpose: PoolStatistics(limit=limit) for purpose, limit in self._limits.items()
+        }
+        for (purpose, *_), pool in self._pools.items():
+            so_far, more = found[purpose], pool.statistics()
+            found[purpose] = PoolStatistics(
+                limit=so_far.limit,
+                idle=so_far.idle + more.idle,
+                in_use=so_far.in_use + more.in_use,
+                opening=so_far.opening + more.opening,
+                waiting=so_far.waiting + more.waiting,
+            )
+        return found
 
     async def send(self, request: Request) -> Response:
         """Send ``request`` and return when the head of its response is there.
