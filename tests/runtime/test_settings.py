@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
-from tests.wire.loopback import loopback
+from tests.wire.loopback import Peer, loopback
 from tinker_actors import Config, InvalidInput, open_runtime
-from tinker_actors.ports import Request, Response
+from tinker_actors.ports import Purpose, Request, Response
 from tinker_actors.runtime.settings import make_transport, pool_limits
 from tinker_actors.wire.transport import HttpTransport
 
@@ -94,6 +96,36 @@ async def test_requests_go_through_the_proxy_with_its_login():
         assert asked.target == "http://127.0.0.1:9/base/x"
         assert asked.headers["proxy-authorization"] == "Basic dXNlcjpwbGFudGVkLXBhc3N3b3Jk"
         assert asked.headers["a"] == "b"
+
+
+async def test_the_number_of_connections_counts_through_a_proxy_too():
+    """One sample at a time, so nobody sees the second before the first is answered; listings go beside it."""
+    order: list[str] = []
+    held = trio.Event()
+
+    async def handler(peer: Peer) -> None:
+        while (request := await peer.request()) is not None:
+            order.append(request.target.rpartition("/")[2])
+            if "sample" in request.target:
+                await held.wait()
+            await peer.reply()
+
+    async def ask(path: str, purpose: Purpose) -> None:
+        request = Request(method="POST", url=f"http://127.0.0.1:9/{path}", purpose=purpose)
+        assert await (await transport.send(request)).read(10) == b"{}"
+
+    async with loopback(handler) as proxy:
+        transport = make_transport(config(proxy=f"http://127.0.0.1:{proxy.port}", pool_size=1, pool_count=1))
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(ask, "sample", "sample")
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                for _ in range(3):
+                    await ask("list", "rest")
+                held.set()
+        assert order == ["sample", "list", "list", "list", "sample", "sample"]
+        await transport.aclose()
 
 
 async def test_a_proxy_elsewhere_sees_no_key_unless_allowed():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import httpx
@@ -13,7 +13,7 @@ import trio
 from tests.wire.loopback import CERTIFICATE, Loopback, Peer, loopback, open_files
 from tinker_actors.config import Config
 from tinker_actors.errors import APIConnectionError, APIResponseError, APITimeoutError
-from tinker_actors.ports import Request
+from tinker_actors.ports import Request, Response
 from tinker_actors.wire.api import Api
 from tinker_actors.wire.endpoints.service import get_server_capabilities
 from tinker_actors.wire.httpx_transport import HttpxTransport
@@ -162,3 +162,75 @@ async def test_a_closed_transport_says_so():
         with pytest.raises(APIConnectionError, match="closed") as caught:
             await transport.send(Request(method="GET", url="http://127.0.0.1:9/"))
         assert not caught.value.sent
+
+
+# turns
+
+
+async def ends_well(response: Response) -> None:
+    assert await response.read(10) == b"{}"
+    await response.aclose()  # once more: its turn was passed on already
+
+
+async def ends_early(response: Response) -> None:
+    await response.aclose()
+    await response.aclose()
+
+
+async def ends_too_long(response: Response) -> None:
+    with pytest.raises(APIResponseError):
+        await response.read(1)
+
+
+@pytest.mark.parametrize("end", [ends_well, ends_early, ends_too_long])
+async def test_only_so_many_are_under_way_and_each_passes_its_turn_on_once(
+    end: Callable[[Response], Awaitable[None]],
+):
+    under_way = most = 0
+
+    async def handler(peer: Peer) -> None:
+        nonlocal under_way, most
+        while await peer.request() is not None:
+            under_way += 1
+            most = max(most, under_way)
+            await trio.sleep(0.01)
+            under_way -= 1
+            await peer.reply()
+
+    async def one() -> None:
+        await end(await transport.send(post(server)))
+
+    async with loopback(handler) as server:
+        transport = HttpxTransport(httpx.AsyncClient(), limits={"rest": 2})
+        with trio.move_on_after(5) as scope:
+            async with trio.open_nursery() as nursery:
+                for _ in range(7):
+                    nursery.start_soon(one)
+        assert (scope.cancelled_caught, most) == (False, 2)
+        await transport.aclose()
+
+
+async def test_who_fails_or_leaves_passes_the_turn_on_and_who_never_had_one_was_not_sent():
+    silent = trio.Event()
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        silent.set()
+        await peer.closed()
+
+    async with loopback(handler) as server:
+        transport = HttpxTransport(httpx.AsyncClient(), limits={"rest": 1})
+        with pytest.raises(APIConnectionError):  # refused
+            await transport.send(Request(method="GET", url="http://127.0.0.1:9/"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transport.send, post(server))
+            await silent.wait()
+            with pytest.raises(APITimeoutError, match="others of its purpose") as waited:
+                await transport.send(post(server, timeout=0.05))
+            assert not waited.value.sent
+            nursery.cancel_scope.cancel(reason="it gives up")
+        with pytest.raises(APITimeoutError, match="no answer") as asked:
+            await transport.send(post(server, timeout=0.1))
+        assert asked.value.sent
+        assert len(server.requests) == 2
+        await transport.aclose()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, get_args
 
+import httpx
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -20,6 +21,7 @@ from tinker_actors.wire.endpoints.futures import retrieve_future
 from tinker_actors.wire.endpoints.sampling import asample
 from tinker_actors.wire.endpoints.sessions import session_heartbeat
 from tinker_actors.wire.endpoints.training import optim_step
+from tinker_actors.wire.httpx_transport import HttpxTransport
 from tinker_actors.wire.link import LinkBroken
 from tinker_actors.wire.pool import Pool, PoolStatistics
 from tinker_actors.wire.transport import HttpTransport
@@ -97,6 +99,8 @@ async def test_a_transport_tells_of_every_purpose_over_all_hosts():
 def test_a_limit_that_nothing_could_pass_is_refused(limits: Any):
     with pytest.raises(InvalidInput, match="limits"):
         HttpTransport(limits=limits)
+    with pytest.raises(InvalidInput, match="limits"):
+        HttpxTransport(httpx.AsyncClient(), limits=limits)
 
 
 async def holding(peer: Peer) -> None:
@@ -151,6 +155,14 @@ async def everything_but_polls(transport: Transport, server: Loopback, nursery: 
     assert answered == (2 * BOUND - 1) * len(SUBMITS)
     asked = [request.target.rpartition("/")[2] for request in server.requests]
     assert asked.count("retrieve_future") == BOUND  # all that their pool takes, and those are still held
+
+
+async def test_polls_through_a_client_of_the_users_starve_nobody_either():
+    transport = HttpxTransport(httpx.AsyncClient(), limits={"poll": BOUND})
+    async with loopback(holding) as server, trio.open_nursery() as nursery:
+        await everything_but_polls(transport, server, nursery)
+        nursery.cancel_scope.cancel(reason="the polls were held")
+    await transport.aclose()
 
 
 async def test_polls_that_are_held_never_keep_a_beat_or_a_submission_waiting():

@@ -65,7 +65,7 @@ def _through(proxy: Proxy, config: Config) -> Transport:
         trust_env=False,  # the configuration alone says where requests go
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
     )
-    return HttpxTransport(client)
+    return HttpxTransport(client, limits=pool_limits(config))
 
 
 def pool_limits(config: Config) -> Mapping[Purpose, int]:

@@ -17,13 +17,16 @@ import httpx
 import trio
 
 from tinker_actors.errors import APIConnectionError, APIResponseError, APITimeoutError
-from tinker_actors.ports import Request, Response, Transport
+from tinker_actors.ports import Purpose, Request, Response, Transport
 from tinker_actors.wire.connection import without_quotes
+from tinker_actors.wire.limits import checked_limits
 
 __all__ = ["HttpxTransport"]
 
 # What httpx raises before it has written anything of the request.
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+# What comes of reading on in a response that was closed.
+_ENDED = (httpx.HTTPError, httpx.StreamError, httpcore.NetworkError, trio.ClosedResourceError)
 
 
 @final
@@ -31,11 +34,14 @@ class HttpxTransport(Transport):
     """``client`` as a Transport: ``open_runtime(transport=HttpxTransport(httpx.AsyncClient(proxy=...)))``.
 
     The client's own timeouts are not used: each Request has its deadline. Retries of its transport should stay off
-    (they are by default), since flow repeats by itself. ``aclose`` closes it.
+    (they are by default), since flow repeats by itself. ``aclose`` closes it. ``limits`` is how many requests of a
+    purpose are under way at once, each purpose for itself; further ones wait for their turn. A purpose that it does
+    not name has no bound but the client's own. Raises InvalidInput for a limit that is no positive integer.
     """
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    def __init__(self, client: httpx.AsyncClient, *, limits: Mapping[Purpose, int] | None = None) -> None:
         self._client = client
+        self._turns = {purpose: trio.CapacityLimiter(limit) for purpose, limit in checked_limits(limits).items()}
 
     async def send(self, request: Request) -> Response:
         """Send ``request`` and return when the head of its response is there.
@@ -55,18 +61,25 @@ class HttpxTransport(Transport):
             content=None if size == 0 else _pieces(request) if request.stream is None else request.stream.pieces(),
             timeout=None,  # the deadline below is for the whole exchange
         )
+        turn = _Turn(self._turns.get(request.purpose))
         with trio.move_on_at(deadline):
+            await turn.come()
             try:
                 response = await self._client.send(outgoing, stream=True)
             except httpx.HTTPError as error:
                 problem = _translated(error, name)
             except RuntimeError as error:  # httpx's word for a client that was closed
                 problem = APIConnectionError(f"{name}: {error}", request=name, sent=False)
+            except BaseException:
+                turn.pass_on()
+                raise
             else:
-                return _HttpxResponse(response, name, deadline, request.timeout)
+                return _HttpxResponse(response, name, deadline, request.timeout, turn)
             # outside of the handler: httpx's error holds the request, and with it the key
+            turn.pass_on()
             raise problem
-        raise APITimeoutError(f"{name}: no answer within {request.timeout:g} s", request=name)
+        what = "no answer" if turn.came else "not sent: others of its purpose were under way"
+        raise APITimeoutError(f"{name}: {what} within {request.timeout:g} s", request=name, sent=turn.came)
 
     async def aclose(self) -> None:
         """Close the client."""
@@ -74,14 +87,35 @@ class HttpxTransport(Transport):
 
 
 @final
+class _Turn:
+    """One request's place among those of its purpose; without a ``limiter`` there is always one."""
+
+    def __init__(self, limiter: trio.CapacityLimiter | None) -> None:
+        self._limiter = limiter
+        self.came = False
+
+    async def come(self) -> None:
+        if self._limiter is not None:
+            await self._limiter.acquire_on_behalf_of(self)
+        self.came = True
+
+    def pass_on(self) -> None:
+        """Let another one go; once is enough."""
+        limiter, self._limiter = self._limiter, None
+        if limiter is not None:
+            limiter.release_on_behalf_of(self)
+
+
+@final
 class _HttpxResponse(Response):
     """A response whose head has arrived."""
 
-    def __init__(self, response: httpx.Response, name: str, deadline: float, timeout: float) -> None:
+    def __init__(self, response: httpx.Response, name: str, deadline: float, timeout: float, turn: _Turn) -> None:
         self._response = response
         self._name = name
         self._deadline = deadline
         self._timeout = timeout
+        self._turn = turn
         self._pieces: AsyncIterator[bytes] | None = None
 
     @property
@@ -132,14 +166,19 @@ class _HttpxResponse(Response):
 
     async def aclose(self) -> None:
         """Give up the rest of the body."""
-        with trio.CancelScope(shield=True):
-            with suppress(httpx.HTTPError):
-                await self._response.aclose()
-            # httpx nests generators that close one another only by being read to their end, which is here now
-            if self._pieces is not None:
-                with suppress(httpx.HTTPError, httpx.StreamError, httpcore.NetworkError, trio.ClosedResourceError):
-                    async for _ in self._pieces:
-                        pass
+        try:
+            with trio.CancelScope(shield=True):
+                with suppress(httpx.HTTPError):
+                    await self._response.aclose()
+                # httpx nests generators that close one another only by being read to their end, which is here now
+                if self._pieces is not None:
+                    with suppress(
+                        httpx.HTTPError, httpx.StreamError, httpcore.NetworkError, trio.ClosedResourceError
+                    ):
+                        async for _ in self._pieces:
+                            pass
+        finally:
+            self._turn.pass_on()
 
 
 async def _pieces(request: Request) -> AsyncGenerator[bytes]:
