@@ -21,14 +21,17 @@ _GZIP_OUTPUT = 1 << 18
 _ZSTD_PIECE = 512
 
 
-def compress(body: bytes | memoryview, encoding: Encoding) -> bytes:
-    """``body`` as one zstd frame or gzip member."""
+def compress(body: bytes | memoryview | tuple[bytes | memoryview, ...], encoding: Encoding) -> bytes:
+    """``body``, or a row of buffers, as one zstd frame or gzip member; a zstd frame says its size."""
+    pieces = body if isinstance(body, tuple) else (body,)
     if encoding == "gzip":
         packer = zlib.compressobj(_GZIP_LEVEL, wbits=31)
-        return packer.compress(body) + packer.flush()
-    import zstandard
+    else:
+        import zstandard
 
-    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(body)
+        size = sum(piece.nbytes if isinstance(piece, memoryview) else len(piece) for piece in pieces)
+        packer = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj(size=size)
+    return b"".join([*(packer.compress(piece) for piece in pieces), packer.flush()])
 
 
 def decompress(body: bytes | memoryview, encoding: str, *, limit: int) -> bytes:

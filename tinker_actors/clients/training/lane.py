@@ -113,6 +113,7 @@ class SendLane:
                 seq_id=seq_id,
                 key=sending.keys[index],
                 attempt=patience.tries,
+                pack=session.pack if session.server_config.proto_compress_fwdbwd else None,
             )
             return promise.request_id
 

@@ -39,7 +39,7 @@ from tinker_actors.types import (
     checkpoint_path,
 )
 from tinker_actors.wire.api import Api
-from tinker_actors.wire.endpoints.training import forward_backward, optim_step
+from tinker_actors.wire.endpoints.training import Pack, forward_backward, optim_step
 from tinker_actors.wire.endpoints.weights import load_weights, save_weights, save_weights_for_sampler
 
 __all__ = [
@@ -156,12 +156,14 @@ def filler() -> Chunk:
     )
 
 
-async def submit(api: Api, chunk: Chunk, *, model_id: str, seq_id: int, key: str, attempt: int = 0) -> Promise:
-    """Send one chunk under its seq_id; one attempt, before which ``attempt`` others failed."""
+async def submit(
+    api: Api, chunk: Chunk, *, model_id: str, seq_id: int, key: str, attempt: int = 0, pack: Pack | None = None
+) -> Promise:
+    """Send one chunk under its seq_id, packed by ``pack``; one attempt, before which ``attempt`` others failed."""
     addressed = msgspec.structs.replace(chunk.request, model_id=model_id, seq_id=seq_id)
     match addressed:
         case ForwardBackwardRequest():
-            return await forward_backward(api, addressed, key=key, attempt=attempt, data=chunk.data)
+            return await forward_backward(api, addressed, key=key, attempt=attempt, data=chunk.data, pack=pack)
         case OptimStepRequest():
             return await optim_step(api, addressed, key=key, attempt=attempt)
         case SaveWeightsRequest():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
 from tinker_actors.codec.forward_backward import decode_forward_backward_request, encode_forward_backward_request
 from tinker_actors.codec.json import encode_json
 from tinker_actors.codec.protobuf import Buffers
@@ -10,7 +13,10 @@ from tinker_actors.types import CreateCustomLossRequest, ForwardBackwardRequest,
 from tinker_actors.wire.api import JSON, PROTOBUF, Api, Body
 from tinker_actors.wire.headers import on_behalf_of
 
-__all__ = ["create_custom_loss", "forward_backward", "optim_step"]
+__all__ = ["Pack", "create_custom_loss", "forward_backward", "optim_step"]
+
+Pack: TypeAlias = Callable[[Body], Awaitable[bytes]]
+"""Makes one zstd frame of a body, away from the loop."""
 
 _FORWARD = on_behalf_of("TrainingClient.forward")
 _FORWARD_BACKWARD = on_behalf_of("TrainingClient.forward_backward")
@@ -18,7 +24,13 @@ _OPTIM_STEP = on_behalf_of("TrainingClient.optim_step")
 
 
 async def forward_backward(
-    api: Api, request: ForwardBackwardRequest, *, key: str, data: Buffers | None = None, attempt: int = 0
+    api: Api,
+    request: ForwardBackwardRequest,
+    *,
+    key: str,
+    data: Buffers | None = None,
+    attempt: int = 0,
+    pack: Pack | None = None,
 ) -> Promise:
     """POST /forward_backward in the form that the server takes; the result is a ForwardBackwardOutput.
 
@@ -28,6 +40,10 @@ async def forward_backward(
 
     The arrays' own memory is sent, so they must not change meanwhile; those of a Datum are read-only. ``data`` is
     what ``codec.forward_backward.encode_data`` has made of the request's data, if that was done already.
+
+    With ``pack``, for servers whose client configuration says ``proto_compress_fwdbwd``, a protobuf body goes out as
+    the one zstd frame that ``pack`` makes of it. Where that is refused by 415 or 422 and the same is taken unpacked,
+    ``api`` remembers it, too.
     """
     body = encode_forward_backward_request(request, data)
     if api.forms.prefers_json:
@@ -36,9 +52,9 @@ async def forward_backward(
         except APIStatusError as error:
             if not api.forms.may_be_the_form(error):
                 raise
-            return await _in_protobuf(api, body, request.forward_only, key, attempt)
+            return await _in_protobuf(api, body, request.forward_only, key, attempt, pack=pack)
     try:
-        return await _in_protobuf(api, body, request.forward_only, key, attempt)
+        return await _in_protobuf(api, body, request.forward_only, key, attempt, pack=pack)
     except APIStatusError as error:
         if not api.forms.may_be_the_form(error):
             raise
@@ -64,19 +80,32 @@ async def create_custom_loss(api: Api, request: CreateCustomLossRequest, *, key:
     return await api.call("/create_custom_loss", Promise, request, purpose="train", key=key, attempt=attempt)
 
 
-async def _in_protobuf(api: Api, body: Body, forward_only: bool, key: str, attempt: int) -> Promise:
-    reply = await api.exchange(
-        "POST",
-        "/forward_backward",
-        body,
-        purpose="train",
-        key=key,
-        headers=(("accept", JSON), *(_FORWARD if forward_only else _FORWARD_BACKWARD)),
-        content_type=PROTOBUF,
-        attempt=attempt,
-    )
-    api.forms.taken(json=False)
-    return api.decode(reply, Promise)
+async def _in_protobuf(
+    api: Api, body: Body, forward_only: bool, key: str, attempt: int, *, pack: Pack | None
+) -> Promise:
+    async def sent(content: Body, *encoding: tuple[str, str]) -> Promise:
+        reply = await api.exchange(
+            "POST",
+            "/forward_backward",
+            content,
+            purpose="train",
+            key=key,
+            headers=(("accept", JSON), *encoding, *(_FORWARD if forward_only else _FORWARD_BACKWARD)),
+            content_type=PROTOBUF,
+            attempt=attempt,
+        )
+        api.forms.taken(json=False)
+        if pack is not None:
+            api.forms.packed(taken=bool(encoding))
+        return api.decode(reply, Promise)
+
+    if pack is not None and api.forms.may_pack:
+        try:
+            return await sent((await pack(body),), ("content-encoding", "zstd"))
+        except APIStatusError as error:
+            if not api.forms.may_be_the_packing(error):
+                raise
+    return await sent(body)
 
 
 async def _in_json(api: Api, body: Body, key: str, attempt: int) -> Promise:
