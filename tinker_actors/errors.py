@@ -4,6 +4,7 @@
     |- InvalidInput (ValueError)         a value of the caller's; nothing was accepted or sent
     |   '- CredentialError               no API key, or one of the wrong form
     |- DecodeError (ValueError)          bytes that are not what they should be
+    |   '- ArchiveError                  an archive that is damaged, or does what none may
     |- APIError                          a request did not get a usable answer
     |   |- APIConnectionError            no answer: refused, reset, cut off
     |   |   '- APITimeoutError (TimeoutError)
@@ -38,6 +39,7 @@ __all__ = [
     "APIResponseError",
     "APIStatusError",
     "APITimeoutError",
+    "ArchiveError",
     "AuthenticationError",
     "BadRequestError",
     "BillingError",
@@ -101,6 +103,10 @@ class CredentialError(InvalidInput):
 
 class DecodeError(TinkerError, ValueError):
     """Bytes that are not a well-formed message, or that exceed a bound. Nothing of them was used."""
+
+
+class ArchiveError(DecodeError):
+    """An archive that is damaged, beyond its bounds, or names what it may not create. Nothing of it was kept."""
 
 
 class APIError(TinkerError):

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import tinker_actors.types as ta
@@ -89,6 +89,8 @@ def test_a_bad_value_names_its_field(field: str, make: Callable[[], object]):
 numbers = st.one_of(st.floats(), st.integers(-(2**70), 2**70), st.booleans(), st.text(max_size=1), st.none())
 
 
+@example(given_=[0.0, -(2**63) - 1], dtype=None)
+@example(given_=[0.0, 2**64], dtype="float32")
 @given(st.lists(numbers, max_size=4), st.sampled_from([None, "int64", "float32"]))
 def test_a_list_becomes_the_tensor_that_numpy_makes_of_it(given_: list[Any], dtype: Any):
     """The quick way for plain lists takes what the thorough one takes, and gives the same."""

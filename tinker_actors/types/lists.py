@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 __all__ = ["float32_list", "int32_list", "int64_list"]
 
+_BEYOND = np.float32(2**63)
+
 
 def int32_list(given: object) -> NDArray[np.int32] | None:
     """A flat list or tuple of integers within int32 as a constant array; None for anything else."""
@@ -24,7 +26,7 @@ def int64_list(given: object) -> NDArray[np.int64] | None:
 
 
 def float32_list(given: object) -> NDArray[np.float32] | None:
-    """A flat list or tuple of finite numbers, a float first, as a constant array; None for anything else."""
+    """A flat list or tuple of numbers below 2**63, a float first, as a constant array; None for anything else."""
     if given.__class__ is not list and given.__class__ is not tuple:
         return None
     values = cast("list[Any]", given)
@@ -38,7 +40,8 @@ def float32_list(given: object) -> NDArray[np.float32] | None:
     except (struct.error, OverflowError, TypeError, ValueError):
         return None
     array = np.frombuffer(packed, np.float32)
-    return array if np.isfinite(array).all() else None  # infinite, or beyond float32
+    # NaN, infinite or beyond float32; or an integer that numpy takes for no number, which only the thorough way tells
+    return array if array.min() > -_BEYOND and array.max() < _BEYOND else None
 
 
 def _integers(given: object, kind: str) -> bytes | None:
