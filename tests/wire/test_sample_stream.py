@@ -54,6 +54,24 @@ async def test_a_stream_may_be_left_after_its_first_chunk():
         await anext(stream)
 
 
+@pytest.mark.parametrize(
+    "awake", [b"data:\n\n", b"data\n\n", b"data: \ndata:\n\n", b"event: ping\ndata:\n\n", b"event: x\n\n"]
+)
+async def test_an_event_without_data_says_nothing(awake: bytes):
+    first, last = await chunks(awake, b'data: {"token":"a"}\n\n', awake, awake, b'data: {"finish_reason":"stop"}\n\n')
+    assert first == SampleStreamChunk(token="a")
+    assert last == SampleStreamChunk(finish_reason="stop")
+    with pytest.raises(APIConnectionError, match="ended before the sample did"):
+        await chunks(b'data: {"token":"a"}\n\n', awake)
+
+
+async def test_a_named_end_needs_no_data():
+    (done,) = await chunks(b"event: done\ndata:\n\n", b"data: never read\n\n")
+    assert done == SampleStreamChunk(finish_reason="stop")
+    (failed,) = await chunks(b"event: error\ndata\n\n", b"data: never read\n\n")
+    assert failed == SampleStreamChunk(error="the server gives no reason")
+
+
 async def test_a_stream_without_an_end_is_an_error_of_the_connection():
     with pytest.raises(APIConnectionError, match="ended before the sample did"):
         await chunks(b'data: {"token":"a"}\n\n')

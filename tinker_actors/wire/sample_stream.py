@@ -28,6 +28,8 @@ class StreamedText(msgspec.Struct, frozen=True):
 class SampleStream(AsyncIterator[SampleStreamChunk]):
     """The chunks of a sample in order; the last one is ``done``.
 
+    An event whose data are empty says nothing and is passed over, as servers keep a stream awake with it; but one
+    that is named "done" or "error" is the end.
     Raises APIConnectionError when the stream ends before, and APIResponseError for an event that is no chunk. A chunk
     with an ``error`` is the last one, too: the server has given up.
     """
@@ -40,13 +42,13 @@ class SampleStream(AsyncIterator[SampleStreamChunk]):
     async def __anext__(self) -> SampleStreamChunk:
         if self._over:
             raise StopAsyncIteration
-        event = await anext(self._events, None)
-        if event is None:
-            text = f"{self._name}: the stream ended before the sample did"
-            raise APIConnectionError(text, request=self._name)
-        chunk = self._chunk(event)
-        self._over = chunk.done
-        return chunk
+        async for event in self._events:
+            if event.data.strip() or event.event in ("done", "error"):
+                chunk = self._chunk(event)
+                self._over = chunk.done
+                return chunk
+        text = f"{self._name}: the stream ended before the sample did"
+        raise APIConnectionError(text, request=self._name)
 
     async def collect(self) -> StreamedText:
         """All of it. Look at ``last.error``."""
@@ -62,7 +64,7 @@ class SampleStream(AsyncIterator[SampleStreamChunk]):
         if event.data.strip() in (_DONE, f'"{_DONE}"'):
             return SampleStreamChunk(finish_reason="stop")
         try:
-            chunk = decode_json(event.data.encode(), SampleStreamChunk)
+            chunk = decode_json(event.data.encode() if event.data.strip() else b"{}", SampleStreamChunk)
         except DecodeError as error:
             problem = str(error)
         else:
