@@ -46,7 +46,21 @@ def test_a_key_never_shows(key: str):
 
 
 @pytest.mark.parametrize(
-    "url", ["h", "ftp://h", "http://", "https://user:pw@h", "http://h?x=1", "http://h#x", "//h", "http:///path"]
+    "url",
+    [
+        "h",
+        "ftp://h",
+        "http://",
+        "https://user:pw@h",
+        "http://h?x=1",
+        "http://h#x",
+        "//h",
+        "http:///path",
+        "http://a..b",
+        f"http://{'a' * 64}.b",
+        "http://é.example",
+        "http://h/é",
+    ],
 )
 def test_a_base_url_that_is_none(url: str):
     with pytest.raises(InvalidInput, match="base_url"):

@@ -130,8 +130,9 @@ async def test_the_number_of_connections_counts_through_a_proxy_too():
 
 async def test_a_proxy_elsewhere_sees_no_key_unless_allowed():
     leaky = {"proxy": "http://proxy.example:3128", "base_url": "http://127.0.0.1:9"}
-    with pytest.raises(InvalidInput, match="would see the key"):
-        make_transport(config(**leaky))
+    for url in (leaky["base_url"], "HTTP://127.0.0.1:9"):
+        with pytest.raises(InvalidInput, match="would see the key"):
+            make_transport(config(**leaky | {"base_url": url}))
     for options in (leaky | {"allow_plain_http": True}, leaky | {"base_url": "https://server"}):
         await make_transport(config(**options)).aclose()
 

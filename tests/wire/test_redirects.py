@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
 import trio
 
 from tests.wire.loopback import Loopback, Peer, loopback
 from tests.wire.scripted import KEY, Answer, scripted
 from tinker_actors.config import Config
-from tinker_actors.errors import APIStatusError, APITimeoutError
-from tinker_actors.ports import Request
+from tinker_actors.errors import APIConnectionError, APIStatusError, APITimeoutError
+from tinker_actors.ports import Request, Transport
 from tinker_actors.wire.api import Api
+from tinker_actors.wire.httpx_transport import HttpxTransport
 from tinker_actors.wire.redirects import redirected
 from tinker_actors.wire.transport import HttpTransport
 
@@ -74,6 +76,31 @@ def test_only_the_same_host_gets_the_key(start: str, location: str, carried: boo
 )
 def test_what_can_not_be_followed_is_said(method: str, status: int, location: str):
     assert isinstance(follow(request(method=method), location, status), str)
+
+
+@pytest.mark.parametrize("make", [HttpTransport, lambda: HttpxTransport(httpx.AsyncClient())], ids=["own", "httpx"])
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://a..b/",
+        f"http://{'a' * 64}.b/",
+        "http://xn--/",
+        "http://é.example/",
+        "http://\u2024/",
+        "http://a\0b/",
+        "http://[v1.a]/",
+        "http://127.0.0.1:9/a b",
+        "http://127.0.0.1:9/é\x7f",
+    ],
+)
+async def test_a_place_that_no_host_has_is_a_connection_error(location: str, make: Callable[[], Transport]):
+    following = follow(request(), location)
+    assert isinstance(following, Request)
+    transport = make()
+    with pytest.raises(APIConnectionError) as caught:
+        await transport.send(following)
+    assert not caught.value.sent
+    await transport.aclose()
 
 
 @pytest.mark.parametrize("status", [307, 308])

@@ -36,6 +36,10 @@ def _base_url(field: str, given: Any) -> str:
         raise InvalidInput(field, f"{url!r} is not an http or https URL", cure)
     if any(sign.isspace() or not sign.isprintable() for sign in url):
         raise InvalidInput(field, "holds blanks or control characters", cure)
+    if not url.isascii():
+        raise InvalidInput(field, "holds characters beyond ASCII", "Write a host as xn--..., a path with %XX")
+    if any(not 0 < len(label) < 64 for label in (parts.hostname or "").removesuffix(".").split(".")):
+        raise InvalidInput(field, f"{parts.hostname!r} is no host's name", cure)
     if parts.query or parts.fragment:
         raise InvalidInput(field, "holds a query or fragment", "Give default_query for what each request asks")
     return url.rstrip("/")

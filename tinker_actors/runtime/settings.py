@@ -6,6 +6,7 @@ import logging
 import pkgutil
 from collections.abc import Mapping
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from tinker_actors.config import Config, Proxy
 from tinker_actors.errors import InvalidInput
@@ -56,7 +57,7 @@ def _through(proxy: Proxy, config: Config) -> Transport:
 
     from tinker_actors.wire.httpx_transport import HttpxTransport
 
-    if config.base_url.startswith("http:") and not (config.allow_plain_http or is_loopback(proxy.host)):
+    if urlsplit(config.base_url).scheme == "http" and not (config.allow_plain_http or is_loopback(proxy.host)):
         problem = f"{proxy.host} would see the key, for the server is asked over plain http"
         raise InvalidInput("proxy", problem, "Use an https base_url, or set allow_plain_http=True")
     client = httpx.AsyncClient(

@@ -33,8 +33,10 @@ _ENDED = (httpx.HTTPError, httpx.StreamError, httpcore.NetworkError, trio.Closed
 class HttpxTransport(Transport):
     """``client`` as a Transport: ``open_runtime(transport=HttpxTransport(httpx.AsyncClient(proxy=...)))``.
 
-    The client's own timeouts are not used: each Request has its deadline. Retries of its transport should stay off
-    (they are by default), since flow repeats by itself. ``aclose`` closes it. ``limits`` is how many requests of a
+    The client's own timeouts are not used: each Request has its deadline. It follows no redirect, whatever it was
+    made for. Its own headers, ``auth`` and ``params`` go to every host that a redirect leads to, so secrets belong
+    into ``Config.default_headers``. Retries of its transport should stay off (they are by default), since flow
+    repeats by itself. ``aclose`` closes it. ``limits`` is how many requests of a
     purpose are under way at once, each purpose for itself; further ones wait for their turn. A purpose that it does
     not name has no bound but the client's own. Raises InvalidInput for a limit that is no positive integer.
     """
@@ -54,18 +56,28 @@ class HttpxTransport(Transport):
         headers = list(request.headers)
         if size or (size is not None and request.method not in ("GET", "HEAD")):
             headers.append(("content-length", str(size)))
-        outgoing = self._client.build_request(
-            request.method,
-            request.url,
-            headers=headers,
-            content=None if size == 0 else _pieces(request) if request.stream is None else request.stream.pieces(),
-            timeout=None,  # the deadline below is for the whole exchange
-        )
+        try:
+            outgoing = self._client.build_request(
+                request.method,
+                request.url,
+                headers=headers,
+                content=None
+                if size == 0
+                else _pieces(request)
+                if request.stream is None
+                else request.stream.pieces(),
+                timeout=None,  # the deadline below is for the whole exchange
+            )
+            outgoing.url.raw_host.decode("ascii").encode("idna")  # as the resolver will, deep below
+        except (httpx.InvalidURL, UnicodeError):
+            text = f"{name}: can't connect to {urlsplit(request.url).hostname}: no host has such a name"
+            raise APIConnectionError(text, request=name, sent=False) from None
         turn = _Turn(self._turns.get(request.purpose))
         with trio.move_on_at(deadline):
             await turn.come()
             try:
-                response = await self._client.send(outgoing, stream=True)
+                # a client that follows redirects by itself would carry the key to any host
+                response = await self._client.send(outgoing, stream=True, follow_redirects=False)
             except httpx.HTTPError as error:
                 problem = _translated(error, name)
             except RuntimeError as error:  # httpx's word for a client that was closed

@@ -135,6 +135,8 @@ async def open_link(host: str, port: int, context: ssl.SSLContext | None) -> Lin
         socket = await _connect(host, port)
     except OSError as error:
         raise LinkBroken(f"can't connect to {host}:{port}: {_reason(error)}") from error
+    except UnicodeError as error:  # labels that are empty or too long for any name
+        raise LinkBroken(f"can't connect to {host}:{port}: no host has such a name") from error
     try:
         socket.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, True)
         if context is None:

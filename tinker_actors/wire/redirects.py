@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
 
@@ -13,6 +13,7 @@ __all__ = ["REDIRECTS", "origin", "redirected"]
 
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _SAME_METHOD = frozenset((307, 308))
+_IN_URLS = "%:/?#[]@!$&'()*+,;="
 
 
 def redirected(request: Request, status: int, location: str | None, *, timeout: float) -> Request | str:
@@ -25,7 +26,8 @@ def redirected(request: Request, status: int, location: str | None, *, timeout: 
     if not location:
         return "a redirect that names no place"
     try:
-        url = urljoin(request.url, location).partition("#")[0]
+        # what can't stand in a URL is written as servers mean it
+        url = quote(urljoin(request.url, location).partition("#")[0], safe=_IN_URLS)
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
