@@ -4,18 +4,21 @@ import random
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervision import ActorCrashed
 from tests.local.harness import PROTOBUF, TINY, Caller, Stage, create_body, datum, open_stage, play, sample_body
 from tinker_actors.codec.compression import compress
 from tinker_actors.codec.forward_backward import encode_forward_backward_request
+from tinker_actors.codec.protobuf import length_field, text_field, varint, varint_field
 from tinker_actors.errors import InvalidInput
 from tinker_actors.local.endpoints.table import ENDPOINTS
 from tinker_actors.local.settings import ServerSettings
-from tinker_actors.types import ForwardBackwardRequest
+from tinker_actors.types import Datum, ForwardBackwardRequest, ModelInput
 
 
 def forward_body(model_id: str, seq_id: int = 1) -> bytes:
@@ -77,7 +80,7 @@ def test_a_model_that_can_t_be_is_refused_before_anything_is_made(change: Any, w
 
 
 def test_data_that_can_t_be_trained_on_is_refused_before_it_is_queued():
-    from tinker_actors.types import Datum, ModelInput, TensorData
+    from tinker_actors.types import TensorData
 
     length = {"target_tokens": [1, 2], "weights": [1.0, 1.0]}
     cases: list[tuple[tuple[Datum, ...], str, str]] = [
@@ -107,6 +110,135 @@ def test_data_that_can_t_be_trained_on_is_refused_before_it_is_queued():
             answer = await caller.forward_backward(model_id, 1, data, loss_fn=loss_fn)
             assert answer.status in (400, 422), (data, answer)
             assert word in answer.detail
+        await caller.train(model_id, 1)
+
+    play(scenario)
+
+
+TARGETS = ("target_tokens", np.array([1, 2], "<i8"), [2])
+WEIGHTS = ("weights", np.array([1, 1], "<f4"), [2])
+HAND_MADE: dict[str, tuple[list[int], tuple[tuple[str, Any, list[int]], ...], str]] = {
+    "no tokens": ([], (), "data[1].model_input"),
+    "negative token": ([1, -2], (TARGETS, WEIGHTS), "data[1].tokens"),
+    "unknown token": ([1, 32], (TARGETS, WEIGHTS), "data[1].model_input"),
+    "scalar targets": ([1, 2], (("target_tokens", TARGETS[1][:1], []), WEIGHTS), "data[1].loss_fn_inputs['target_t"),
+    "short targets": ([1, 2], (("target_tokens", TARGETS[1][:1], [1]), WEIGHTS), "data[1].loss_fn_inputs['target_t"),
+    "fractions": ([1, 2], (("target_tokens", WEIGHTS[1], [2]), WEIGHTS), "data[1].loss_fn_inputs['target_tokens']"),
+    "three dimensions": ([1, 2], (("target_tokens", TARGETS[1], [2, 1, 1]), WEIGHTS), "data[1].loss_fn_inputs['tar"),
+    "integers": ([1, 2], (TARGETS, ("weights", TARGETS[1], [2])), "data[1].loss_fn_inputs['weights']"),
+    "NaN": ([1, 2], (TARGETS, ("weights", np.array([1, np.nan], "<f4"), [2])), "data[1].loss_fn_inputs['weights']"),
+    "infinity": ([1, 2], (TARGETS, ("weights", np.array([np.inf, 1], "<f4"), [2])), "data[1].loss_fn_inputs['weigh"),
+    "negative shape": ([1, 2], (TARGETS, ("weights", WEIGHTS[1], [-1, -2])), "data[1].loss_fn_inputs['weights']"),
+    "vast shape": ([1, 2], (TARGETS, ("weights", WEIGHTS[1], [2**40, 2**40])), "data[1].loss_fn_inputs['weights']"),
+    "too few numbers": ([1, 2], (TARGETS, ("weights", WEIGHTS[1], [3])), "data[1].loss_fn_inputs['weights']"),
+    "missing": ([1, 2], (TARGETS,), "data[1].loss_fn_inputs: 'weights'"),
+    "odd": ([1, 2], (TARGETS, WEIGHTS, ("mask", *WEIGHTS[1:])), "data[1].loss_fn_inputs['mask']"),
+    "too long": ([1] * 65, (), "data[1].model_input"),
+}
+
+
+def hand_made(tokens: list[int], tensors: tuple[tuple[str, Any, list[int]], ...]) -> bytes:
+    """A datum as no client of ours would make it."""
+    text = b"".join(length_field(1, np.asarray(tokens, "<i4").tobytes()))
+    content = b"".join(length_field(1, *length_field(1, text)))
+    for name, array, shape in tensors:
+        dims = length_field(4, b"".join(map(varint, shape)))
+        tensor = [*length_field(1, array.tobytes()), varint_field(3, 1 if array.dtype.kind == "f" else 2), *dims]
+        content += b"".join(length_field(2, text_field(1, name), *length_field(2, *tensor)))
+    return content
+
+
+@pytest.mark.parametrize("case", HAND_MADE)
+def test_what_no_client_of_ours_would_send_is_refused_by_name_and_harms_no_actor(case: str):
+    tokens, tensors, field = HAND_MADE[case]
+
+    async def scenario(stage: Stage) -> None:
+        caller = stage.caller
+        model_id = await caller.model()
+        with stage.service.system.events.subscribe(seen.append):
+            data = (hand_made([1, 2], (TARGETS, WEIGHTS)), hand_made(tokens, tensors))
+            content = text_field(1, model_id) + varint_field(2, 1)
+            content += b"".join(b"".join(length_field(3, datum)) for datum in data) + text_field(4, "cross_entropy")
+            answer = await caller.post("/forward_backward", content, content_type=PROTOBUF)
+            assert answer.status in (400, 422), answer
+            assert field in answer.detail
+            await caller.train(model_id, 1)
+        assert not [event for event in seen if isinstance(event, ActorCrashed)]
+
+    seen: list[object] = []
+    play(scenario)
+
+
+def test_what_shows_only_when_it_is_run_fails_that_operation_alone():
+    async def scenario(stage: Stage) -> None:
+        caller = stage.caller
+        model_id = await caller.model()
+        inputs = {"target_tokens": [1, 2], "logprobs": [-1000.0, -1.0], "advantages": [1.0, 1.0]}
+        wild = Datum(ModelInput.from_ints([1, 2]), inputs)
+        promise = (await caller.forward_backward(model_id, 1, (wild,), loss_fn="importance_sampling")).ok
+        failed = await caller.result(promise["request_id"])
+        assert failed["category"] == "user"
+        assert "data[0]: its importance_sampling loss" in failed["error"]
+        await caller.train(model_id, 2)
+
+    play(scenario)
+
+
+NUMBERED = [
+    ("/create_model", "model_seq_id"),
+    ("/optim_step", "seq_id"),
+    ("/save_weights", "seq_id"),
+    ("/save_weights_for_sampler", "seq_id"),
+    ("/save_weights_for_sampler", "sampling_session_seq_id"),
+    ("/load_weights", "seq_id"),
+    ("/load_weights", "model_seq_id"),
+    ("/create_sampling_session", "sampling_session_seq_id"),
+    ("/asample", "seq_id"),
+]
+NO_NUMBERS = (b"9223372036854775808", b"1" + b"0" * 30, b"1" + b"0" * 5000, b"-1", b"-9223372036854775809", b"true")
+NO_NUMBERS += (b"1.5", b"2.0", b"1e30", b'"3"', b"[]")
+
+
+@pytest.mark.parametrize(("path", "field"), NUMBERED)
+def test_a_number_that_no_request_can_have_is_refused_by_name(path: str, field: str):
+    async def scenario(stage: Stage) -> None:
+        caller = stage.caller
+        session_id = await caller.session()
+        model_id = await caller.start_model(session_id)
+        sampler = await caller.sampler(session_id)
+        load = {"path": f"tinker://{model_id}/weights/b", "optimizer": True}
+        place = {"session_id": session_id} if field == "model_seq_id" else {"model_id": model_id}
+        await caller.save(model_id, 1, "b")
+        bodies: dict[str, Any] = {
+            "/create_model": create_body(session_id, 1),
+            "/optim_step": {"model_id": model_id, "adam_params": {"learning_rate": 0.1}},
+            "/save_weights": {"model_id": model_id, "path": "a"},
+            "/save_weights_for_sampler": {"model_id": model_id, "seq_id": 2, "sampling_session_seq_id": 5},
+            "/load_weights": load | place,
+            "/create_sampling_session": {"session_id": session_id, "base_model": TINY},
+            "/asample": sample_body(sampler),
+        }
+        for written in NO_NUMBERS:
+            content = msgspec.json.encode(bodies[path] | {field: "?"}).replace(b'"?"', written)
+            answer = await caller.post(path, content)
+            assert answer.status in (400, 422), (written[:40], answer)
+            assert field in answer.detail
+            assert len(answer.detail) < 200
+        assert list(stage.service.models) == [model_id]
+        await caller.train(model_id, 2)
+        assert "sequences" in await caller.sample(sampler, 0)
+
+    play(scenario)
+
+
+def test_a_seq_id_of_protobuf_is_held_to_the_same():
+    async def scenario(stage: Stage) -> None:
+        caller = stage.caller
+        model_id = await caller.model()
+        for seq_id in (0, 2**63, 2**64 - 1):
+            answer = await caller.forward_backward(model_id, seq_id)
+            assert answer.status == 400
+            assert "seq_id" in answer.detail
         await caller.train(model_id, 1)
 
     play(scenario)

@@ -38,6 +38,7 @@ __all__ = ["Reader", "datum_buffers", "encode_data", "map_entry"]
 
 # A few bytes can stand for an object of a few hundred: this bounds how many one message makes.
 _MOST_PIECES = 1 << 18
+_LONGEST_SHOWN = 60
 
 
 def encode_data(data: Sequence[Datum]) -> Buffers:
@@ -91,11 +92,21 @@ class Reader:
     """Reads the datums of one message, and counts what they are made of."""
 
     def __init__(self, what: str) -> None:
+        self._message = what
         self._what = what
         self._pieces = 0
+        self._data = 0
 
     def datum(self, data: memoryview) -> Datum:
-        """The datum in ``data``. Raises DecodeError, or InvalidInput for values that make no datum."""
+        """The next datum, which is in ``data``. Raises DecodeError, which names it, and its tensor."""
+        self._what = f"{self._message}: data[{self._data}]"
+        self._data += 1
+        try:
+            return self._datum(data)
+        except InvalidInput as error:
+            raise DecodeError(f"{self._what}.{error}") from error
+
+    def _datum(self, data: memoryview) -> Datum:
         chunks: list[ModelInputChunk] = []
         tensors: dict[str, TensorData] = {}
         spans: dict[int, list[ProvenanceSpan]] = {3: [], 4: []}
@@ -104,15 +115,22 @@ class Reader:
                 continue
             self._pieces += 1
             if self._pieces > _MOST_PIECES:
-                raise DecodeError(f"{self._what}: more than {_MOST_PIECES} chunks, tensors and spans")
+                raise DecodeError(f"{self._message}: more than {_MOST_PIECES} chunks, tensors and spans")
             if number == 1:
                 chunks.append(self._chunk(as_bytes(value)))
             elif number == 2:
                 key, content = map_entry(value)
-                tensors[key] = read_tensor(content, self._what)
+                tensors[key] = self._tensor(key, content)
             else:
                 spans[number].append(self._span(as_bytes(value)))
         return Datum(ModelInput(chunks=tuple(chunks)), tensors, spans[3] or None, spans[4] or None)
+
+    def _tensor(self, key: str, data: memoryview) -> TensorData:
+        where = f"{self._what}.loss_fn_inputs[{key[:_LONGEST_SHOWN]!r}]"
+        try:
+            return read_tensor(data, where)
+        except InvalidInput as error:  # indices that don't fit
+            raise DecodeError(f"{where}: {error}") from error
 
     def _chunk(self, data: memoryview) -> ModelInputChunk:
         chunk: ModelInputChunk | None = None

@@ -15,7 +15,7 @@ from tinker_actors.codec.protobuf import (
     text_field,
     varint_field,
 )
-from tinker_actors.errors import DecodeError, InvalidInput
+from tinker_actors.errors import DecodeError
 from tinker_actors.types import Datum, ForwardBackwardRequest
 
 __all__ = ["decode_forward_backward_request", "encode_data", "encode_forward_backward_request"]
@@ -54,31 +54,28 @@ def decode_forward_backward_request(data: bytes | memoryview) -> ForwardBackward
     reader = Reader("forward_backward")
     old: dict[str, float | str] = {}
     new: dict[str, float | str] = {}
-    try:
-        for number, value in fields(data):
-            match number:
-                case 1:
-                    model_id = as_text(value)
-                case 2:
-                    seq_id = as_int(value)
-                case 3:
-                    data_out.append(reader.datum(as_bytes(value)))
-                case 4:
-                    loss_fn = as_text(value)
-                case 5:
-                    key, content = map_entry(value)
-                    old[key] = as_double(content) if len(content) else 0.0
-                case 6:
-                    forward_only = bool(as_int(value))
-                case 7:
-                    key, content = map_entry(value)
-                    new[key] = _config_value(content)
-                case _:
-                    pass
-            if len(old) > _MOST_SETTINGS or len(new) > _MOST_SETTINGS:
-                raise DecodeError(f"forward_backward: more than {_MOST_SETTINGS} settings")
-    except InvalidInput as error:
-        raise DecodeError(f"forward_backward: {error}") from error
+    for number, value in fields(data):
+        match number:
+            case 1:
+                model_id = as_text(value)
+            case 2:
+                seq_id = as_int(value)
+            case 3:
+                data_out.append(reader.datum(as_bytes(value)))
+            case 4:
+                loss_fn = as_text(value)
+            case 5:
+                key, content = map_entry(value)
+                old[key] = as_double(content) if len(content) else 0.0
+            case 6:
+                forward_only = bool(as_int(value))
+            case 7:
+                key, content = map_entry(value)
+                new[key] = _config_value(content)
+            case _:
+                pass
+        if len(old) > _MOST_SETTINGS or len(new) > _MOST_SETTINGS:
+            raise DecodeError(f"forward_backward: more than {_MOST_SETTINGS} settings")
     return ForwardBackwardRequest(
         model_id=model_id,
         seq_id=seq_id,

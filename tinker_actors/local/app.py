@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
+import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -102,7 +103,7 @@ def _check_key(settings: ServerSettings, request: Request) -> None:
 async def _body(settings: ServerSettings, type_: type[Any], request: Request) -> Any:
     if type_ is type(None):
         return None
-    data = await _read(settings.max_body_bytes, request)
+    data = await _read(settings, request)
     encoding = request.headers.get("content-encoding")
     if encoding is not None:
         data = decompress(data, encoding, limit=settings.max_body_bytes)
@@ -114,13 +115,19 @@ async def _body(settings: ServerSettings, type_: type[Any], request: Request) ->
     return decode_json(data, type_)
 
 
-async def _read(limit: int, request: Request) -> bytes:
+async def _read(settings: ServerSettings, request: Request) -> bytes:
+    limit, patience = settings.max_body_bytes, settings.body_timeout
     pieces: list[bytes] = []
     size = 0
-    async with aclosing(request.stream()) as stream:
-        async for piece in stream:
-            size += len(piece)
-            if size > limit:
-                raise Refusal(413, f"the body is longer than {limit} bytes. Send less at a time")
-            pieces.append(piece)
+    with trio.CancelScope(deadline=trio.current_time() + patience) as waiting:
+        async with aclosing(request.stream()) as stream:
+            async for piece in stream:
+                size += len(piece)
+                if size > limit:
+                    raise Refusal(413, f"the body is longer than {limit} bytes. Send less at a time")
+                pieces.append(piece)
+                waiting.deadline = trio.current_time() + patience
+    if waiting.cancelled_caught:
+        came = f"no byte of the body came for {patience:g} s, after {size} bytes"
+        raise Refusal(408, f"{came}. Send the request again", [("connection", "close")])
     return b"".join(pieces)

@@ -125,10 +125,8 @@ class Model:
     def promised(self, seq_id: int, request: ModelRequest, digest: str) -> str | None:
         """The id of the promise under this seq_id, if there is one.
 
-        Refuses (400) a seq_id below 1 and another payload under a known one.
+        Refuses (400) another payload under a known seq_id.
         """
-        if seq_id < 1:
-            raise invalid("seq_id", f"{seq_id} is not positive", "Number a model's requests 1, 2, 3, ...")
         known = self._promises.get(seq_id)
         if known is None or not self._dedup:
             return None

@@ -41,8 +41,6 @@ class Sampler:
 
     def promised(self, seq_id: int, digest: str) -> Promise | None:
         """The promise under this seq_id, if there is one. Refuses (400) another payload under it."""
-        if seq_id < 0:
-            raise invalid("seq_id", f"{seq_id} is negative", "Number a sampler's requests 0, 1, 2, ...")
         known = self._promises.get(seq_id)
         if known is None:
             return None

@@ -37,8 +37,6 @@ class Session:
 
     def creation(self, model_seq_id: int, digest: str) -> ServerFuture | None:
         """The promise of the model with this number, if it was asked for already. Refuses another payload."""
-        if model_seq_id < 0:
-            raise invalid("model_seq_id", f"{model_seq_id} is negative", "Number a session's models 0, 1, 2, ...")
         known = self._creations.get(model_seq_id)
         if known is None:
             return None

@@ -25,7 +25,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     to clients, which cut their batches accordingly. ``poll_hold`` is how long a poll waits for its result before
     it is answered "try again". A session that is silent for ``session_expiry`` ends; a result is kept for
     ``result_retention`` after it was there. Results above ``metadata_only_above`` are announced by their size
-    first, to clients that ask so.
+    first, to clients that ask so. A request of whose body no byte comes for ``body_timeout`` is answered 408.
 
     ``dedup`` False runs a repeated (model, seq_id) again: a test switch, to show that such a server is noticed.
     """
@@ -36,6 +36,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_rank: int = 128
     api_keys: tuple[str, ...] | None = None
     max_body_bytes: int = 64 * 1024 * 1024
+    body_timeout: float = 60.0
     max_queued_samples: int = 20_000
     parallel_fwdbwd_chunks: bool = True
     proto_compress_fwdbwd: bool = False
@@ -54,6 +55,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         for name in (
             "max_rank",
             "max_body_bytes",
+            "body_timeout",
             "max_queued_samples",
             "fwdbwd_max_chunk_len",
             "fwdbwd_max_chunk_bytes_count",

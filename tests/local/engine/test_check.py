@@ -23,7 +23,7 @@ from tinker_actors.local.engine import (
     SaveSampler,
     cost,
 )
-from tinker_actors.types import AdamParams, Datum, LoraConfig, ModelInput, SampleRequest, SamplingParams, TensorData
+from tinker_actors.types import AdamParams, Datum, ImageChunk, LoraConfig, ModelInput, SampleRequest, SamplingParams, TensorData
 
 
 def datum(tokens: list[int] | None = None, **inputs: Any) -> Datum:
@@ -59,6 +59,11 @@ CASES: dict[str, tuple[Operation, str, str]] = {
         "data[0].loss_fn_inputs['target_tokens']",
         "token -1",
     ),
+    "an image": (
+        forward(Datum(ModelInput(chunks=(ImageChunk(b"a", "png", 3),)), GOOD)),
+        "data[0].model_input",
+        "holds more than text",
+    ),
     "too long": (
         forward(datum([1] * 65, target_tokens=[1] * 65, weights=[1.0] * 65)),
         "data[0].model_input",
@@ -77,6 +82,11 @@ CASES: dict[str, tuple[Operation, str, str]] = {
         forward(datum(**GOOD, mask=TensorData(np.ones(3, np.float32)))),
         "data[0].loss_fn_inputs['mask']",
         "is no input of cross_entropy",
+    ),
+    "whole numbers": (
+        forward(datum(**(GOOD | {"weights": TensorData([1, 2, 3])}))),
+        "data[0].loss_fn_inputs['weights']",
+        "is a tensor of integers",
     ),
     "two dimensions": (
         forward(datum(**(GOOD | {"weights": np.ones((3, 2), np.float32)}))),

@@ -10,6 +10,7 @@ import trio
 from tinker_actors.codec.json import encode_json
 from tinker_actors.local.endpoints.incoming import Incoming
 from tinker_actors.local.refusals import invalid, not_found
+from tinker_actors.local.sequence_numbers import check_model_number
 from tinker_actors.local.service import LocalService
 from tinker_actors.local.storage import RunRecord
 from tinker_actors.types import (
@@ -70,6 +71,7 @@ async def _create(
     lora: LoraConfig,
 ) -> Promise:
     session_id, model_seq_id = place.session_id, place.model_seq_id
+    check_model_number(model_seq_id)
     session = service.sessions.get(session_id)
     model_id = f"{session_id}:train:{model_seq_id}"
     digest = hashlib.sha256(encode_json(request)).hexdigest()

@@ -11,6 +11,7 @@ from tinker_actors.codec.json import encode_json
 from tinker_actors.local.endpoints.incoming import Incoming
 from tinker_actors.local.refusals import invalid, not_found, overloaded
 from tinker_actors.local.sampler import Sample, Sampler
+from tinker_actors.local.sequence_numbers import check_sample_number, check_sampler_number
 from tinker_actors.local.service import LocalService
 from tinker_actors.types import (
     CreateSamplingSessionRequest,
@@ -41,8 +42,7 @@ async def create_sampling_session(
     await trio.lowlevel.checkpoint()
     request = call.body
     session = service.sessions.get(request.session_id)
-    if request.sampling_session_seq_id < 0:
-        raise invalid("sampling_session_seq_id", "is negative", "Number a session's samplers 0, 1, 2, ...")
+    check_sampler_number(request.sampling_session_seq_id)
     base_model = request.base_model
     path = None
     if request.model_path is not None:
@@ -82,6 +82,7 @@ async def asample(service: LocalService, call: Incoming[SampleRequest]) -> Promi
         raise invalid(
             "sampling_session_id", "or seq_id is missing", "Create a sampling session and number its requests"
         )
+    check_sample_number(request.seq_id)
     sampler = service.find_sampler(request.sampling_session_id)
     digest = hashlib.sha256(encode_json(request)).hexdigest()
     known = sampler.promised(request.seq_id, digest)

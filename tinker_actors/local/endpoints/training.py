@@ -6,6 +6,7 @@ from tinker_actors.codec.digest import operation_digest
 from tinker_actors.local.endpoints.incoming import Incoming
 from tinker_actors.local.endpoints.models import create_by_load
 from tinker_actors.local.refusals import invalid
+from tinker_actors.local.sequence_numbers import check_sampler_number, check_seq_id
 from tinker_actors.local.service import LocalService
 from tinker_actors.types import (
     ForwardBackwardRequest,
@@ -53,8 +54,8 @@ async def save_weights_for_sampler(service: LocalService, call: Incoming[SaveWei
         raise invalid("path", "and sampling_session_seq_id are both given or both missing", "Give exactly one")
     if request.path is not None:
         checkpoint_name(request.path, field="path")
-    if request.sampling_session_seq_id is not None and request.sampling_session_seq_id < 0:
-        raise invalid("sampling_session_seq_id", "is negative", "Number a session's samplers 0, 1, 2, ...")
+    if request.sampling_session_seq_id is not None:
+        check_sampler_number(request.sampling_session_seq_id)
     if request.kind != "snapshot":
         raise invalid("kind", f"{request.kind!r} is not offered", "Use 'snapshot'")
     _check_ttl(request.ttl_seconds)
@@ -82,6 +83,7 @@ async def _submit(
 ) -> Promise:
     if seq_id is None:
         raise invalid("seq_id", "is missing", "Number a model's requests 1, 2, 3, ...")
+    check_seq_id(seq_id)
     model = service.find_model(model_id)
     session = service.sessions.find(model.run.session_id)
     session.touch()

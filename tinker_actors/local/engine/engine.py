@@ -292,6 +292,8 @@ def _check_data(base: BaseModel, operation: ForwardBackward) -> None:
         raise InvalidInput("data", "is empty", "Give at least one datum")
     for index, datum in enumerate(operation.data):
         where = f"data[{index}]"
+        if len(datum.model_input.text_chunks) != len(datum.model_input.chunks):
+            raise InvalidInput(f"{where}.model_input", "holds more than text", "This model reads only tokens")
         tokens = datum.model_input.to_array()
         if tokens.size > config.max_context:
             raise InvalidInput(

@@ -27,7 +27,7 @@ LOSS_INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
 def check_loss(loss_fn: str, config: Mapping[str, float | str]) -> None:
     """Raise InvalidInput for a loss or a setting that there is not."""
     if loss_fn not in LOSS_INPUTS:
-        raise InvalidInput("loss_fn", f"{loss_fn!r} is not offered here", f"Use one of {', '.join(LOSS_INPUTS)}")
+        raise InvalidInput("loss_fn", f"{loss_fn[:60]!r} is not offered here", f"Use one of {', '.join(LOSS_INPUTS)}")
     if config:
         raise InvalidInput("loss_fn_config", f"{loss_fn} has no setting {min(config)!r}", "Leave it out")
 
@@ -62,6 +62,8 @@ def check_loss_inputs(datum: Datum, loss_fn: str, vocab_size: int, where: str) -
                 raise InvalidInput(
                     field, f"token {bad} is outside the vocabulary of {vocab_size}", "Check the tokenizer"
                 )
+        elif array.dtype != np.float32:
+            raise InvalidInput(field, "is a tensor of integers", "Give numbers as float32")
         elif not np.isfinite(array).all():
             raise InvalidInput(field, "holds a value that is not finite", "Give finite numbers")
 
