@@ -23,7 +23,16 @@ from tinker_actors.local.engine import (
     SaveSampler,
     cost,
 )
-from tinker_actors.types import AdamParams, Datum, ImageChunk, LoraConfig, ModelInput, SampleRequest, SamplingParams, TensorData
+from tinker_actors.types import (
+    AdamParams,
+    Datum,
+    ImageChunk,
+    LoraConfig,
+    ModelInput,
+    SampleRequest,
+    SamplingParams,
+    TensorData,
+)
 
 
 def datum(tokens: list[int] | None = None, **inputs: Any) -> Datum:
