@@ -301,9 +301,14 @@ def test_a_save_that_is_there_already_is_done_if_it_was_ours(kind: str):
             await (await save(client, "theirs"))
         await (await client.optim_step(AdamParams()))
 
-    train(story, DropAfter(path=f"/{kind}"), Status(path=f"/{kind}", nth=2, status=409))
-    train(story, CrashAt(point="training.sent"), Status(path=f"/{kind}", nth=2, status=409))
+    again = Status(path=f"/{kind}", nth=2, status=409)
+    train(story, DropAfter(path=f"/{kind}"), again)
+    train(story, Status(path=f"/{kind}", status=502, after=True), again)
+    train(story, CrashAt(point="training.sent"), again)
     train(conflict, Status(path=f"/{kind}", status=409))
+    # what has certainly not arrived has not saved anything
+    train(conflict, DropBefore(path=f"/{kind}", known=True), again)
+    train(conflict, Status(path=f"/{kind}", status=429), again)
 
 
 def test_a_killed_server_is_one_error_with_what_was_pending():

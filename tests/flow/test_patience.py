@@ -6,9 +6,16 @@ import random
 import pytest
 import trio
 
-from tinker_actors.errors import APIConnectionError, APIError, status_error
+from tinker_actors.errors import APIConnectionError, APIError, APIResponseError, APITimeoutError, status_error
 from tinker_actors.flow.patience import OutOfPatience, Patience
-from tinker_actors.flow.reaction import Reaction, while_polling, while_submitting
+from tinker_actors.flow.reaction import (
+    Reaction,
+    may_have_arrived,
+    while_polling,
+    while_polling_save,
+    while_saving,
+    while_submitting,
+)
 
 REFUSED = APIConnectionError("refused", sent=False)
 
@@ -118,3 +125,30 @@ async def test_the_reason_names_try_delay_and_error(autojump_clock):
 def test_the_table(status: int, submitting: Reaction, polling: Reaction):
     error = status_error(status, "")
     assert (while_submitting(error), while_polling(error)) == (submitting, polling)
+
+
+def test_a_409_of_a_save_is_of_its_name_unless_it_names_a_seq_id():
+    exists, out_of_turn = status_error(409, "a exists"), status_error(409, "expected 4", expected_seq_id=4)
+    assert (while_saving(exists), while_polling_save(exists)) == (Reaction.FAIL, Reaction.FAIL)
+    assert (while_saving(out_of_turn), while_polling_save(out_of_turn)) == (Reaction.STOP, Reaction.STOP)
+    for status in (400, 404, 429, 503):
+        error = status_error(status, "")
+        assert while_saving(error) is while_submitting(error)
+        assert while_polling_save(error) is while_polling(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "arrived"),
+    [
+        (APIConnectionError("lost"), True),
+        (APIConnectionError("refused", sent=False), False),
+        (APITimeoutError("silence"), True),
+        (APITimeoutError("no connection", sent=False), False),
+        (APIResponseError("nonsense"), True),
+        *((status_error(status, ""), True) for status in (408, 500, 502, 503, 504)),
+        *((status_error(status, ""), False) for status in (400, 401, 402, 403, 404, 409, 413, 422, 429)),
+    ],
+    ids=str,
+)
+def test_whether_a_submission_may_have_arrived(error: APIError, arrived: bool):
+    assert may_have_arrived(error) is arrived

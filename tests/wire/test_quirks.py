@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import trio
@@ -19,6 +21,7 @@ from tinker_actors.errors import (
     BadRequestError,
     ConflictError,
     InvalidInput,
+    LaneStopped,
     OutageError,
     RequestFailedError,
     TinkerError,
@@ -287,25 +290,98 @@ def test_a_model_that_is_loaded_before_it_is_promised_gets_the_time():
     assert len({asked.headers["x-idempotency-key"] for asked in server.all("create_model")}) == 1
 
 
-@pytest.mark.parametrize("lost", [False, True])
-def test_a_save_that_is_refused_as_existing(lost: bool):
-    exists = Answer({"detail": "checkpoint a exists"}, 409)
-    answers = [Answer({"request_id": "save_weights-1"}, cut=True), exists] if lost else [exists]
+EXISTS = Answer({"detail": "checkpoint a exists"}, 409)
+PATHS = {"save_weights": "tinker://model/weights/a", "save_weights_for_sampler": "tinker://model/sampler_weights/a"}
+
+
+def saving(kind: str) -> Callable[[Runtime], Awaitable[str]]:
+    """The path of a named save, or why there is none; an update behind it goes on."""
 
     async def story(runtime: Runtime) -> str:
         client = await training(runtime)
-        saved = await client.save_state("a")
+        saved = await (client.save_state("a") if kind == "save_weights" else client.save_weights_for_sampler("a"))
         update = await client.optim_step(AdamParams())
         try:
             path = (await saved).path
         except ConflictError as error:
             path = error.detail
         await update
+        assert path is not None
         return path
 
+    return story
+
+
+@pytest.mark.parametrize("kind", PATHS)
+@pytest.mark.parametrize("polled", [False, True])
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_save_that_is_refused_as_existing(lost: bool, polled: bool, kind: str):
+    promise = Answer({"request_id": f"{kind}-1"})
+    first = [msgspec.structs.replace(promise, cut=True)] if lost else []
+    quirks: dict[str, Quirk] = {kind: [*first, EXISTS]}
+    if polled:
+        quirks = {kind: [*first, promise], f"result of {kind}": EXISTS}
     # of the client's own making after its first reply was lost: it is there, and done; otherwise another's
-    expected = "tinker://model/weights/a" if lost else "checkpoint a exists"
-    assert against({"save_weights": answers}, story)[0] == expected
+    assert against(quirks, saving(kind))[0] == (PATHS[kind] if lost else "checkpoint a exists")
+
+
+def checkpoint(path: str, kind: str = "sampler") -> dict[str, Any]:
+    return {"checkpoint_id": "a", "checkpoint_type": kind, "time": "2026-01-01T00:00:00Z", "tinker_path": path}
+
+
+@pytest.mark.parametrize(
+    ("answer", "path"),
+    [
+        (
+            Answer({"checkpoints": [checkpoint("tinker://model/b"), checkpoint("tinker://model/a")]}),
+            "tinker://model/a",
+        ),
+        (Answer({"checkpoints": [checkpoint("tinker://model/checkpoints/a")]}), "tinker://model/checkpoints/a"),
+        (Answer({"checkpoints": [checkpoint("tinker://model/a", "training")]}), None),
+        (Answer({"checkpoints": [checkpoint("tinker://model/weights/a")]}), None),
+        (Answer({"checkpoints": [checkpoint("file:///srv/a")]}), None),
+        (NOT_FOUND, None),
+        (Answer({"detail": "busy"}, 503), None),
+        (Answer(b"no JSON"), None),
+    ],
+)
+def test_a_save_that_was_done_lies_where_its_server_lists_it(answer: Answer, path: str | None):
+    lost = Answer({"request_id": "save_weights_for_sampler-1"}, cut=True)
+    quirks = {"save_weights_for_sampler": [lost, EXISTS], "training_runs/model/checkpoints": answer}
+    given, server = against(quirks, saving("save_weights_for_sampler"))
+    assert given == (path or PATHS["save_weights_for_sampler"])
+    assert server.times("training_runs/model/checkpoints") == 1
+
+
+def test_a_listing_that_hangs_keeps_no_lane_waiting():
+    async def hang(server: Server, asked: Asked) -> Answer:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    lost = Answer({"request_id": "save_weights-1"}, cut=True)
+    quirks = {"save_weights": [lost, EXISTS], "training_runs/model/checkpoints": hang}
+    assert against(quirks, saving("save_weights"), limit=40.0)[0] == PATHS["save_weights"]
+
+
+@pytest.mark.parametrize("due", [1, 2])
+def test_a_save_out_of_turn_is_no_save_that_exists(due: int):
+    """It has number 1: where 2 is due, it had arrived."""
+
+    async def story(runtime: Runtime) -> str | None:
+        client = await training(runtime)
+        saved = await client.save_state("a")
+        if due == 2:
+            return (await saved).path
+        with pytest.raises(ConflictError, match="Sequence conflict"):
+            await saved
+        with pytest.raises(LaneStopped):
+            await client.optim_step(AdamParams())
+        return None
+
+    lost = Answer({"request_id": "save_weights-1"}, cut=True)
+    refused = Answer({"detail": f"Sequence conflict: expected {due}, got 1"}, 409)
+    path, _ = against({"save_weights": [lost, refused]}, story)
+    assert path == (PATHS["save_weights"] if due == 2 else None)
 
 
 def test_a_single_stop_string_is_sent_as_a_list():

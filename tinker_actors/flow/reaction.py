@@ -14,7 +14,15 @@ from tinker_actors.errors import (
     APIStatusError,
 )
 
-__all__ = ["Reaction", "while_calling", "while_polling", "while_saving", "while_submitting"]
+__all__ = [
+    "Reaction",
+    "may_have_arrived",
+    "while_calling",
+    "while_polling",
+    "while_polling_save",
+    "while_saving",
+    "while_submitting",
+]
 
 
 class Reaction(Enum):
@@ -45,10 +53,10 @@ def while_submitting(error: APIError) -> Reaction:
 
 
 def while_saving(error: APIError) -> Reaction:
-    """The reaction when a checkpoint is being saved under a name: 409 says that there is one of this name."""
-    if isinstance(error, APIStatusError) and error.status == 409:
-        return Reaction.FAIL
-    return while_submitting(error)
+    """The reaction when a checkpoint is being saved under a name: 409 says that there is one of this name, unless
+    it names the seq_id that is due.
+    """
+    return Reaction.FAIL if _exists(error) else while_submitting(error)
 
 
 def while_calling(error: APIError) -> Reaction:
@@ -67,6 +75,24 @@ def while_calling(error: APIError) -> Reaction:
 def while_polling(error: APIError) -> Reaction:
     """The reaction to ``error`` when a promise's result is being asked for."""
     return _reaction(error, refused=Reaction.RECHECK, unreadable=Reaction.RECHECK)
+
+
+def while_polling_save(error: APIError) -> Reaction:
+    """As ``while_polling``, for a checkpoint that is being saved under a name; 409 as in ``while_saving``."""
+    return Reaction.FAIL if _exists(error) else while_polling(error)
+
+
+def may_have_arrived(error: APIError) -> bool:
+    """Whether the server may have acted on a submission that ended in ``error``, as far as anybody can tell."""
+    if isinstance(error, APIConnectionError):
+        return error.sent
+    if isinstance(error, APIStatusError):
+        return error.status == 408 or error.status >= 500
+    return isinstance(error, APIResponseError)
+
+
+def _exists(error: APIError) -> bool:
+    return isinstance(error, APIStatusError) and error.status == 409 and error.expected_seq_id is None
 
 
 def _reaction(error: APIError, *, refused: Reaction, unreadable: Reaction) -> Reaction:

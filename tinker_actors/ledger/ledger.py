@@ -147,6 +147,7 @@ class Ledger:
                 keys=tuple(self._new_key() for _ in range(count)),
                 request_ids=[None] * count,
                 results=[None] * count,
+                doubts=[False] * count,
             )
             self._next_seq_id += count
         self._enter(operation, OperationState.SENT)

@@ -82,7 +82,8 @@ class Sending(msgspec.Struct):
     """Where an operation went: one mapping (epoch, model_id, seq_id for each chunk) -> request_id.
 
     ``keys`` are the idempotency keys, one for each chunk and the same for every re-send. ``results`` holds what
-    each chunk gave, so that a restarted client asks only for what is missing.
+    each chunk gave, so that a restarted client asks only for what is missing. ``doubts`` says of each chunk whether
+    a try that brought no promise may have reached the server all the same.
     """
 
     epoch: int
@@ -91,6 +92,7 @@ class Sending(msgspec.Struct):
     keys: tuple[str, ...]
     request_ids: list[str | None]
     results: list[Any]
+    doubts: list[bool]
 
     @property
     def complete(self) -> bool:

@@ -8,10 +8,10 @@ from typing import TypeVar, final
 import trio
 
 from tinker_actors.config import Backoff
-from tinker_actors.errors import APIResponseError, APITimeoutError, RequestFailedError
+from tinker_actors.errors import APIError, APIResponseError, APITimeoutError, RequestFailedError
 from tinker_actors.flow.patience import Patience
 from tinker_actors.flow.pending import PendingEntry
-from tinker_actors.flow.reaction import while_polling
+from tinker_actors.flow.reaction import Reaction, while_polling
 from tinker_actors.flow.retry import RetryHandler
 from tinker_actors.metrics import Counters
 from tinker_actors.ports import Points
@@ -65,12 +65,13 @@ class Poller:
         request_type: str,
         point: str,
         on_queue_state: Callable[[QueueState, str | None], None] | None = None,
+        react: Callable[[APIError], Reaction] = while_polling,
     ) -> T:
         """The result of the promise ``request_id``.
 
         Raises RequestFailedError when the server says that the request failed, and OutOfPatience when there
         is no use in asking further. ``entry`` shows what is being waited for; ``point`` names the fault point
-        that is reached before each poll.
+        that is reached before each poll; ``react`` says what each error means.
         """
         patience = self._handler.patience(self._backoff)
         iteration = 0
@@ -105,7 +106,7 @@ class Poller:
 
         while True:
             asked_at = trio.current_time()
-            answer = await patience.persist(attempt, while_polling, entry.explain)
+            answer = await patience.persist(attempt, react, entry.explain)
             if isinstance(answer, TryAgain):
                 entry.explain(_queue_text(answer))
                 if on_queue_state is not None:

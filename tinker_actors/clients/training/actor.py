@@ -14,10 +14,11 @@ from tinker_actors.clients.training.lane import SendLane
 from tinker_actors.clients.training.messages import GetInfo, Wake
 from tinker_actors.clients.training.model import Model
 from tinker_actors.clients.training.operations import REQUEST_TYPES, RESULT_TYPES, combine, problem_of
+from tinker_actors.clients.training.saves import is_named_save, name_is_taken, saved_before
 from tinker_actors.errors import APIResponseError, RequestFailedError, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
-from tinker_actors.flow.reaction import Reaction, while_polling, while_submitting
-from tinker_actors.ledger import Operation, Sending
+from tinker_actors.flow.reaction import Reaction, while_polling, while_polling_save, while_submitting
+from tinker_actors.ledger import Chunk, Operation, Sending
 from tinker_actors.sessions import Session
 from tinker_actors.types import CreateModelRequest, CreateModelResponse, GetInfoResponse
 from tinker_actors.wire.endpoints.models import create_model, get_info
@@ -158,21 +159,23 @@ class TrainingActor(Actor):
     async def _poll_missing(self, operation: Operation, sending: Sending) -> list[RequestFailedError | OutOfPatience]:
         failures: list[RequestFailedError | OutOfPatience] = []
         missing = [i for i, result in enumerate(sending.results) if result is None]
+        chunks = operation.chunks
         if len(missing) == 1:
-            await self._poll_chunk(operation, missing[0], failures)
+            await self._poll_chunk(operation, chunks[missing[0]], missing[0], failures)
         else:
             async with trio.open_nursery() as nursery:
                 for index in missing:
-                    nursery.start_soon(self._poll_chunk, operation, index, failures)
+                    nursery.start_soon(self._poll_chunk, operation, chunks[index], index, failures)
         return failures
 
     async def _poll_chunk(
-        self, operation: Operation, index: int, failures: list[RequestFailedError | OutOfPatience]
+        self, operation: Operation, chunk: Chunk, index: int, failures: list[RequestFailedError | OutOfPatience]
     ) -> None:
         sending = operation.sending
         assert sending is not None
         request_id = sending.request_ids[index]
         assert request_id is not None
+        saves = is_named_save(chunk)
         try:
             result = await self._poller.result(
                 request_id,
@@ -180,11 +183,18 @@ class TrainingActor(Actor):
                 operation.entry,
                 request_type=REQUEST_TYPES[operation.kind],
                 point="training.polling",
+                react=while_polling_save if saves else while_polling,
             )
-        except (RequestFailedError, OutOfPatience) as failure:
+        except RequestFailedError as failure:
             failures.append(failure)
             return
-        if problem := problem_of(operation.chunks[index], result):
+        except OutOfPatience as gone:
+            if not (saves and sending.doubts[index] and name_is_taken(gone.error, sending.first_seq_id + index)):
+                failures.append(gone)
+                return
+            # the name was taken by an earlier try of this very save, whose promise was lost
+            result = await saved_before(self._session.api, chunk, sending.model_id)
+        if problem := problem_of(chunk, result):
             unusable = APIResponseError(f"{operation.kind} {operation.name}: {problem} (request {request_id})")
             failures.append(OutOfPatience(Reaction.RECHECK, unusable, 0.0))
             return

@@ -39,7 +39,7 @@ def send_failure(operation: Operation, gone: OutOfPatience, *, partly: bool, pen
 def poll_failure(operation: Operation, gone: OutOfPatience, *, pending: tuple[str, ...]) -> Failure:
     """There is no result to be had of ``operation``."""
     name = f"{operation.kind} {operation.name}"
-    if gone.reaction is Reaction.RECHECK:
+    if gone.reaction in (Reaction.RECHECK, Reaction.FAIL):
         return Failure(gone.error, stops_lane=False)
     return Failure(_common(name, operation.name, gone, pending, "get its result"), stops_lane=True)
 

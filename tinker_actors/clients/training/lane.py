@@ -10,9 +10,10 @@ import trio
 
 from tinker_actors.clients.training import operations
 from tinker_actors.clients.training.failure import gap_failure, send_failure
-from tinker_actors.errors import ConflictError, TinkerError
+from tinker_actors.clients.training.saves import is_named_save, name_is_taken, saved_before
+from tinker_actors.errors import APIError, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
-from tinker_actors.flow.reaction import Reaction, while_saving, while_submitting
+from tinker_actors.flow.reaction import Reaction, may_have_arrived, while_saving, while_submitting
 from tinker_actors.ledger import Gap, Ledger, Operation, Sending
 from tinker_actors.sessions import Session
 
@@ -69,7 +70,6 @@ class SendLane:
             _log.warning(
                 "%s %s: sending again under seq_id %d", ledger.name, operation.name, operation.sending.first_seq_id
             )
-        resent = operation.sending is not None
         sending = ledger.start_sending(operation)
         missing = [i for i, request_id in enumerate(sending.request_ids) if request_id is None]
         failures: list[OutOfPatience] = []
@@ -78,12 +78,12 @@ class SendLane:
             first, *rest = missing
             async with trio.open_nursery() as nursery:
                 for index in rest:
-                    nursery.start_soon(self._send_chunk, operation, sending, index, failures, resent)
+                    nursery.start_soon(self._send_chunk, operation, sending, index, failures)
             if not failures:
-                await self._send_chunk(operation, sending, first, failures, resent)
+                await self._send_chunk(operation, sending, first, failures)
         else:
             for index in missing:
-                await self._send_chunk(operation, sending, index, failures, resent)
+                await self._send_chunk(operation, sending, index, failures)
                 if failures:
                     break
         if ledger.find(operation.op_no) is not operation:
@@ -94,7 +94,7 @@ class SendLane:
             self._promised(operation)
 
     async def _send_chunk(
-        self, operation: Operation, sending: Sending, index: int, failures: list[OutOfPatience], resent: bool
+        self, operation: Operation, sending: Sending, index: int, failures: list[OutOfPatience]
     ) -> None:
         session, ledger = self._session, self._ledger
         seq_id = sending.first_seq_id + index
@@ -104,34 +104,42 @@ class SendLane:
             operation.entry.explain(reason)
             _log.warning("%s %s (seq_id %d): %s", ledger.name, operation.name, seq_id, reason)
 
+        doubted = sending.doubts[index]
+
         async def attempt() -> str:
+            nonlocal doubted
             session.counters.add("sends")
-            promise = await operations.submit(
-                session.api,
-                chunk,
-                model_id=sending.model_id,
-                seq_id=seq_id,
-                key=sending.keys[index],
-                attempt=patience.tries,
-                pack=session.pack if session.server_config.proto_compress_fwdbwd else None,
-            )
+            sending.doubts[index] = True  # until its end is known, whatever ends this incarnation
+            try:
+                promise = await operations.submit(
+                    session.api,
+                    chunk,
+                    model_id=sending.model_id,
+                    seq_id=seq_id,
+                    key=sending.keys[index],
+                    attempt=patience.tries,
+                    pack=session.pack if session.server_config.proto_compress_fwdbwd else None,
+                )
+            except APIError as error:
+                sending.doubts[index] = doubted = doubted or may_have_arrived(error)
+                raise
             return promise.request_id
 
-        saved = operations.saved_before(chunk, sending.model_id)
+        saves = is_named_save(chunk)
         patience = session.poller().patience()
         try:
-            request_id = await patience.persist(
-                attempt, while_submitting if saved is None else while_saving, announce
-            )
+            request_id = await patience.persist(attempt, while_saving if saves else while_submitting, announce)
         except OutOfPatience as gone:
-            known = isinstance(gone.error, ConflictError) and (resent or patience.tries > 0)
-            if saved is None or not known:
+            if not (saves and doubted and name_is_taken(gone.error, seq_id)):
                 failures.append(gone)
-            elif ledger.find(operation.op_no) is operation:
-                # An earlier try of this very save had arrived and its reply was lost.
+                return
+            # an earlier try of this very save had arrived and its reply was lost
+            saved = await saved_before(session.api, chunk, sending.model_id)
+            if ledger.find(operation.op_no) is operation:
                 ledger.finish(operation, saved)
             return
         session.points.reach("training.sent", operation.name)
+        sending.doubts[index] = doubted
         if ledger.find(operation.op_no) is operation:
             ledger.promise(operation, index, request_id)
 

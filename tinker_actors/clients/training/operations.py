@@ -34,7 +34,6 @@ from tinker_actors.types import (
     SaveWeightsForSamplerResponse,
     SaveWeightsRequest,
     SaveWeightsResponse,
-    TinkerPath,
     checkpoint_name,
     checkpoint_path,
 )
@@ -53,7 +52,6 @@ __all__ = [
     "problem_of",
     "sampler_chunk",
     "save_chunk",
-    "saved_before",
     "submit",
 ]
 
@@ -172,20 +170,6 @@ async def submit(
             return await save_weights_for_sampler(api, addressed, key=key, attempt=attempt)
         case LoadWeightsRequest():
             return await load_weights(api, addressed, key=key, attempt=attempt)
-
-
-def saved_before(chunk: Chunk, model_id: str) -> Any:
-    """The result of a named save that the server says is there already; None for what is no named save.
-
-    The path is by the protocol's own rule: tinker://<model>/<kind>/<name>.
-    """
-    match chunk.request:
-        case SaveWeightsRequest(path=str(name)):
-            return SaveWeightsResponse(path=str(TinkerPath(model_id, "weights", name)))
-        case SaveWeightsForSamplerRequest(path=str(name)):
-            return SaveWeightsForSamplerResponse(path=str(TinkerPath(model_id, "sampler_weights", name)))
-        case _:
-            return None
 
 
 def combine(kind: OperationKind, results: Sequence[Any]) -> Any:
