@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         AuthenticationError,
         BadRequestError,
         BillingError,
+        CircuitOpen,
         ClosedError,
         ConflictError,
         CredentialError,
@@ -57,6 +58,13 @@ if TYPE_CHECKING:
         UnsupportedMediaTypeError,
         WaitTimeout,
         WrongPlace,
+    )
+    from tinker_actors.flow.breaker import (
+        BreakerState,
+        CircuitBreaker,
+    )
+    from tinker_actors.flow.breakers import (
+        CircuitBreakers,
     )
     from tinker_actors.flow.pending import (
         Pending,
@@ -106,6 +114,10 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "BillingError",
+    "BreakerState",
+    "CircuitBreaker",
+    "CircuitBreakers",
+    "CircuitOpen",
     "ClosedError",
     "Config",
     "ConflictError",
@@ -183,6 +195,7 @@ _HOMES = {
         "AuthenticationError",
         "BadRequestError",
         "BillingError",
+        "CircuitOpen",
         "ClosedError",
         "ConflictError",
         "CredentialError",
@@ -210,6 +223,11 @@ _HOMES = {
         "WaitTimeout",
         "WrongPlace",
     ),
+    "tinker_actors.flow.breaker": (
+        "BreakerState",
+        "CircuitBreaker",
+    ),
+    "tinker_actors.flow.breakers": ("CircuitBreakers",),
     "tinker_actors.flow.pending": ("Pending",),
     "tinker_actors.flow.retry": (
         "Retry",

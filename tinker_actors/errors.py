@@ -26,6 +26,7 @@
     |   '- LaneStopped                   an operation before it stopped the lane
     |- WaitTimeout (TimeoutError)        the wait ended; the operation goes on
     |- ClosedError                       the runtime, session or client was closed
+    |- CircuitOpen                       a circuit breaker refused a call; it was not run
     '- WrongPlace (RuntimeError)         a handle was used from another thread or another run of trio
 
 Each says what failed, for which operation and request, what was tried, and what the user can do.
@@ -43,6 +44,7 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "BillingError",
+    "CircuitOpen",
     "ClosedError",
     "ConflictError",
     "CredentialError",
@@ -362,6 +364,10 @@ class LaneStopped(OperationError):
 
 class WaitTimeout(TinkerError, TimeoutError):
     """The time given to a wait ran out. The operation itself goes on; wait again to get its result."""
+
+
+class CircuitOpen(TinkerError):
+    """What was to be called has failed too often of late. It was not called; the text says when it will be again."""
 
 
 class ClosedError(TinkerError):

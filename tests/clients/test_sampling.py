@@ -158,3 +158,53 @@ def test_samples_end_after_the_outage_bound_with_the_list():
 def test_a_crash_in_the_control_plane_leaves_samples_alone():
     outcome = train(sample_once, CrashAt(point="session.heartbeat", nth=1))
     assert outcome.value == train(sample_once).value
+
+
+def test_a_pause_that_the_server_asks_for_is_kept_by_all_who_use_the_key():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        samplers = [await base_sampler(service) for _ in range(2)]
+        samplers += [await base_sampler(await world.runtime.create_service_client())]
+        start = trio.current_time()
+        ends: list[float] = []
+
+        async def one(sampler: SamplingClient) -> None:
+            await sampler.sample(PROMPT, 1, PARAMS)
+            ends.append(trio.current_time() - start)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one, samplers[0])
+            await trio.sleep(1.0)
+            waiting = [str(row) for row in world.runtime.pending()]
+            for sampler in samplers[1:]:
+                nursery.start_soon(one, sampler)
+            await trio.sleep(1.0)
+            assert any("asked for a pause" in str(row) for row in world.runtime.pending())
+        assert any("after HTTP 429" in row for row in waiting)
+        return ends
+
+    ends = train(story, Status(path="/asample", status=429, retry_after=40.0)).value
+    assert len(ends) == 3
+    assert all(40.0 <= end <= 42.5 for end in ends)
+
+
+def test_another_key_does_not_keep_the_pause_of_the_old_one():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> float:
+        sampler = await base_sampler(service)
+        with trio.move_on_after(1.0):
+            await sampler.sample(PROMPT, 1, PARAMS)
+        world.runtime.renew_api_key("tml-another")
+        start = trio.current_time()
+        await sampler.sample(PROMPT, 1, PARAMS)
+        return trio.current_time() - start
+
+    assert train(story, Status(path="/asample", status=429, retry_after=400.0)).value < 10.0
+
+
+def test_a_large_result_is_withheld_and_fetched_whole():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        sampler = await base_sampler(service)
+        return plain(await sampler.sample(PROMPT, 1, PARAMS))
+
+    small = train(story, settings=ServerSettings(base_model=BASE_MODEL, metadata_only_above=1))
+    assert small.value == train(story).value
+    assert small.counters["polls"] > train(story).counters["polls"]

@@ -23,6 +23,7 @@ from tinker_actors.errors import (
     PermissionDeniedError,
     WaitTimeout,
 )
+from tinker_actors.flow.bytes_semaphore import BytesSemaphore
 from tinker_actors.ledger import Future
 from tinker_actors.local import ServerSettings
 from tinker_actors.testing.faults import CrashAt, Delay, DropAfter, DropBefore, Status
@@ -269,6 +270,25 @@ def test_chunks_travel_together_and_come_back_in_order():
         settings = ServerSettings(base_model=BASE_MODEL, fwdbwd_max_chunk_len=2, parallel_fwdbwd_chunks=parallel)
         outcome = train(story, settings=settings)
         assert [operation.seq_id for operation in outcome.models[0].applied][:4] == [1, 2, 3, 4]
+
+
+def test_so_many_bytes_of_a_batch_are_sent_at_once():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        budget = service._session.limits.training = BytesSemaphore(0)  # one at a time, whatever its size
+        async with trio.open_nursery() as nursery:
+
+            async def step() -> None:
+                await (await client.forward_backward(batch(*range(8))))
+
+            nursery.start_soon(step)
+            await trio.sleep(1.0)
+            now = budget.statistics()
+            assert now.held > 0
+            assert now.waiting == 2  # of four chunks the first is sent last
+        assert budget.statistics().held == 0
+
+    settings = ServerSettings(base_model=BASE_MODEL, fwdbwd_max_chunk_len=2)
+    train(story, Delay(path="/forward_backward", seconds=5.0), settings=settings)
 
 
 def test_a_state_can_be_saved_and_loaded():

@@ -11,6 +11,7 @@ import trio
 from tests.wire.scripted import Answer, scripted
 from tinker_actors.config import RetryConfig
 from tinker_actors.errors import APIResponseError, RequestFailedError
+from tinker_actors.flow.bytes_semaphore import BytesSemaphore
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.pending import PendingTable
 from tinker_actors.flow.retry import RetryHandler
@@ -21,6 +22,7 @@ from tinker_actors.types import OptimStepResponse, QueueState
 
 GOOD = Answer({"metrics": {"a:sum": 1.0}})
 WAITING = Answer({"type": "try_again", "queue_state": "paused_capacity", "queue_state_reason": "busy"})
+FAILED = Answer({"error": "no", "category": "user"})
 DONE = OptimStepResponse(metrics={"a:sum": 1.0})
 
 
@@ -39,7 +41,8 @@ class Polled:
         async with scripted(*answers) as (api, script):
             self.asked = script.asked
             handler = RetryHandler(RetryConfig(), random.Random(1), outage_bound=60.0)
-            poller = Poller(api, handler, Counters(), NoPoints(), poll_timeout=45.0, **options)
+            options = {"results": BytesSemaphore(100), "poll_timeout": 45.0} | options
+            poller = Poller(api, handler, Counters(), NoPoints(), **options)
             start = trio.current_time()
             try:
                 with table.track("m", "optim_step", "promised") as entry:
@@ -64,7 +67,7 @@ async def test_a_result_is_returned_and_polls_are_counted_for_the_server(autojum
     assert await polled.result(WAITING, WAITING, GOOD) == DONE
     assert [asked.headers["x-tinker-request-iteration"] for asked in polled.asked] == ["0", "1", "2"]
     assert polled.states == [(QueueState.PAUSED_CAPACITY, "busy")] * 2
-    assert all(asked.json["allow_metadata_only"] is False for asked in polled.asked)
+    assert all(asked.json["allow_metadata_only"] is True for asked in polled.asked)
 
 
 async def test_a_server_that_says_not_yet_at_once_is_not_asked_in_a_tight_loop(
@@ -140,7 +143,53 @@ async def test_an_answer_that_makes_no_sense_ends_in_its_error(
     with pytest.raises(OutOfPatience) as gone:
         await polled.result(answer)
     assert isinstance(gone.value.error, APIResponseError)
-    assert len(polled.asked) <= 4
+    assert len([asked for asked in polled.asked if asked.body == polled.asked[-1].body]) <= 4
+
+
+def withheld(size: int) -> Answer:
+    return Answer({"status": "complete_metadata", "response_payload_size": size})
+
+
+async def test_a_result_that_is_withheld_for_its_size_is_asked_for_whole_from_then_on(
+    autojump_clock: trio.testing.MockClock,
+):
+    polled, room = Polled(), BytesSemaphore(100)
+    assert await polled.result(WAITING, withheld(70), WAITING, Answer(b"", 503), GOOD, results=room) == DONE
+    assert [asked.json["allow_metadata_only"] for asked in polled.asked] == [True, True, False, False, False]
+    assert room.statistics().held == 0
+
+
+async def test_a_withheld_result_waits_for_room_and_holds_it_until_it_is_decoded(
+    autojump_clock: trio.testing.MockClock,
+):
+    room, polled = BytesSemaphore(100), Polled()
+    await room.acquire(101)
+    got: list[OptimStepResponse] = []
+
+    async def poll() -> None:
+        got.append(await polled.result(withheld(70), WAITING, GOOD, results=room))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poll)
+        await trio.sleep(50.0)
+        assert len(polled.asked) == 1
+        assert room.statistics().waiting == 1
+        room.release(101)
+        await trio.sleep(0.05)
+        assert room.statistics().held == 70
+    assert got == [DONE]
+    assert room.statistics().held == 0
+
+
+async def test_who_leaves_while_a_result_is_fetched_gives_its_room_back(autojump_clock: trio.testing.MockClock):
+    room = BytesSemaphore(100)
+    for answers in ((withheld(70), WAITING), (withheld(70), FAILED)):
+        with trio.move_on_after(5.0):
+            try:
+                await Polled().result(*answers, results=room)
+            except RequestFailedError:
+                assert answers[1] is FAILED
+        assert room.statistics().held == 0
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])

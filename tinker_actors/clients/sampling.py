@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, final
 
 import msgspec
@@ -14,11 +15,12 @@ from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.spec import client_spec
 from tinker_actors.config import RetryConfig
 from tinker_actors.errors import APIResponseError, ClosedError, InvalidInput, ModelLost, OutageError, TinkerError
-from tinker_actors.flow.patience import OutOfPatience, brief
+from tinker_actors.flow.patience import OutOfPatience, Patience, brief
 from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.flow.reaction import Reaction, while_submitting
 from tinker_actors.sessions import Session
 from tinker_actors.types import (
+    ByteEstimator,
     CreateSamplingSessionRequest,
     CreateSamplingSessionResponse,
     ModelInput,
@@ -211,9 +213,10 @@ class SamplingClient:
             prompt_logprobs=include_prompt_logprobs,
             topk_prompt_logprobs=topk_prompt_logprobs,
         )
-        entry = session.pending.open(self._name, "sample", "waiting for a slot")
+        entry = session.pending.open(self._name, "sample", "waiting")
+        entry.explain("as many as the server bears are in flight")
         try:
-            async with session.sample_slots.hold(), self._handler.connection():
+            async with session.limits.sampling.in_flight(), self._handler.connection():
                 return await self._sample(request, entry)
         finally:
             session.pending.close(entry)
@@ -251,6 +254,8 @@ class SamplingClient:
 
     async def _sample(self, request: SampleRequest, entry: PendingEntry) -> SampleResponse:
         session = self._session
+        dispatch = session.limits.sampling
+        size = ByteEstimator().prompt(request.prompt)
         lost_since: float | None = None
         while True:
             seq_id = self._sampler.next_seq_id()
@@ -261,12 +266,14 @@ class SamplingClient:
             try:
                 session.points.reach("sampling.before_send", entry.name)
                 patience = self._poller.patience()
+
+                def send(
+                    numbered: SampleRequest = numbered, key: str = key, patience: Patience = patience
+                ) -> Awaitable[Promise]:
+                    return asample(session.api, numbered, key=key, attempt=patience.tries)
+
                 promise = await patience.persist(
-                    lambda numbered=numbered, key=key, patience=patience: asample(
-                        session.api, numbered, key=key, attempt=patience.tries
-                    ),
-                    while_submitting,
-                    entry.explain,
+                    lambda send=send: dispatch.attempt(send, size, entry.explain), while_submitting, entry.explain
                 )
             except OutOfPatience as gone:
                 raise self._failure(gone, "be sent") from gone.error

@@ -15,7 +15,7 @@ from tinker_actors.errors import APIError, APITimeoutError
 from tinker_actors.flow.patience import OutOfPatience, Patience
 from tinker_actors.flow.progress import Progress
 from tinker_actors.flow.reaction import Reaction, while_calling
-from tinker_actors.flow.slots import Slots
+from tinker_actors.flow.semaphore import Semaphore
 
 __all__ = ["Retry", "RetryEvent", "RetryHandler"]
 
@@ -48,7 +48,7 @@ class RetryHandler:
         bounds = [bound for bound in (config.max_retries, max_retries) if bound is not None]
         self._max_retries = min(bounds, default=None) if config.enable_retry_logic else 0
         self._progress = Progress(config.progress_timeout if config.enable_stuck_detection else None)
-        self._slots = None if config.max_connections is None else Slots(config.max_connections)
+        self._connections = None if config.max_connections is None else Semaphore(config.max_connections)
 
     def record_progress(self) -> None:
         """Something came through; the progress timeout begins anew for all that share this handler."""
@@ -69,10 +69,10 @@ class RetryHandler:
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[None]:
         """One of ``max_connections`` for the length of the block."""
-        if self._slots is None:
+        if self._connections is None:
             yield
             return
-        async with self._slots.hold():
+        async with self._connections.hold():
             yield
 
 

@@ -9,6 +9,7 @@ import trio
 
 from tinker_actors.config import Backoff
 from tinker_actors.errors import APIError, APIResponseError, APITimeoutError, RequestFailedError
+from tinker_actors.flow.bytes_semaphore import BytesSemaphore
 from tinker_actors.flow.patience import Patience
 from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.flow.reaction import Reaction, while_polling
@@ -31,8 +32,9 @@ _FLOOR = 0.1
 class Poller:
     """Asks for results, with the patience that ``handler`` gives.
 
-    ``poll_timeout`` bounds one poll, in seconds; servers hold it open for up to 30 s. ``backoff`` gives other waits
-    after a poll that failed than the handler's.
+    ``poll_timeout`` bounds one poll, in seconds; servers hold it open for up to 30 s. A result that the server
+    withholds for its size is fetched when ``results`` has room for its bytes. ``backoff`` gives other waits after a
+    poll that failed than the handler's.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Poller:
         counters: Counters,
         points: Points,
         *,
+        results: BytesSemaphore,
         poll_timeout: float,
         backoff: Backoff | None = None,
     ) -> None:
@@ -49,6 +52,7 @@ class Poller:
         self._handler = handler
         self._counters = counters
         self._points = points
+        self._results = results
         self._poll_timeout = poll_timeout
         self._backoff = backoff
 
@@ -75,8 +79,9 @@ class Poller:
         """
         patience = self._handler.patience(self._backoff)
         iteration = 0
+        withheld = False
 
-        async def attempt() -> T | TryAgain | FailedResult:
+        async def attempt() -> T | TryAgain | FailedResult | MetadataOnly:
             nonlocal iteration
             self._points.reach(point, entry.name)
             self._counters.add("polls")
@@ -91,7 +96,7 @@ class Poller:
                     iteration=asked,
                     request_type=request_type,
                     timeout=self._poll_timeout,
-                    allow_metadata_only=False,
+                    allow_metadata_only=not withheld,
                 )
             except APITimeoutError as error:
                 # Some servers hold a poll for longer than any client waits. One that has answered others meanwhile
@@ -99,28 +104,39 @@ class Poller:
                 if not error.sent or self._api.answered_at <= began:
                     raise
                 return TryAgain(request_id=request_id, queue_state_reason="it holds the poll and answers others")
-            if isinstance(answer, MetadataOnly):
+            if withheld and isinstance(answer, MetadataOnly):
                 problem = f"the server withheld the result of {request_id} although the whole of it was asked for"
                 raise APIResponseError(problem)
             return answer
 
-        while True:
-            asked_at = trio.current_time()
-            answer = await patience.persist(attempt, react, entry.explain)
-            if isinstance(answer, TryAgain):
-                entry.explain(_queue_text(answer))
-                if on_queue_state is not None:
-                    on_queue_state(answer.queue_state, answer.queue_state_reason)
-                await trio.sleep(max(0.0, asked_at + _FLOOR - trio.current_time()))
-            elif isinstance(answer, FailedResult):
-                raise RequestFailedError(
-                    answer.error,
-                    category=answer.category,
-                    request_id=request_id,
-                    operation=f"{entry.name} {entry.kind}",
-                )
-            else:
-                return answer
+        held = 0
+        try:
+            while True:
+                asked_at = trio.current_time()
+                answer = await patience.persist(attempt, react, entry.explain)
+                if isinstance(answer, TryAgain):
+                    entry.explain(_queue_text(answer))
+                    if on_queue_state is not None:
+                        on_queue_state(answer.queue_state, answer.queue_state_reason)
+                    await trio.sleep(max(0.0, asked_at + _FLOOR - trio.current_time()))
+                elif isinstance(answer, MetadataOnly):
+                    # It is there; from now on the whole of it is asked for (WIRE 3.4).
+                    size = answer.response_payload_size
+                    entry.explain(f"its result of {size:,} bytes waits for others to be fetched")
+                    await self._results.acquire(size)
+                    held, withheld = size, True
+                    entry.explain(f"its result of {size:,} bytes is being fetched")
+                elif isinstance(answer, FailedResult):
+                    raise RequestFailedError(
+                        answer.error,
+                        category=answer.category,
+                        request_id=request_id,
+                        operation=f"{entry.name} {entry.kind}",
+                    )
+                else:
+                    return answer
+        finally:
+            self._results.release(held)
 
 
 def _queue_text(answer: TryAgain) -> str:

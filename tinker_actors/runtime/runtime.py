@@ -23,11 +23,12 @@ from tinker_actors.checks import integer, text, texts
 from tinker_actors.clients.closing import closed_as_such
 from tinker_actors.clients.service import ServiceActor, ServiceClient
 from tinker_actors.clients.spec import client_spec
-from tinker_actors.config import Config, RetryConfig, parse_api_key
+from tinker_actors.config import Config, RetryConfig, Secret, parse_api_key
 from tinker_actors.config.fields import check
 from tinker_actors.credentials import Keeper
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import Pending, PendingTable
+from tinker_actors.flow.rate_limit import RateLimiter, RateLimiters
 from tinker_actors.metrics import Counters
 from tinker_actors.ports import NoPoints, Offload, Points, ThreadOffload, Transport
 from tinker_actors.runtime.settings import make_transport, set_level
@@ -64,6 +65,8 @@ class Runtime:
         self._offload = offload
         self._pending = PendingTable()
         self._counters = Counters()
+        self._limiters = RateLimiters(random.Random(rng.getrandbits(64)))
+        self._limiter = self._limiter_of(config.api_key)
         self._opened = 0
         self._home = Home()
         self._open: WeakSet[Session] = WeakSet()
@@ -100,6 +103,7 @@ class Runtime:
             counters=self._counters,
             points=self._points,
             offload=self._offload,
+            limiter=self._limiter,
             user_metadata=dict(self._config.user_metadata) | metadata,
             tags=labels,
             project_id=project,
@@ -128,10 +132,17 @@ class Runtime:
         Raises CredentialError for something that can't be a key; nothing has changed then.
         """
         self._home.require("the runtime")
-        self._api.renew(parse_api_key(api_key))
+        key = parse_api_key(api_key)
+        self._api.renew(key)
+        self._limiter = self._limiter_of(key)
         for session in self._open:
+            session.use_limiter(self._limiter)
             for ledger in session.ledgers:
                 ledger.resume()
+
+    def _limiter_of(self, key: Secret | None) -> RateLimiter:
+        # what a credential command prints may change at any time: all of its keys count as one
+        return self._limiters.limiter(self._config.base_url, "" if key is None else key.reveal())
 
     def pending(self) -> tuple[Pending, ...]:
         """Everything that is under way and has not finished, oldest first, each with its state and reason."""

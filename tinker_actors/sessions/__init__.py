@@ -1,7 +1,8 @@
 """Sessions: created, kept alive by heartbeats, finished."""
 
 from tinker_actors.sessions.heartbeat import Heartbeat
+from tinker_actors.sessions.limits import LimitsStatistics, SessionLimits
 from tinker_actors.sessions.manager import SessionManager
 from tinker_actors.sessions.session import Session, SessionState
 
-__all__ = ["Heartbeat", "Session", "SessionManager", "SessionState"]
+__all__ = ["Heartbeat", "LimitsStatistics", "Session", "SessionLimits", "SessionManager", "SessionState"]

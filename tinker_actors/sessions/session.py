@@ -14,12 +14,13 @@ from tinker_actors.config import Config, RetryConfig
 from tinker_actors.errors import ClosedError, ModelLost
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import PendingTable
+from tinker_actors.flow.rate_limit import RateLimiter
 from tinker_actors.flow.retry import RetryHandler
-from tinker_actors.flow.slots import Slots
 from tinker_actors.ledger import Ledger
 from tinker_actors.metrics import Counters
 from tinker_actors.polling import Poller
 from tinker_actors.ports import Offload, Points
+from tinker_actors.sessions.limits import SessionLimits
 from tinker_actors.types import ClientConfig
 from tinker_actors.wire.api import Api
 
@@ -54,6 +55,7 @@ class Session:
         counters: Counters,
         points: Points,
         offload: Offload,
+        limiter: RateLimiter,
         user_metadata: Mapping[str, str],
         tags: tuple[str, ...],
         project_id: str | None,
@@ -68,6 +70,7 @@ class Session:
         self.counters = counters
         self.points = points
         self.offload = offload
+        self._limiter = limiter
         self.user_metadata = user_metadata
         self.tags = tags
         self.project_id = project_id
@@ -76,7 +79,7 @@ class Session:
         self.home = Home()
         self._session_id: str | None = None
         self._server_config: ClientConfig | None = None
-        self._sample_slots: Slots | None = None
+        self._limits: SessionLimits | None = None
         self._handler: RetryHandler | None = None
         self._models = 0
         self._samplers = 0
@@ -99,17 +102,23 @@ class Session:
         return self._server_config or ClientConfig()
 
     @property
-    def sample_slots(self) -> Slots:
-        """How many samples may be under way at once."""
-        if self._sample_slots is None:
-            # a server that allows none would be waited for in vain
-            self._sample_slots = Slots(max(1, self.server_config.sample_max_concurrent_requests))
-        return self._sample_slots
+    def limits(self) -> SessionLimits:
+        """How much may be under way at once; by the defaults until the server has said."""
+        if self._limits is None:
+            self._limits = SessionLimits(self.server_config, self._limiter)
+        return self._limits
+
+    def use_limiter(self, limiter: RateLimiter) -> None:
+        """The session's key is another one from now on: ``limiter`` is that of the new key."""
+        self._limiter = limiter
+        if self._limits is not None:
+            self._limits.sampling.limiter = limiter
 
     def activate(self, session_id: str, server_config: ClientConfig) -> None:
         """The server has created the session."""
         self._session_id = session_id
         self._server_config = server_config
+        self._limits = SessionLimits(server_config, self._limiter)
         self.state.value = SessionState.ACTIVE
 
     def require_active(self) -> str:
@@ -159,6 +168,7 @@ class Session:
             handler,
             self.counters,
             self.points,
+            results=self.limits.results,
             poll_timeout=self.config.poll_timeout,
             backoff=self.config.poll_backoff,
         )

@@ -108,21 +108,23 @@ class SendLane:
 
         async def attempt() -> str:
             nonlocal doubted
-            session.counters.add("sends")
-            sending.doubts[index] = True  # until its end is known, whatever ends this incarnation
-            try:
-                promise = await operations.submit(
-                    session.api,
-                    chunk,
-                    model_id=sending.model_id,
-                    seq_id=seq_id,
-                    key=sending.keys[index],
-                    attempt=patience.tries,
-                    pack=session.pack if session.server_config.proto_compress_fwdbwd else None,
-                )
-            except APIError as error:
-                sending.doubts[index] = doubted = doubted or may_have_arrived(error)
-                raise
+            # held while it is sent, not while it waits to be sent again
+            async with session.limits.training.hold(chunk.size):
+                session.counters.add("sends")
+                sending.doubts[index] = True  # until its end is known, whatever ends this incarnation
+                try:
+                    promise = await operations.submit(
+                        session.api,
+                        chunk,
+                        model_id=sending.model_id,
+                        seq_id=seq_id,
+                        key=sending.keys[index],
+                        attempt=patience.tries,
+                        pack=session.pack if session.server_config.proto_compress_fwdbwd else None,
+                    )
+                except APIError as error:
+                    sending.doubts[index] = doubted = doubted or may_have_arrived(error)
+                    raise
             return promise.request_id
 
         saves = is_named_save(chunk)
