@@ -42,6 +42,28 @@ def test_every_option_of_the_server_is_read() -> None:
     assert "tml-k" not in repr(options)
 
 
+def test_the_servers_keys_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINKER_ACTORS_SERVER_KEYS", " tml-a, tml-b,")
+    options = parse(["serve"])
+    assert isinstance(options, ServeOptions)
+    assert [key.reveal() for key in options.api_keys] == ["tml-a", "tml-b"]
+    options = parse(["serve", "--api-key", "tml-c"])
+    assert isinstance(options, ServeOptions)
+    assert [key.reveal() for key in options.api_keys] == ["tml-c"]
+
+
+def test_a_key_of_the_environment_that_is_none_is_named_and_not_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINKER_ACTORS_SERVER_KEYS", "tml-a,secret")
+    with pytest.raises(SystemExit) as ended:
+        parse(["serve"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "TINKER_ACTORS_SERVER_KEYS: does not start with 'tml-'" in said
+    assert "secret" not in said
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -59,6 +81,9 @@ def test_every_option_of_the_server_is_read() -> None:
             "base_url (option base_url): 'ftp://x' is not an http or https URL",
         ),
         ("demo --base-url http://x", "api_key: is missing"),
+        ("serve --api-key secret", "--api-key: does not start with 'tml-'"),
+        ("serve --api-keyy tml-secret", "unrecognized arguments: --api-keyy [hidden]"),
+        ("serve --port eyJsecret", "argument --port: '[hidden]' is not a whole number"),
         ("serve --port 70000", "argument --port: '70000' is not a whole number from 0 to 65535"),
         ("serve --max-rank 0", "argument --max-rank: '0' is not a whole number"),
     ],

@@ -7,6 +7,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.cli.processes import COMMAND, environment, running
@@ -61,6 +62,26 @@ def test_it_ends_with_its_standard_input() -> None:
             assert process.wait(60) == 0
         finally:
             process.kill()
+
+
+@pytest.mark.process
+def test_an_address_that_others_reach_needs_keys_which_nothing_shows() -> None:
+    arguments = ("serve", "--host", "0.0.0.0", "--port", "0", "--base-model", "tinker-actors/tiny")
+    with running(*arguments) as server:
+        code, lines, errors = server.finish()
+    assert (code, lines) == (2, [])
+    assert errors.startswith("tinker-actors serve: host: '0.0.0.0' is reached from other machines")
+    assert errors.count("\n") == 1
+    with running(*arguments, TINKER_ACTORS_SERVER_KEYS="tml-planted,tml-second") as server:
+        port = server.wait_for("listening on ").strip().rpartition(":")[2]
+        for key, status in (("tml-planted", 200), ("tml-second", 200), ("tml-other", 401), ("", 401)):
+            url = f"http://127.0.0.1:{port}/api/v1/get_server_capabilities"
+            assert httpx.get(url, headers={"x-api-key": key}).status_code == status
+        shown = Path(f"/proc/{server.process.pid}/cmdline").read_text()
+        server.process.terminate()
+        code, lines, errors = server.finish()
+    assert (code, errors) == (0, "")
+    assert "planted" not in shown + "".join(lines)
 
 
 @pytest.mark.process

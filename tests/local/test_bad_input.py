@@ -373,6 +373,7 @@ def test_unknown_paths_and_methods_are_told_in_json():
         {"max_rank": 0},
         {"session_expiry": -1.0},
         {"api_keys": ("",)},
+        {"api_keys": ()},
         {"base_model": ""},
     ],
 )

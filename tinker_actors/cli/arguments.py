@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn, TypeAlias, final
 
@@ -11,7 +13,8 @@ import msgspec
 
 from tinker_actors import __version__
 from tinker_actors.config import Config, Secret, require_key
-from tinker_actors.errors import InvalidInput
+from tinker_actors.config.secret import parse_api_key
+from tinker_actors.errors import CredentialError, InvalidInput
 
 __all__ = ["DEFAULT_STEPS", "DemoOptions", "Options", "ServeOptions", "parse"]
 
@@ -19,6 +22,8 @@ DEFAULT_STEPS: Final = 150
 _LOOPBACK: Final = "127.0.0.1"
 _LARGEST_SEED: Final = 2**31 - 1
 _LARGEST_PORT: Final = 65535
+_SERVER_KEYS: Final = "TINKER_ACTORS_SERVER_KEYS"
+_KEY: Final = re.compile(r"(?:tml-|eyJ)[^\s'\"]+")
 
 
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,13 +89,17 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
             return _read_demo(values)
         except InvalidInput as error:
             demo.error(str(error))
-    return _read_serve(values)
+    try:
+        return _read_serve(values, os.environ)
+    except InvalidInput as error:
+        serve.error(str(error))
 
 
 @final
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        # a key behind a mistyped option is quoted as well
+        self.exit(2, f"{self.prog}: {_KEY.sub('[hidden]', message)} (see {self.prog} --help)\n")
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +128,9 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--host", default=_LOOPBACK, help=f"address to listen at (default {_LOOPBACK})")
+    parser.add_argument(
+        "--host", default=_LOOPBACK, help=f"address to listen at (default {_LOOPBACK}); any other needs keys"
+    )
     parser.add_argument("--port", type=_port, default=8000, metavar="N", help="default 8000; 0 takes any free one")
     parser.add_argument(
         "--directory",
@@ -142,7 +153,10 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY",
-        help="accept only this key; may be given several times (default: any that starts with tml-)",
+        help=(
+            f"accept only this key; may be given several times (default: {_SERVER_KEYS}, separated by commas and not "
+            "seen in the list of processes; without either any that starts with tml-)"
+        ),
     )
     parser.add_argument("--stop-with-stdin", action="store_true", help="end when standard input ends (for programs)")
 
@@ -166,16 +180,29 @@ def _read_demo(values: argparse.Namespace) -> DemoOptions:
     )
 
 
-def _read_serve(values: argparse.Namespace) -> ServeOptions:
+def _read_serve(values: argparse.Namespace, environ: Mapping[str, str]) -> ServeOptions:
+    given: list[str] = values.api_keys
+    source = "--api-key"
+    if not given:
+        source = _SERVER_KEYS
+        given = [key.strip() for key in environ.get(_SERVER_KEYS, "").split(",") if key.strip()]
     return ServeOptions(
         host=values.host,
         port=values.port,
         directory=values.directory,
         base_models=tuple(values.base_models),
         max_rank=values.max_rank,
-        api_keys=tuple(Secret(key) for key in values.api_keys),
+        api_keys=tuple([_server_key(key, source) for key in given]),
         stop_with_stdin=values.stop_with_stdin,
     )
+
+
+def _server_key(given: str, source: str) -> Secret:
+    try:
+        return parse_api_key(given, source)
+    except CredentialError as error:
+        problem = error.problem
+    raise CredentialError(source, problem, "Clients send only keys that start with 'tml-'")
 
 
 def _seed(text: str) -> int:

@@ -19,7 +19,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     ``base_models`` are offered besides ``base_model``. ``directory`` keeps checkpoints, metadata and the log of
     applied operations; None keeps all of them in memory, and they end with the service. ``api_keys`` None takes
-    any key that starts with "tml-".
+    any key that starts with "tml-"; printing the settings never shows them.
 
     ``fwdbwd_max_chunk_len`` (datums), ``fwdbwd_max_chunk_bytes_count`` and ``parallel_fwdbwd_chunks`` are served
     to clients, which cut their batches accordingly. ``poll_hold`` is how long a poll waits for its result before
@@ -66,10 +66,17 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             value: float = getattr(self, name)
             if not value > 0:
                 raise InvalidInput(name, f"{value} is not positive", "Use a positive number")
-        if self.api_keys is not None and not all(self.api_keys):
-            raise InvalidInput("api_keys", "holds an empty key", "Leave it out, or use None to take any tml- key")
+        if self.api_keys is not None and not (self.api_keys and all(self.api_keys)):
+            problem = "holds an empty key" if self.api_keys else "is empty, so that nobody could be served"
+            raise InvalidInput("api_keys", problem, "Give the keys, or None to take any that starts with tml-")
         if not all(self.offered):
             raise InvalidInput("base_models", "holds an empty name", "Name models such as tinker-actors/base-s")
+
+    def __repr__(self) -> str:
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        if self.api_keys is not None:
+            values["api_keys"] = f"<{len(self.api_keys)} hidden>"
+        return f"ServerSettings({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
     @property
     def offered(self) -> tuple[str, ...]:
