@@ -59,7 +59,6 @@ class ActorPlace(Place):
     """The place of an actor."""
 
     __slots__ = (
-        "_path",
         "accepting",
         "calls",
         "casts",
@@ -74,8 +73,7 @@ class ActorPlace(Place):
     )
 
     def __init__(self, system: System, parent: SupervisorPlace, spec: ChildSpec) -> None:
-        super().__init__(system)
-        self._path: str | None = None
+        super().__init__(system, f"{parent.path}/{spec.name}")
         self.parent = parent
         self.spec = spec
         self.inbox = Inbox(spec.mailbox.capacity)
@@ -88,14 +86,6 @@ class ActorPlace(Place):
         self.accepting = True
         self.handshake: Handshake | None = None
         self.monitors: dict[Monitor, None] | None = None
-
-    @property
-    def path(self) -> str:
-        known = self._path
-        if known is None:
-            # The task's name is the same string: who keeps it here pays for a pointer.
-            known = self._path = f"{self.parent.path}/{self.spec.name}"
-        return known
 
     @property
     def ref(self) -> ActorRef:

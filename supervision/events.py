@@ -42,13 +42,13 @@ class Event(msgspec.Struct, frozen=True, eq=False):
     path: str
 
 
-class ActorStarted(Event, frozen=True, eq=False):
+class ActorStarted(Event, frozen=True, eq=False, gc=False):
     """init() has finished, for the first time at this place."""
 
     incarnation: int
 
 
-class ActorRestarted(Event, frozen=True, eq=False):
+class ActorRestarted(Event, frozen=True, eq=False, gc=False):
     """init() of a later incarnation has finished."""
 
     incarnation: int
@@ -68,7 +68,7 @@ class ActorEnded(Event, frozen=True, eq=False):
     reason: StopReason
 
 
-class ActorRestarting(Event, frozen=True, eq=False):
+class ActorRestarting(Event, frozen=True, eq=False, gc=False):
     """The supervisor will start the next incarnation after `delay` seconds."""
 
     incarnation: int
@@ -180,11 +180,13 @@ class ListenerFailed(Event, frozen=True, eq=False):
 class Subscription:
     """Ends with cancel(), or with the `with` block it was opened for."""
 
-    __slots__ = ("_events", "callback")
+    __slots__ = ("_events", "active", "callback")
 
     def __init__(self, events: Events, callback: Callable[[Event], object]) -> None:
         self._events = events
         self.callback = callback
+        self.active = True
+        """Whether calls may still come. Read only."""
 
     def cancel(self) -> None:
         """No call comes after this. Idempotent."""
@@ -220,16 +222,16 @@ class Events:
 
     def remove(self, subscription: Subscription) -> None:
         """What subscription.cancel() does."""
+        subscription.active = False
         self._subscriptions = tuple(known for known in self._subscriptions if known is not subscription)
         self.active = bool(self._subscriptions)
 
     def emit(self, event: Event) -> None:
         """Tell everyone who listens now."""
         for subscription in self._subscriptions:
-            if subscription not in self._subscriptions:
-                continue  # cancelled by a listener before it
             try:
-                subscription.callback(event)
+                if subscription.active:  # not cancelled by a listener before it
+                    subscription.callback(event)
             except Exception as error:
                 self.remove(subscription)
                 logging.getLogger("supervision").exception("a listener failed on %s and was removed", event)
@@ -237,5 +239,7 @@ class Events:
 
     def clear(self) -> None:
         """Cancel every subscription."""
+        for subscription in self._subscriptions:
+            subscription.active = False
         self._subscriptions = ()
         self.active = False

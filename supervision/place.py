@@ -35,6 +35,7 @@ class Place:
         "last_crash",
         "number",
         "opening",
+        "path",
         "restart_timer",
         "since",
         "state",
@@ -42,8 +43,10 @@ class Place:
         "window",
     )
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, path: str) -> None:
         self.system = system
+        self.path = path
+        """Names from the system down, joined by '/'. A task's name is the same string."""
         self.state = "starting"
         """starting, running, stopping, waiting (for its restart), down (held by its supervisor), stopped, degraded"""
         self.since = system.now()
@@ -58,11 +61,6 @@ class Place:
         self.window: Window | None = None
         self.restart_timer: Timer | None = None
         self.down_event: trio.Event | None = None
-
-    @property
-    def path(self) -> str:
-        """Names from the system down, joined by '/'."""
-        raise NotImplementedError
 
     @property
     def name(self) -> str:

@@ -56,7 +56,6 @@ class SupervisorPlace(Place):
     """The place of a supervisor: its children, in start order."""
 
     __slots__ = (
-        "_path",
         "anew",
         "children",
         "dynamic",
@@ -80,8 +79,7 @@ class SupervisorPlace(Place):
     )
 
     def __init__(self, system: System, parent: SupervisorPlace | None, spec: AnySupervisorSpec) -> None:
-        super().__init__(system)
-        self._path = spec.name if parent is None else f"{parent.path}/{spec.name}"
+        super().__init__(system, spec.name if parent is None else f"{parent.path}/{spec.name}")
         self.parent = parent
         self.spec, self.ref, self.fixed, self.keeper = front_of(self, spec)
         self.dynamic = isinstance(self.spec, DynamicSupervisorSpec)
@@ -116,10 +114,6 @@ class SupervisorPlace(Place):
     @property
     def auto_shutdown(self) -> AutoShutdownMode:
         return self.spec.auto_shutdown if isinstance(self.spec, SupervisorSpec) else "never"
-
-    @property
-    def path(self) -> str:
-        return self._path
 
     # ---- start
 
