@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import tokenizers
 
 from supervision import ActorCrashed, Event
 from tests.clients.odd_server import ask
@@ -15,6 +17,7 @@ from tinker_actors.runtime import Runtime
 from tinker_actors.types import AdamParams, ModelInput, SamplingParams
 
 PROMPT = ModelInput.from_ints([1, 2])
+TOKENIZER = Path(__file__).parents[2] / "tinker_actors" / "local" / "base" / "tokenizer.json"
 
 
 def test_a_withheld_result_fails_its_operation_alone_and_crashes_nobody():
@@ -54,14 +57,88 @@ def test_a_server_that_allows_no_sample_at_a_time_gets_one(limit: int):
     assert ask(story, {"client/config": {"sample_max_concurrent_requests": limit}}) == 1
 
 
-@pytest.mark.parametrize("content", [b"no JSON", b"{}", b"\xff"])
-def test_a_tokenizer_that_is_none_is_told(content: bytes, tmp_path: Path):
-    file = tmp_path / "tokenizer.json"
-    file.write_bytes(content)
+@pytest.mark.parametrize("field", ["tokenizer_id", "model_name"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("FOLDER", "FOLDER/tokenizer.json", "here", "org/here", "./here", "../here", "..", ".", "~", "~/here", "/"),
+        *("org/../here", "org\\here", "\\\\host\\share", "org/na\0me", "\0", "org/name\n", " org/name", "org//name"),
+        *("org/", "/org", "a/b/c/d", "a" * 97, "ö/b", "", ":", ":main", "%2e%2e/here", "org/n..me"),
+    ],
+)
+def test_a_server_chooses_no_file_to_be_read_here(
+    name: str, field: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for folder in (tmp_path, tmp_path / "here", tmp_path / "org" / "here", tmp_path / "down"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tokenizer.json").write_bytes(TOKENIZER.read_bytes())
+    monkeypatch.chdir(tmp_path / "down" if name == "../here" else tmp_path)
+    asked_of_the_hub = hub(monkeypatch, error="there is no such model")
+    name = name.replace("FOLDER", str(tmp_path))
 
     async def story(runtime: Runtime) -> None:
         client = await (await runtime.create_service_client()).create_lora_training_client("a/b", 2)
-        with pytest.raises(InvalidInput, match="tokenizer"):
+        with pytest.raises(InvalidInput) as caught:
+            await client.get_tokenizer()
+        assert caught.value.field == "tokenizer"
+        assert "tokenizer.json" in caught.value.cure or "tokenizer_for" in caught.value.cure
+        if not asked_of_the_hub:
+            assert "'model'" in caught.value.problem
+
+    ask(story, {"get_info": {"model_id": "model", "model_data": {field: name}}})
+    assert asked_of_the_hub == ([name] if name in ("here", "org/here") else [])
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ({"tokenizer_id": "org/name", "model_name": "x/y"}, "org/name"),
+        ({"tokenizer_id": "org/name:612681931a", "model_name": "x/y"}, "org/name"),
+        ({"tokenizer_id": "", "model_name": "org/name"}, "org/name"),
+        ({"model_name": "org/name:main"}, "org/name"),
+        ({"model_name": "org/name/tuned"}, "org/name"),
+        ({"model_name": "org/name/tuned:2"}, "org/name"),
+        ({"model_name": "gpt2"}, "gpt2"),
+        ({"model_name": "meta-llama/Llama-3.1-8B:x"}, "thinkingmachineslabinc/meta-llama-3-tokenizer"),
+    ],
+)
+def test_a_name_on_the_hub_is_asked_for_there(data: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch):
+    async def story(runtime: Runtime) -> None:
+        client = await (await runtime.create_service_client()).create_lora_training_client("a/b", 2)
+        tokenizer = await client.get_tokenizer()
+        assert tokenizer.decode(tokenizer.encode("ab")) == "ab"
+        assert await client.get_tokenizer() is tokenizer
+
+    asked_of_the_hub = hub(monkeypatch)
+    ask(story, {"get_info": {"model_id": "model", "model_data": data}})
+    assert asked_of_the_hub == [name]
+
+
+def hub(monkeypatch: pytest.MonkeyPatch, error: str | None = None) -> list[str]:
+    """A hub that has every tokenizer, or none; the names that it is asked for."""
+
+    def from_pretrained(name: str, token: str | None = None) -> Any:
+        asked.append(name)
+        if error is not None:
+            raise Exception(error)  # as the library does
+        return tokenizers.Tokenizer.from_file(str(TOKENIZER))
+
+    asked: list[str] = []
+    library = SimpleNamespace(
+        Tokenizer=SimpleNamespace(
+            from_pretrained=from_pretrained,
+            from_file=tokenizers.Tokenizer.from_file,
+            from_str=tokenizers.Tokenizer.from_str,
+        )
+    )
+    monkeypatch.setattr("tinker_actors.tokenizers.tokenizer.tokenizers", library)
+    return asked
+
+
+def test_a_server_that_names_no_tokenizer_is_told():
+    async def story(runtime: Runtime) -> None:
+        client = await (await runtime.create_service_client()).create_lora_training_client("a/b", 2)
+        with pytest.raises(InvalidInput, match="names none for model 'model'"):
             await client.get_tokenizer()
 
-    ask(story, {"get_info": {"model_id": "model", "model_data": {"tokenizer_id": str(file)}}})
+    ask(story, {"get_info": {"model_id": "model", "model_data": {}}})

@@ -214,18 +214,6 @@ def test_settings_of_a_loss_that_are_none_are_refused(settings: Any):
     assert "forward_backward" not in {name for name, _ in asked}
 
 
-def test_the_tokenizer_is_the_one_that_the_server_names(tmp_path: Path):
-    (tmp_path / "tokenizer.json").write_text((PACKAGED / "tokenizer.json").read_text())
-
-    async def story(runtime: Runtime) -> None:
-        client = await (await runtime.create_service_client()).create_lora_training_client("a/b", 2)
-        tokenizer = await client.get_tokenizer()
-        assert tokenizer.decode(tokenizer.encode("ab")) == "ab"
-
-    info = {"model_id": "model", "model_data": {"model_name": "no/such", "tokenizer_id": str(tmp_path)}}
-    ask(story, {"get_info": info})
-
-
 def test_an_error_of_get_info_is_its_callers_alone():
     async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
         with pytest.raises(APIStatusError, match="403"):

@@ -12,7 +12,7 @@ from tinker_actors.checks import text as checked_text
 from tinker_actors.config import Secret
 from tinker_actors.errors import InvalidInput
 
-__all__ = ["Tokenizer", "tokenizer_for"]
+__all__ = ["Tokenizer", "named_tokenizer", "tokenizer_for"]
 
 # The models that the package ships with share one tokenizer of bytes.
 _PACKAGED = "tinker-actors/"
@@ -48,19 +48,34 @@ class Tokenizer:
 
 
 def tokenizer_for(name: str, token: Secret | None = None) -> Tokenizer:
-    """The tokenizer of the model ``name``; blocking. Raises InvalidInput when there is none to be had.
+    """The tokenizer of the model ``name``, or of a file or folder; blocking.
 
-    ``token`` is shown to the Hugging Face hub, and only where the tokenizer is neither packaged nor a file.
+    ``token`` is shown to the Hugging Face hub, and only where the tokenizer is neither packaged nor a file. Raises
+    InvalidInput when there is none to be had.
     """
-    if name.startswith(_PACKAGED):
-        data = files("tinker_actors").joinpath("local", "base", "tokenizer.json").read_text("utf-8")
-        return Tokenizer(tokenizers.Tokenizer.from_str(data))
+    name = checked_text("tokenizer", name, "Give a folder with a tokenizer.json, or a name on the hub")
+    return _load(name, token, _file_of(name))
+
+
+def named_tokenizer(name: str, token: Secret | None = None) -> Tokenizer:
+    """As ``tokenizer_for``, but never from this machine's files: for names that others have chosen."""
+    return _load(name, token, None)
+
+
+def _file_of(name: str) -> Path | None:
     path = Path(name)
     if path.is_dir():
         path = path / "tokenizer.json"
+    return path if path.is_file() else None
+
+
+def _load(name: str, token: Secret | None, file: Path | None) -> Tokenizer:
+    if name.startswith(_PACKAGED):
+        data = files("tinker_actors").joinpath("local", "base", "tokenizer.json").read_text("utf-8")
+        return Tokenizer(tokenizers.Tokenizer.from_str(data))
     try:
-        if path.is_file():
-            return Tokenizer(tokenizers.Tokenizer.from_file(str(path)))
+        if file is not None:
+            return Tokenizer(tokenizers.Tokenizer.from_file(str(file)))
         shown = None if token is None else token.reveal()
         return Tokenizer(tokenizers.Tokenizer.from_pretrained(name, token=shown))
     except Exception as error:  # noqa: BLE001  # the library raises it bare for whatever went wrong

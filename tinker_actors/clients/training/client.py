@@ -196,18 +196,21 @@ class TrainingClient:
             return await self._ref.call(GetInfo(), timeout=float("inf"))
 
     async def get_tokenizer(self) -> Tokenizer:
-        """The tokenizer of the base model, loaded once and then kept. Raises InvalidInput when there is none."""
-        from tinker_actors.tokenizers import hub_token, tokenizer_for
+        """The tokenizer of the base model, loaded once and then kept.
+
+        It comes from the package or the Hugging Face hub, under the name that the server gives: never from a file of
+        this machine, which a server could choose otherwise. Raises InvalidInput when there is none; then load it
+        from a folder, ``tokenizers.tokenizer_for(folder)``.
+        """
+        from tinker_actors.tokenizers import hub_token, named_tokenizer, served_name
 
         if self._tokenizer is not None:
             await trio.lowlevel.checkpoint()
             return self._tokenizer
         info = self._model.info or await self.get_info()
-        name = info.model_data.tokenizer_id or info.model_data.model_name
-        if name is None:
-            raise InvalidInput("tokenizer", "the server names none for this model", "Load one from a folder")
+        name = served_name(info)
         config = self._session.config
-        self._tokenizer = await self._session.offload.run(lambda: tokenizer_for(name, hub_token(config)))
+        self._tokenizer = await self._session.offload.run(lambda: named_tokenizer(name, hub_token(config)))
         return self._tokenizer
 
     async def aclose(self) -> None:
