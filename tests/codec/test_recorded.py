@@ -6,22 +6,29 @@
 from __future__ import annotations
 
 import base64
+import datetime
+import importlib
+import inspect
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 import numpy as np
 import pytest
 
 import tinker_actors.types as ta
+from tests.wire.scripted import Answer, scripted
 from tinker_actors.codec.compression import decompress
 from tinker_actors.codec.forward_backward import decode_forward_backward_request, encode_forward_backward_request
 from tinker_actors.codec.forward_backward_json import decode_forward_backward_json, encode_forward_backward_json
 from tinker_actors.codec.forward_backward_output import decode_forward_backward_output, encode_forward_backward_output
 from tinker_actors.codec.json import decode_json, encode_json
 from tinker_actors.codec.samples import decode_sample_response, encode_sample_response
+from tinker_actors.errors import APIResponseError
 
 RELEASES = ("0.24.1", "0.25.0", "0.38.0")
 # Defaults that ours write out: of later releases, which older servers ignore, and one that the SDK's client sets.
@@ -51,12 +58,37 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         return base64.b64decode(self.base64) if self.text is None else self.text.encode()
 
 
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """What an endpoint without an operation was asked; ``ours`` asks the same of it with ``values``."""
+
+    call: str
+    ours: str
+    values: dict[str, Any]
+    method: str
+    path: str
+    query: str
+    text: str
+    keyed: bool
+    release: str = ""
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """How many bytes a datum or a prompt will take, as a release counts them."""
+
+    kind: str
+    values: dict[str, Any]
+    bytes: int
+    release: str = ""
+
+
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     """A file: what one release sends, and what it reads."""
 
     sdk: str
     requests: tuple[Message, ...]
     results: tuple[Message, ...]
+    calls: tuple[Call, ...]
+    estimates: tuple[Estimate, ...]
 
 
 def messages(which: str) -> list[Any]:
@@ -67,7 +99,8 @@ def messages(which: str) -> list[Any]:
         assert found.sdk == release
         for number, message in enumerate(getattr(found, which)):
             made = msgspec.structs.replace(message, release=release)
-            out.append(pytest.param(made, id=f"{release}-{message.kind}-{number}"))
+            name = message.call if isinstance(message, Call) else message.kind
+            out.append(pytest.param(made, id=f"{release}-{name}-{number}"))
     return out
 
 
@@ -236,3 +269,42 @@ def test_every_release_has_its_messages():
     assert kinds["0.25.0"] == kinds["0.24.1"]
     assert kinds["0.38.0"] >= {"CopyWeightsRequest", "SaveWeightsExternalRequest", "RetrieveFuturesRequest"}
     assert "UnloadModelRequest" not in kinds["0.38.0"]
+    listed = {"TrainingRun", "CheckpointsListResponse", "GetSessionResponse", "GetSamplerResponse"}
+    answers = {(param.values[0].release, param.values[0].kind) for param in messages("results")}
+    asked = {(param.values[0].release, param.values[0].ours.partition(".")[0]) for param in messages("calls")}
+    for release in RELEASES:
+        assert {(release, kind) for kind in listed} <= answers
+        assert {(release, module) for module in ("checkpoints", "listings", "service", "weights")} <= asked
+    assert ("0.38.0", "SessionSearchResponse") in answers
+    assert ("0.38.0", "sessions") in asked
+
+
+@pytest.mark.parametrize("call", messages("calls"))
+async def test_an_endpoint_is_asked_as_that_release_asks_it(call: Call):
+    module, _, name = call.ours.partition(".")
+    ask = getattr(importlib.import_module(f"tinker_actors.wire.endpoints.{module}"), name)
+    given = dict(call.values)
+    for key in given.keys() & {"starting_on", "ending_before"}:
+        given[key] = datetime.datetime.fromisoformat(given[key])
+    if "day" in given:
+        given["day"] = datetime.date.fromisoformat(given["day"])
+    if "request" in given:
+        given["request"] = msgspec.convert(given["request"], ta.SessionSearchRequest)
+    keyed = "key" in inspect.signature(ask).parameters
+    async with scripted(Answer({}), base="http://server") as (api, script):
+        with suppress(APIResponseError):  # the answer says nothing; what was asked is kept
+            await ask(api, **given, **({"key": "k"} if keyed else {}))
+    asked = script.asked[0]
+    assert (asked.method, asked.path) == (call.method, call.path)
+    assert sorted(parse_qsl(asked.query)) == sorted(parse_qsl(call.query))
+    assert (asked.json if asked.body else None) == (json.loads(call.text) if call.text else None)
+    assert not keyed or (call.keyed and asked.headers["x-idempotency-key"] == "k")
+
+
+@pytest.mark.parametrize("estimate", messages("estimates"))
+def test_bytes_are_counted_as_that_release_counts_them(estimate: Estimate):
+    counter = ta.ByteEstimator(estimate.release)
+    if estimate.kind == "Datum":
+        assert counter.datum(datum(estimate.values)) == estimate.bytes
+    else:
+        assert counter.prompt(model_input(estimate.values)) == estimate.bytes

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
@@ -173,12 +173,29 @@ def test_byte_estimates_are_those_of_each_generation():
     )
     tensors = {"target_tokens": list(range(5)), "other": sparse()}
     datum = ta.Datum(ta.ModelInput(chunks=chunks), tensors)
+    # tokens and numbers: three of text, one image, one of audio; five and two
+    assert ta.ByteEstimator("0.3.0").datum(datum) == 3 + 1 + 1 + 5 + 2
     assert ta.ByteEstimator("0.24.1").datum(datum) == 30 + 5 + 3 + 50 + 20
     for generation in ("0.25.0", "0.38.0"):
         assert ta.ByteEstimator(generation).datum(datum) == 12 + 5 + 3 + 40 + 16 + 8 * 3 + 8 * 2
     pointer = ta.ImageAssetPointerChunk("s3://a", "png")
     assert ta.ByteEstimator().prompt(ta.ModelInput(chunks=(chunks[0], pointer))) == 36
     assert ta.ByteEstimator().data([]) == 0
+
+
+def test_limits_of_a_request_are_those_of_each_generation():
+    limits = {
+        generation: (ta.ByteEstimator(generation).max_chunk_len, ta.ByteEstimator(generation).max_chunk_bytes)
+        for generation in get_args(ta.Generation)
+    }
+    assert limits == {
+        "0.3.0": (128, 500_000),
+        "0.24.1": (1024, 5_000_000),
+        "0.25.0": (1024, 5_000_000),
+        "0.38.0": (1024, 5_000_000),
+    }
+    server = ta.ClientConfig()
+    assert limits["0.38.0"] == (server.fwdbwd_max_chunk_len, server.fwdbwd_max_chunk_bytes_count)
 
 
 def test_nothing_given_null_and_left_out_are_three_things():

@@ -240,7 +240,7 @@ ROWS: dict[str, tuple[str, Callable[[Api], Awaitable[Any]], Any, Any, Any]] = {
         ta.AuditLogResponse(entries=(ta.AuditLogEntry(timestamp=WHEN, event="e", event_details={"a": 1}),)),
     ),
     "billing_usage": (
-        "GET /billing/usage/events?starting_on=2026-11-24T02:00:00%2B00:00&ending_before=2026-11-24T03:00:00%2B00:00",
+        "GET /billing/usage/events?starting_on=2026-11-24T02:00:00Z&ending_before=2026-11-24T03:00:00Z",
         lambda api: listings.billing_usage(api, starting_on=WHEN, ending_before=WHEN + datetime.timedelta(hours=1)),
         None,
         {
@@ -460,3 +460,12 @@ async def test_a_streamed_sample_that_ends_early_or_makes_no_sense_is_an_error(
     async with scripted(answer) as (api, _), sampling.stream_sample(api, REQUEST, key="key") as chunks:
         with pytest.raises(kind, match="stream_sample"):
             await chunks.collect()
+
+
+@pytest.mark.parametrize(
+    "given", [WHEN, WHEN.replace(tzinfo=None), WHEN.astimezone(datetime.timezone(datetime.timedelta(hours=5)))]
+)
+async def test_an_hour_of_the_bill_is_told_in_utc(given: datetime.datetime):
+    async with scripted(Answer({"data": []})) as (api, script):
+        await listings.billing_usage(api, starting_on=given, ending_before=given)
+    assert script.asked[0].query == "starting_on=2026-11-24T02:00:00Z&ending_before=2026-11-24T02:00:00Z"

@@ -17,17 +17,21 @@ import asyncio
 import base64
 import importlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import calls
 import messages
 import numpy as np
 import pydantic
+import rest
 import tinker
 from tinker.proto import tinker_public_pb2 as pb
 from tinker.proto.response_conv import deserialize_proto_response
@@ -193,15 +197,30 @@ async def record_requests(url: str) -> list[dict[str, Any]]:
     return out
 
 
+def holds(found: Any, values: Any) -> bool:
+    """Whether ``found`` has each field that ``values`` give something, at every depth."""
+    if isinstance(values, dict) and isinstance(found, dict):
+        return all(name in found and holds(found[name], value) for name, value in values.items() if value is not None)
+    if isinstance(values, list) and isinstance(found, list):
+        return all(map(holds, found, values))
+    return True
+
+
 def record_results() -> Iterator[dict[str, Any]]:
-    for kind, path, values in messages.RESULTS:
+    for kind, path, values in (*messages.RESULTS, *rest.RESULTS):
         module, _, name = path.rpartition(".")
         try:
-            model = getattr(importlib.import_module(f"tinker.types.{module}"), name)
+            whole = module if module.startswith("tinker.") else f"tinker.types.{module}"
+            model = getattr(importlib.import_module(whole), name)
         except (ModuleNotFoundError, AttributeError):
             continue
-        text = model.model_validate(values).model_dump_json(exclude_none=True)
-        if json.loads(text).keys() >= {key for key, value in values.items() if value is not None}:
+        try:
+            text = model.model_validate(values).model_dump_json(exclude_none=True)
+        except pydantic.ValidationError as error:
+            if {problem["type"] for problem in error.errors()} != {"literal_error"}:
+                raise
+            continue  # a value that this release does not know
+        if holds(json.loads(text), values):
             yield {"kind": kind, "values": values, "text": text}
     for values in messages.SAMPLE_RESPONSES:
         if "prompt_alt_tokens" in values and RELEASE < (0, 38):
@@ -291,15 +310,41 @@ def output(values: dict[str, Any]) -> bytes:
     return message.SerializeToString()
 
 
+def estimates() -> Iterator[dict[str, Any]]:
+    """What the SDK says of the bytes that a datum and a prompt will take."""
+    holder = importlib.import_module("tinker.lib.internal_client_holder").InternalClientHolder
+    module = importlib.import_module("tinker.lib.public_interfaces.training_client")
+    counter = holder.__new__(holder)
+    for values in messages.FORWARD_BACKWARD[:2]:
+        for row in values["data"]:
+            if RELEASE < (0, 25):
+                count = module.TrainingClient._estimate_bytes_count(SimpleNamespace(holder=counter), datum(row))
+            else:
+                count = module._estimate_datum_bytes_count_proto(datum(row))
+            yield {"kind": "Datum", "values": row, "bytes": count}
+    for kind, _, _, values in messages.REQUESTS:
+        if kind == "SampleRequest":
+            prompt = tinker.ModelInput(chunks=[chunk(row) for row in values["prompt"]["chunks"]])
+            count = counter.estimate_bytes_count_in_model_input(prompt)
+            yield {"kind": "ModelInput", "values": values["prompt"], "bytes": count}
+
+
 def main() -> None:
     """Record the release that is installed here."""
     server = HTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
     requests = asyncio.run(record_requests(f"http://127.0.0.1:{server.server_port}"))
-    found = {"sdk": tinker.__version__, "requests": requests, "results": list(record_results())}
+    found = {
+        "sdk": tinker.__version__,
+        "requests": requests,
+        "results": list(record_results()),
+        "calls": calls.record(),
+        "estimates": list(estimates()),
+    }
     path = Path(__file__).with_name(f"sdk-{tinker.__version__}.json")
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(f"{path.name}: {len(requests)} requests, {len(found['results'])} results", file=sys.stderr)
+    print(f"{path.name}: { ({name: len(rows) for name, rows in found.items()}) }", file=sys.stderr)
+    os._exit(0)  # the SDK's threads go on
 
 
 if __name__ == "__main__":

@@ -114,8 +114,8 @@ async def audit_log(api: Api, *, event_type: str = "all", day: datetime.date | N
 async def billing_usage(
     api: Api, *, starting_on: datetime.datetime, ending_before: datetime.datetime
 ) -> BillingUsageResponse:
-    """GET /billing/usage/events, for administrators: whole hours, at most 14 days."""
-    query = {"starting_on": starting_on.isoformat(), "ending_before": ending_before.isoformat()}
+    """GET /billing/usage/events, for administrators: whole hours, at most 14 days. A time without offset is UTC's."""
+    query = {"starting_on": _instant(starting_on), "ending_before": _instant(ending_before)}
     return await _get(api, "/billing/usage/events", BillingUsageResponse, "billing_usage", query)
 
 
@@ -123,6 +123,11 @@ async def checkpoint_storage_usage(api: Api, *, project_id: str | None = None) -
     """GET /billing/usage/checkpoints/current, for administrators."""
     path, name = "/billing/usage/checkpoints/current", "checkpoint_storage_usage"
     return await _get(api, path, CheckpointStorageUsageResponse, name, {"project_id": project_id})
+
+
+def _instant(time: datetime.datetime) -> str:
+    in_utc = time.replace(tzinfo=datetime.UTC) if time.tzinfo is None else time.astimezone(datetime.UTC)
+    return in_utc.isoformat().replace("+00:00", "Z")
 
 
 async def _get(api: Api, path: str, result: type[T], name: str, query: Query | None) -> T:
