@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import trio
 
 from supervision.errors import CrashReport, members_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__: list[str] = []
 
@@ -13,18 +18,24 @@ def contains_fatal(error: BaseException) -> bool:
     """Whether it is, or holds, something that no supervisor may mend: KeyboardInterrupt, SystemExit, and whatever
     else is neither an Exception nor Cancelled.
     """
-    members = members_of(error)
-    if members:
-        return any(contains_fatal(member) for member in members)
-    return not isinstance(error, (Exception, trio.Cancelled))
+    return any(not isinstance(leaf, (Exception, trio.Cancelled)) for leaf in _leaves(error))
 
 
 def is_cancellation(error: BaseException) -> bool:
     """Whether it is Cancelled and nothing else."""
-    members = members_of(error)
-    if members:
-        return all(is_cancellation(member) for member in members)
-    return isinstance(error, trio.Cancelled)
+    return all(isinstance(leaf, trio.Cancelled) for leaf in _leaves(error))
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """Itself, or what a group comes down to. Without recursion, as below: errors nest as deep as they like."""
+    pending = [error]
+    while pending:
+        one = pending.pop()
+        members = members_of(one)
+        if members:
+            pending.extend(members)
+        else:
+            yield one
 
 
 def report_crash(
@@ -45,16 +56,11 @@ def report_crash(
 
 def strip_tracebacks(error: BaseException) -> None:
     """Of the error and of all that it holds."""
-    _strip(error, set())
-
-
-def _strip(error: BaseException, seen: set[int]) -> None:
-    if id(error) in seen:
-        return
-    seen.add(id(error))
-    error.__traceback__ = None
-    for other in (error.__cause__, error.__context__):
-        if other is not None:
-            _strip(other, seen)
-    for member in members_of(error):
-        _strip(member, seen)
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        one = pending.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            pending += (one.__cause__, one.__context__, *members_of(one))

@@ -145,12 +145,19 @@ def members_of(error: BaseException) -> Sequence[BaseException]:
 
 
 def describe_error(error: BaseException) -> str:
-    """`Type: text`, with the members of a group spelled out."""
-    members = members_of(error)
-    if members:
-        return f"{type(error).__qualname__}: {error.args[0]} [{'; '.join(describe_error(e) for e in members)}]"
-    text = str(error)
-    return f"{type(error).__qualname__}: {text}" if text else type(error).__qualname__
+    """`Type: text`, with the members of a group spelled out. Never raises: where the error's own str() does, the text
+    says so.
+    """
+    name = type(error).__qualname__
+    try:
+        members = members_of(error)
+        if members:
+            title = cast("BaseExceptionGroup[BaseException]", error).message
+            return f"{name}: {title} [{'; '.join(describe_error(e) for e in members)}]"
+        text = str(error)
+    except Exception as unreadable:  # noqa: BLE001  # whatever the user's str() raises, or groups nested too deep
+        return f"{name}: (no text: its str() raised {type(unreadable).__qualname__})"
+    return f"{name}: {text}" if text else name
 
 
 def describe_history(history: Sequence[CrashReport]) -> str:
