@@ -70,6 +70,32 @@ async def test_a_result_is_returned_and_polls_are_counted_for_the_server(autojum
     assert all(asked.json["allow_metadata_only"] is True for asked in polled.asked)
 
 
+async def test_a_pause_is_a_state_of_its_own(autojump_clock: trio.testing.MockClock):
+    table, rows = PendingTable(), list[str]()
+    silent = Answer({"type": "try_again", "queue_state": "paused_rate_limit"})
+    working = Answer({"type": "try_again", "queue_state": "active"})
+    queued = Answer({"type": "try_again", "queue_state_reason": "two before it"})
+    async with scripted(WAITING, WAITING, silent, working, queued, GOOD) as (api, _):
+        handler = RetryHandler(RetryConfig(), random.Random(1), outage_bound=60.0)
+        poller = Poller(api, handler, Counters(), NoPoints(), results=BytesSemaphore(1), poll_timeout=45.0)
+        with table.track("m", "optim_step", "promised") as entry:
+            await poller.result(
+                "r-1",
+                OptimStepResponse,
+                entry,
+                request_type="OptimStep",
+                point="poll",
+                on_queue_state=lambda *_: rows.append(f"{table.snapshot()[0]} {table.snapshot()[0].expected}"),
+            )
+    assert rows == [
+        "m optim_step: server paused_capacity for 0.0 s (busy) False",
+        "m optim_step: server paused_capacity for 0.1 s (busy) False",
+        "m optim_step: server paused_rate_limit for 0.0 s (it gives no reason) False",
+        "m optim_step: promised for 0.0 s (the server works on it) True",
+        "m optim_step: promised for 0.1 s (the server has it queued: two before it) True",
+    ]
+
+
 async def test_a_server_that_says_not_yet_at_once_is_not_asked_in_a_tight_loop(
     autojump_clock: trio.testing.MockClock,
 ):

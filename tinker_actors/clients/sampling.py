@@ -213,8 +213,8 @@ class SamplingClient:
             prompt_logprobs=include_prompt_logprobs,
             topk_prompt_logprobs=topk_prompt_logprobs,
         )
-        entry = session.pending.open(self._name, "sample", "waiting")
-        entry.explain("as many as the server bears are in flight")
+        entry = session.pending.open(f"{session.name}/{self._name}", "sample", "waiting")
+        entry.enter("waiting", "as many as the server bears are in flight", expected=True)
         try:
             async with session.limits.sampling.in_flight(), self._handler.connection():
                 return await self._sample(request, entry)
@@ -257,10 +257,14 @@ class SamplingClient:
         dispatch = session.limits.sampling
         size = ByteEstimator().prompt(request.prompt)
         lost_since: float | None = None
+
+        def held_back(reason: str) -> None:
+            entry.enter("waiting", reason)
+
         while True:
             seq_id = self._sampler.next_seq_id()
-            entry.name = f"{self._name}/{seq_id}"
-            entry.enter("sent")
+            entry.name = f"{session.name}/{self._name}/{seq_id}"
+            entry.enter("waiting", "its turn to be sent", expected=True)
             numbered = msgspec.structs.replace(request, seq_id=seq_id)
             key = session.new_key()
             try:
@@ -270,10 +274,11 @@ class SamplingClient:
                 def send(
                     numbered: SampleRequest = numbered, key: str = key, patience: Patience = patience
                 ) -> Awaitable[Promise]:
+                    entry.enter("sent")
                     return asample(session.api, numbered, key=key, attempt=patience.tries)
 
                 promise = await patience.persist(
-                    lambda send=send: dispatch.attempt(send, size, entry.explain), while_submitting, entry.explain
+                    lambda send=send: dispatch.attempt(send, size, held_back), while_submitting, entry.explain
                 )
             except OutOfPatience as gone:
                 raise self._failure(gone, "be sent") from gone.error

@@ -125,7 +125,9 @@ class Ledger:
             entry,
         )
         if self._unsent:
-            entry.explain(f"behind {next(reversed(self._unsent.values())).name}")
+            entry.enter(
+                OperationState.ACCEPTED, f"behind {next(reversed(self._unsent.values())).name}", expected=True
+            )
         self._unfinished[op_no] = self._unsent[op_no] = operation
         self._accepted.append(AcceptedOperation(op_no, kind, tuple(chunk.digest for chunk in chunks)))
         return operation

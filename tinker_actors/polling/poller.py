@@ -115,7 +115,7 @@ class Poller:
                 asked_at = trio.current_time()
                 answer = await patience.persist(attempt, react, entry.explain)
                 if isinstance(answer, TryAgain):
-                    entry.explain(_queue_text(answer))
+                    _show(answer, entry)
                     if on_queue_state is not None:
                         on_queue_state(answer.queue_state, answer.queue_state_reason)
                     await trio.sleep(max(0.0, asked_at + _FLOOR - trio.current_time()))
@@ -139,8 +139,11 @@ class Poller:
             self._results.release(held)
 
 
-def _queue_text(answer: TryAgain) -> str:
-    if answer.queue_state is QueueState.ACTIVE:
-        return "the server works on it"
-    state = "has it queued" if answer.queue_state is QueueState.UNKNOWN else f"is {answer.queue_state}"
-    return f"the server {state}" + (f": {answer.queue_state_reason}" if answer.queue_state_reason else "")
+def _show(answer: TryAgain, entry: PendingEntry) -> None:
+    state, reason = answer.queue_state, answer.queue_state_reason
+    if state is QueueState.ACTIVE:
+        entry.enter("promised", "the server works on it", expected=True)
+    elif state is QueueState.UNKNOWN:
+        entry.enter("promised", f"the server has it queued{f': {reason}' if reason else ''}", expected=True)
+    else:
+        entry.enter(f"server {state}", reason or "it gives no reason")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import final
+from typing import TextIO, final
 from weakref import WeakSet
 
 from msgspec import structs
@@ -31,6 +32,8 @@ from tinker_actors.flow.pending import Pending, PendingTable
 from tinker_actors.flow.rate_limit import RateLimiter, RateLimiters
 from tinker_actors.metrics import Counters
 from tinker_actors.ports import NoPoints, Offload, Points, ThreadOffload, Transport
+from tinker_actors.runtime.dump import DumpOnSignal, render
+from tinker_actors.runtime.long_waits import LongWaits
 from tinker_actors.runtime.settings import make_transport, set_level
 from tinker_actors.runtime.tracing import traced
 from tinker_actors.sessions import Heartbeat, Session, SessionManager
@@ -156,6 +159,22 @@ class Runtime:
         """The supervision tree now: each actor's state, mailbox, message in hand and restarts."""
         return self._system.tree()
 
+    def dump(self, file: TextIO | None = None) -> None:
+        """Write the tree and what is pending to ``file``, by default to the standard error output.
+
+        SIGUSR1 does so, too, unless the program has a handler of its own for it (or runs trio outside of its main
+        thread).
+        """
+        print(render(self.tree(), self.pending()), file=sys.stderr if file is None else file, flush=True)
+
+    async def watch(self) -> None:
+        """Start what looks after the whole runtime. ``open_runtime`` calls it."""
+        for name, factory in (
+            ("long-waits", lambda: LongWaits(self._pending)),
+            ("dump-on-signal", lambda: DumpOnSignal(self.dump)),
+        ):
+            await self._system.start_child(ChildSpec(name, factory, max_restarts=3, max_seconds=60.0))
+
 
 @asynccontextmanager
 async def open_runtime(
@@ -195,6 +214,7 @@ async def open_runtime(
                 points=points if points is not None else NoPoints(),
                 offload=offload if offload is not None else ThreadOffload(_OFFLOAD_THREADS),
             )
+            await runtime.watch()
             yield runtime
     finally:
         if carrier is not transport and carrier is not settings.http_client:

@@ -15,7 +15,8 @@ __all__ = ["Heartbeat"]
 
 _log = logging.getLogger("tinker_actors.sessions")
 
-_WARN_AFTER = 120.0  # seconds without a success; the official SDK's
+_WARN_AFTER = 120.0  # seconds without a success; the official SDK's, which then repeats itself at every beat
+_LONGEST_QUIET = 600.0  # seconds between two such warnings, in the end
 _JITTER = 0.1
 
 
@@ -24,6 +25,7 @@ class Heartbeat(Actor):
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._warn_at = _WARN_AFTER
 
     async def init(self) -> None:
         """Start beating."""
@@ -50,12 +52,14 @@ class Heartbeat(Actor):
                 self._missed(succeeded, error)
             else:
                 succeeded = trio.current_time()
+                self._warn_at = _WARN_AFTER
                 session.counters.add("heartbeats")
 
     def _missed(self, succeeded: float, error: APIError) -> None:
         self._session.counters.add("heartbeats_missed")
         silent = trio.current_time() - succeeded
-        if silent > _WARN_AFTER:
+        if silent > self._warn_at:
+            self._warn_at = silent + min(silent, _LONGEST_QUIET)
             _log.warning(
                 "no heartbeat of session %s got through for %.0f s; the server may end it: %s",
                 self._session.session_id,

@@ -102,7 +102,8 @@ class SessionManager(Actor):
             return
         session.state.value = SessionState.FINISHED
         try:
-            await finish_session(session.api, session.session_id, "success", None)
+            with session.pending.track(session.name, "finish_session", "sent"):
+                await finish_session(session.api, session.session_id, "success", None)
         except NotFoundError:
             _log.info("session %s ends with its heartbeats: the server knows no other end", session.session_id)
         except APIError as error:

@@ -242,7 +242,12 @@ class TrainingClient:
     async def _accept(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Future[Any]:
         self._require_open(kind)
         await trio.lowlevel.checkpoint()
-        await self._model.ledger.admission.enter(sum(chunk.size for chunk in chunks))
+        ledger, size = self._model.ledger, sum(chunk.size for chunk in chunks)
+        if not ledger.admission.try_enter(size):
+            with self._session.pending.track(ledger.name, kind, "waiting to be accepted") as entry:
+                unfinished = ledger.admission.statistics()
+                entry.explain(f"behind {unfinished.count} unfinished operations of {unfinished.size:,} bytes")
+                await ledger.admission.enter(size)
         # no checkpoint from here on: either the caller gets its Future, or nothing was accepted
         return self._accept_admitted(kind, chunks)
 
