@@ -34,6 +34,7 @@ from supervision.errors import (
     UnknownMessage,
     WrongMessageKind,
     WrongReply,
+    WrongThread,
 )
 from supervision.events import (
     ActorBusy,
@@ -163,4 +164,5 @@ __all__ = [
     "UnknownMessage",
     "WrongMessageKind",
     "WrongReply",
+    "WrongThread",
 ]

@@ -106,6 +106,7 @@ async def start_child(supervisor: SupervisorPlace, spec: AnySpec) -> ActorRef | 
 
 async def stop_child(supervisor: SupervisorPlace, name: str) -> None:
     """As SupervisorRef.stop_child."""
+    supervisor.system.check_thread(supervisor.path, "stop_child()")
     place = child_of(supervisor, name)
     _check_not_inside(place, "stop_child")
     if place.closed is not None:
@@ -157,6 +158,7 @@ def count_children(supervisor: SupervisorPlace) -> ChildCounts:
 
 async def restart_child(supervisor: SupervisorPlace, name: str) -> None:
     """As SupervisorRef.restart_child."""
+    supervisor.system.check_thread(supervisor.path, "restart_child()")
     place = child_of(supervisor, name)
     _check_not_inside(place, "restart_child")
     if place.spec.restart == "temporary":
@@ -192,6 +194,7 @@ async def _restart(supervisor: SupervisorPlace, place: ActorPlace | SupervisorPl
 
 def _check_spec(given: object, supervisor: SupervisorPlace) -> None:
     path = supervisor.path
+    supervisor.system.check_thread(path, "start_child()")
     if not isinstance(given, AnySpec):
         raise InvalidSpec(f"{path}: start_child takes a ChildSpec or a supervisor's spec, got {given!r}")
     check_significance(given, supervisor.auto_shutdown, path)

@@ -103,7 +103,9 @@ class Context:
         there. trio can't stop a thread. By default a cancelled handler waits for its thread's end, and past its grace
         is reported as ActorStuck. With `abandon` it leaves at once, and the thread goes on by itself: what it gives
         is dropped, and it takes up its room, in the next incarnation as well, until it has ended. Under a virtual
-        clock nothing knows that a thread is at work: time jumps ahead.
+        clock nothing knows that a thread is at work: time jumps ahead. What the function wants of actors meanwhile it
+        asks for by trio.from_thread.run_sync(ref.cast_nowait, message) or trio.from_thread.run(ref.call, message);
+        without that, WrongThread is raised.
         """
         return await run_in_thread(self._life.place, function, args, abandon=abandon)
 
@@ -226,8 +228,9 @@ class Context:
         self._life.place.system.registry.leave(group, self._life.place.ref)
 
     def stop(self) -> None:
-        """End by one's own will (reason "normal") when the present handler has returned."""
+        """End by one's own will (reason "normal") when the present handler has returned. Raises WrongThread."""
         life = self._life
+        life.place.system.check_thread(self.path, "stop()")
         if life.stop is None:
             life.stop = "normal"
             life.place.inbox.wake()

@@ -57,10 +57,15 @@ def report_crash(
 def strip_tracebacks(error: BaseException) -> None:
     """Of the error and of all that it holds."""
     seen: set[int] = set()
-    pending: list[BaseException | None] = [error]
+    pending = [error]
     while pending:
         one = pending.pop()
-        if one is not None and id(one) not in seen:
-            seen.add(id(one))
-            one.__traceback__ = None
-            pending += (one.__cause__, one.__context__, *members_of(one))
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.__traceback__ = None
+        pending.extend(members_of(one))
+        if one.__cause__ is not None:
+            pending.append(one.__cause__)
+        if one.__context__ is not None:
+            pending.append(one.__context__)

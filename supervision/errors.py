@@ -26,6 +26,7 @@ SupervisionError
  |- TaskCancelled         the task was cancelled by cancel()
  |- ResultTimeout         the task has not ended in time (a TimeoutError, too)
  |- InvalidKey            no partition for a key of this type (a TypeError, too)
+ |- WrongThread           used from another thread than the system's (a RuntimeError, too)
  '- InvalidSpec           a spec or an argument makes no sense (a ValueError, too)
 """
 
@@ -69,6 +70,7 @@ __all__ = [
     "UnknownMessage",
     "WrongMessageKind",
     "WrongReply",
+    "WrongThread",
 ]
 
 
@@ -206,7 +208,7 @@ class CallTimeout(SupervisionError, TimeoutError):
     def __init__(self, target: str, message: object, timeout: float, *, queued: int, begun: bool, doing: str) -> None:
         state = "it had been begun" if begun else "it was withdrawn unbegun"
         super().__init__(
-            f"{type(message).__qualname__} to {target}: no reply within {timeout:g} s; {state}; "
+            f"{type(message).__qualname__} to {target}: no reply within {float(timeout):g} s; {state}; "
             f"{queued} queued; the callee {doing}"
         )
         self.target = target
@@ -388,6 +390,17 @@ class InvalidKey(SupervisionError, TypeError):
             "give an int, a str, bytes or a tuple of these"
         )
         self.key = key
+
+
+class WrongThread(SupervisionError, RuntimeError):
+    """A system and all that is in it are used from its own thread only; nothing was sent or changed."""
+
+    def __init__(self, target: str, what: str) -> None:
+        super().__init__(
+            f"{target}: {what} comes from another thread than the system's; from a worker thread of its run of trio "
+            "use trio.from_thread.run_sync(), or trio.from_thread.run() for what is async"
+        )
+        self.target = target
 
 
 class InvalidSpec(SupervisionError, ValueError):

@@ -347,7 +347,8 @@ class Incarnation:
     # ---- what the actor does (see Context)
 
     def require_alive(self, what: str) -> None:
-        """Raises ActorStopped."""
+        """Raises ActorStopped, and WrongThread."""
+        self.place.system.check_thread(self.place.path, f"the request to {what}")
         if self.ending:
             raise ActorStopped(self.place.path, "ending", f"it can't {what} any more")
 

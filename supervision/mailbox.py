@@ -160,14 +160,15 @@ class Inbox:
     def offer(self, item: object) -> bool:
         """Enqueue and wake the actor; False if there is no room."""
         items = self.items
-        if items is None:
+        if not items:
             if self.room <= 0:
                 return False
-            self.items = deque((item,))
-            self.accepted += 1
-            self.wake()
-            return True
-        if len(items) - self.dead >= self.room:
+            if items is None:
+                self.items = deque((item,))
+                self.accepted += 1
+                self.wake()
+                return True
+        elif len(items) - self.dead >= self.room:
             return False
         items.append(item)
         self.accepted += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from threading import get_ident
 from typing import TYPE_CHECKING, TypeVar, final, overload
 
 from trio.lowlevel import (
@@ -83,12 +84,14 @@ class ActorRef:
 
         Raises what the actor failed the reply with; ActorDown if its incarnation ended with the call in hand, or the
         place closed with it queued; ActorStopped or Degraded if the place is closed; CallTimeout; CallCycle;
-        UnknownMessage; WrongMessageKind; MailboxFull; and WrongReply if the system is strict about replies. While the
-        actor restarts the message waits. A caller that is cancelled or timed out withdraws a message that was not
-        begun.
+        UnknownMessage; WrongMessageKind; MailboxFull; InvalidSpec; WrongThread; WrongReply if the system is strict
+        about replies. While the actor restarts the message waits. A caller that is cancelled or timed out withdraws
+        a message that was not begun.
         """
         place = self.place
         system = place.system
+        if get_ident() != system.thread:
+            system.check_thread(place.path, "call()")
         task = current_task()
         if not place.accepting or type(message) not in place.calls:
             await checkpoint_if_cancelled()  # what has closed it may have cancelled the sender, too
@@ -98,12 +101,19 @@ class ActorRef:
             place.check_cycle(caller, message)
         cell = ReplyCell(place, message, task, timeout)
         if timeout != math.inf:
-            if not timeout >= 0:
-                raise InvalidSpec(f"call to {place.path}: timeout must be at least 0 seconds, or inf, got {timeout}")
+            timers = system.timers
+            try:
+                deadline = timers.clock.current_time() + timeout
+                sensible = timeout >= 0
+            except TypeError:
+                deadline, sensible = math.inf, False
+            if not sensible:
+                raise InvalidSpec(
+                    f"call to {place.path}: timeout must be at least 0 seconds, or inf, got {timeout!r}"
+                )
             if not place.inbox.offer(cell):
                 place.overflow(message, cell)
-            timers = system.timers
-            timers.add(timers.clock.current_time() + timeout, cell)
+            timers.add(deadline, cell)
         elif not place.inbox.offer(cell):
             place.overflow(message, cell)
         if caller is None:
@@ -123,6 +133,8 @@ class ActorRef:
         """
         place = self.place
         inbox = place.inbox
+        if get_ident() != place.system.thread:
+            place.system.check_thread(place.path, "cast()")
         if inbox.accepted & 127 == 127:
             await checkpoint()
         if not place.accepting or type(message) not in place.casts:
@@ -164,6 +176,8 @@ class ActorRef:
     def cast_nowait(self, message: Cast) -> None:
         """As cast(), but never waits: raises MailboxFull instead."""
         place = self.place
+        if get_ident() != place.system.thread:
+            place.system.check_thread(place.path, "cast_nowait()")
         if not place.accepting or type(message) not in place.casts:
             check_cast(place, message)
         if not place.inbox.offer(message):

@@ -15,7 +15,7 @@ import trio
 from outcome import Error, Value
 from trio.lowlevel import Abort, enable_ki_protection, reschedule
 
-from supervision.errors import AlreadyReplied, CallTimeout
+from supervision.errors import AlreadyReplied, CallTimeout, InvalidSpec
 from supervision.events import LateReply
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Reply(Generic[R_contra]):
 
     def send(self, value: R_contra) -> bool:
         """Answer with a value. False (and a LateReply event) if the caller has left; False, too, if the system is
-        strict about replies and refuses this one: the caller gets WrongReply. Raises AlreadyReplied.
+        strict about replies and refuses this one: the caller gets WrongReply. Raises AlreadyReplied, WrongThread.
         """
         self._use()
         strict = self._cell.place.system.strict_replies
@@ -144,11 +144,20 @@ class Reply(Generic[R_contra]):
         return self._cell.send(value)
 
     def fail(self, error: BaseException) -> bool:
-        """Answer with an error, which is raised at the caller; the actor lives on. Raises AlreadyReplied."""
+        """Answer with an error, which is raised at the caller; the actor lives on. Raises AlreadyReplied,
+        WrongThread, and InvalidSpec for what can't be raised.
+        """
+        if not isinstance(error, BaseException):  # pyright: ignore[reportUnnecessaryIsInstance]
+            cell = self._cell
+            raise InvalidSpec(
+                f"fail() of {type(cell.message).__qualname__} to {cell.place.path}: it takes an exception, made with "
+                f"its arguments, got {error!r}"
+            )
         self._use()
         return self._cell.fail(error)
 
     def _use(self) -> None:
+        self._cell.place.system.check_thread(self._cell.place.path, "a reply")
         if self._used:
             raise AlreadyReplied(
                 f"{type(self._cell.message).__qualname__} to {self._cell.place.path} has had its reply"

@@ -168,6 +168,7 @@ class TaskCell(Generic[T]):
         """The handle is still there."""
 
     def cancel(self, reason: str) -> None:
+        self.keeper.supervisor.system.check_thread(self.path, "cancel()")
         if not self.done:
             self.cancelled = True
             self.scope.cancel(reason=reason)

@@ -7,6 +7,7 @@ import math
 import random as random_module
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 
 import msgspec
@@ -14,6 +15,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from supervision.children import ChildCounts, ChildInfo
+from supervision.errors import WrongThread
 from supervision.events import Events
 from supervision.loop_watch import LoopWatch, StepClocks, check_alarm
 from supervision.ref import ActorRef, SupervisorRef
@@ -78,6 +80,7 @@ class System:
         "restarts",
         "root",
         "strict_replies",
+        "thread",
         "timers",
         "unasked",
         "undelivered",
@@ -93,6 +96,7 @@ class System:
         self.variables = contextvars.copy_context()
         """Incarnations start from these context variables, not from those of whoever starts or crashes them."""
         self.random = random
+        self.thread = get_ident()
         self.events = Events()
         self.registry = Registry()
         self.timers = Timers()
@@ -145,6 +149,11 @@ class System:
             start(self._nursery)
         else:
             self._early.append(start)
+
+    def check_thread(self, target: str, what: str) -> None:
+        """Raises WrongThread. Whatever wakes or starts a task asks: trio would do it half, or in another run."""
+        if get_ident() != self.thread:
+            raise WrongThread(target, what)
 
     def abort(self, error: BaseException) -> None:
         """The system can't go on: end the body, shut down in order, raise `error` from open_system."""

@@ -116,6 +116,7 @@ class TaskSupervisor(SupervisorRef):
 
     def _check(self, function: object, name: str | None) -> None:
         place = self.place
+        place.system.check_thread(place.path, "the start of a task")
         if not callable(function):
             raise InvalidSpec(f"{place.path}: a task is started with an async function, got {function!r}")
         if name is not None:

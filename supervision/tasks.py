@@ -40,7 +40,8 @@ class ActorTask:
         return self._done
 
     def cancel(self, reason: str = "cancelled by its actor") -> None:
-        """Cancel the task; nobody hears of it but the task. Idempotent."""
+        """Cancel the task; nobody hears of it but the task. Idempotent. Raises WrongThread."""
+        self._life.place.system.check_thread(self._life.place.path, "the cancellation of its task")
         self._scope.cancel(reason=reason)
 
     @enable_ki_protection

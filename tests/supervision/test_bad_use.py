@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
+from fractions import Fraction
 from typing import Annotated, Any, Generic, Literal, NewType, Protocol, TypedDict, TypeVar
 
 import pytest
@@ -20,6 +22,7 @@ from supervision import (
     AlreadyReplied,
     Call,
     CallCycle,
+    CallTimeout,
     Cast,
     ChildSpec,
     Event,
@@ -163,9 +166,44 @@ async def test_calling_oneself() -> None:
 async def test_a_call_without_a_sensible_timeout() -> None:
     async with system() as s:
         ref = await s.start_child(child("a"))
-        for timeout in (-1.0, math.nan, -math.inf):
+        for timeout in (-1.0, math.nan, -math.inf, None, "3", Decimal(3)):
             with pytest.raises(InvalidSpec, match="call to t/a: timeout must be at least 0 seconds, or inf"):
-                await ref.call(Get(), timeout)
+                await ref.call(Get(), timeout)  # pyright: ignore[reportArgumentType]
+        assert (s.statistics().timers, ref.statistics().queued) == (0, 0)
+        await answers(ref)
+
+
+@seeded(seeds=1)
+async def test_a_timeout_that_is_a_fraction() -> None:
+    async with system() as s:
+        ref = await s.start_child(child("a"))
+        with pytest.raises(CallTimeout, match=r"no reply within 0\.5 s"):
+            await ref.call(Nap(), Fraction(1, 2))  # pyright: ignore[reportArgumentType]
+        await trio.sleep(1)
+        await answers(ref)
+
+
+@seeded()
+async def test_a_reply_that_fails_with_what_cannot_be_raised() -> None:
+    refused: list[str] = []
+
+    class Fails(Counter):
+        @handles(Defer)
+        def defer(self, message: Defer) -> None:
+            reply = self.context.defer_reply()
+            for wrong in ("broken", Boom):
+                with pytest.raises(
+                    InvalidSpec, match="it takes an exception, made with its arguments, got"
+                ) as caught:
+                    reply.fail(wrong)  # pyright: ignore[reportArgumentType]
+                refused.append(str(caught.value))
+            reply.fail(Boom("as it should be"))
+
+    async with system() as s:
+        ref = await s.start_child(ChildSpec("a", Fails))
+        with pytest.raises(Boom, match="as it should be"):
+            await ref.call(Defer(), math.inf)
+        assert refused[0].startswith("fail() of Defer to t/a")
         await answers(ref)
 
 
