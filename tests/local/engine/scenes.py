@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +24,30 @@ def small_base() -> BaseModel:
     return random_base(SMALL, 11)
 
 
+MANY_TARGETS = "cross_entropy with four targets for each position"
+
+CONFIGS: Mapping[str, Mapping[str, float]] = {
+    "cross_entropy": {},
+    "importance_sampling": {},
+    "ppo": {"clip_low_threshold": 0.7, "clip_high_threshold": 1.1},
+    "cispo": {"clip_low_threshold": 0.6, "clip_high_threshold": 1.1},
+    "dro": {"beta": 0.3},
+}
+"""A configuration for each loss, under which ``make_datum``'s data are cut at both bounds, and between them."""
+
+
 def make_datum(length: int, seed: int, *, vocabulary: int = 29, loss_fn: str = "cross_entropy") -> Datum:
     """Random tokens; weights or advantages of both signs, zeros among them."""
     rng = np.random.default_rng(seed)
     tokens = rng.integers(1, vocabulary, length + 1)
     uneven = np.where(rng.random(length) < 0.2, 0.0, rng.normal(size=length)).astype(np.float32)
     inputs = {"target_tokens": TensorData(tokens[1:])}
-    if loss_fn == "cross_entropy":
+    if loss_fn == MANY_TARGETS:
+        targets = rng.integers(0, vocabulary, (length, 4))
+        targets[:, 3] = targets[:, 1]  # one token may be a target twice
+        inputs["target_tokens"] = TensorData(targets)
+        inputs["weights"] = TensorData(rng.normal(size=(length, 4)).astype(np.float32))
+    elif loss_fn == "cross_entropy":
         inputs["weights"] = TensorData(uneven)
     else:
         inputs["advantages"] = TensorData(uneven)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import threadpoolctl
 
-from tests.local.engine.scenes import make_datum, tiny_data, trained
+from tests.local.engine.scenes import CONFIGS, MANY_TARGETS, make_datum, tiny_data, trained
 from tinker_actors.local.engine import (
     BASE_S,
     TINY,
@@ -34,16 +34,18 @@ def vocabulary_of(base: str) -> int:
     return Engine().base(base).config.vocab_size
 
 
-def data_for(base: str, count: int, seed: int = 0) -> tuple[Datum, ...]:
-    rng = random.Random(seed)
-    return tuple(make_datum(rng.randint(2, 60), seed + at, vocabulary=vocabulary_of(base)) for at in range(count))
+def data_for(base: str, count: int, seed: int = 0, *, loss_fn: str = "cross_entropy") -> tuple[Datum, ...]:
+    rng, vocabulary = random.Random(seed), vocabulary_of(base)
+    return tuple(
+        make_datum(rng.randint(2, 60), seed + at, vocabulary=vocabulary, loss_fn=loss_fn) for at in range(count)
+    )
 
 
-def digest_after(base: str, requests: Sequence[Sequence[Datum]]) -> str:
+def digest_after(base: str, requests: Sequence[Sequence[Datum]], *, loss_fn: str = "cross_entropy") -> str:
     engine = Engine()
     trained(engine, base=base, steps=2)
     for data in requests:
-        engine.apply(ForwardBackward("m", tuple(data), "cross_entropy"))
+        engine.apply(ForwardBackward("m", tuple(data), loss_fn, CONFIGS[loss_fn]))
     engine.apply(OptimStep("m", AdamParams(learning_rate=1e-3)))
     return engine.digest("m")
 
@@ -58,6 +60,17 @@ def test_split_into_requests_changes_no_bit(base: str) -> None:
     for _ in range(3):
         cuts = [0, *sorted(rng.sample(range(1, 40), 5)), 40]
         assert digest_after(base, [data[a:b] for a, b in itertools.pairwise(cuts)]) == whole
+
+
+@pytest.mark.parametrize("loss_fn", [*CONFIGS, MANY_TARGETS])
+def test_split_into_requests_changes_no_bit_of_any_loss(loss_fn: str) -> None:
+    data = data_for(TINY, 24, loss_fn=loss_fn)
+    if loss_fn == MANY_TARGETS:  # among data with one target for each position
+        data = tuple(itertools.chain(*zip(data, data_for(TINY, 24, 90), strict=True)))
+    loss_fn = loss_fn.partition(" ")[0]
+    whole = digest_after(TINY, [data], loss_fn=loss_fn)
+    assert digest_after(TINY, [[datum] for datum in data], loss_fn=loss_fn) == whole
+    assert digest_after(TINY, [data[:5], data[5:6], data[6:]], loss_fn=loss_fn) == whole
 
 
 @pytest.mark.parametrize("base", BASES)

@@ -79,8 +79,93 @@ CASES: dict[str, tuple[Operation, str, str]] = {
         "has 65 tokens",
     ),
     "unknown loss": (forward(datum(**GOOD), loss_fn="hinge"), "loss_fn", "'hinge' is not offered"),
-    "later loss": (forward(datum(**RL), loss_fn="ppo"), "loss_fn", "'ppo' is not offered"),
+    "a loss of the user's": (forward(datum(**RL), loss_fn="custom"), "loss_fn", "'custom' is not offered"),
     "setting": (forward(datum(**GOOD), config={"beta": 1.0}), "loss_fn_config", "'beta'"),
+    "setting of another loss": (
+        forward(datum(**RL), loss_fn="ppo", config={"beta": 1.0}),
+        "loss_fn_config",
+        "'beta'",
+    ),
+    "setting of text": (
+        forward(datum(**RL), loss_fn="dro", config={"beta": "0.1"}),
+        "loss_fn_config['beta']",
+        "'0.1' is out of range",
+    ),
+    "setting that is none": (
+        forward(datum(**RL), loss_fn="dro", config={"beta": math.nan}),
+        "loss_fn_config['beta']",
+        "nan is out of range",
+    ),
+    "negative setting": (
+        forward(datum(**RL), loss_fn="dro", config={"beta": -0.1}),
+        "loss_fn_config['beta']",
+        "-0.1 is out of range",
+    ),
+    "crossing bounds": (
+        forward(datum(**RL), loss_fn="cispo", config={"clip_low_threshold": 1.5}),
+        "loss_fn_config['clip_low_threshold']",
+        "1.5 is above clip_high_threshold, which is 1.2",
+    ),
+    "own bounds that cross": (
+        forward(datum(**RL, clip_low_threshold=[0.9, 1.3, 0.9]), loss_fn="ppo"),
+        "data[0].loss_fn_inputs['clip_low_threshold']",
+        "crosses the other bound",
+    ),
+    "own high bound that crosses": (
+        forward(datum(**RL, clip_high_threshold=[1.2, 0.7, 1.2]), loss_fn="ppo"),
+        "data[0].loss_fn_inputs['clip_high_threshold']",
+        "crosses the other bound",
+    ),
+    "own bounds below zero": (
+        forward(datum(**RL, clip_low_threshold=[0.9, -0.1, 0.9]), loss_fn="cispo"),
+        "data[0].loss_fn_inputs['clip_low_threshold']",
+        "holds a negative number",
+    ),
+    "bounds where there are none": (
+        forward(datum(**RL, clip_low_threshold=[0.9] * 3), loss_fn="importance_sampling"),
+        "data[0].loss_fn_inputs['clip_low_threshold']",
+        "is no input of importance_sampling",
+    ),
+    "many targets of another loss": (
+        forward(datum(**(RL | {"target_tokens": np.ones((3, 2), np.int64)})), loss_fn="importance_sampling"),
+        "data[0].loss_fn_inputs['target_tokens']",
+        "has 2 dimensions",
+    ),
+    "no target": (
+        forward(datum(target_tokens=np.ones((3, 0), np.int64), weights=np.ones((3, 0), np.float32))),
+        "data[0].loss_fn_inputs['target_tokens']",
+        "has 0 targets for each position",
+    ),
+    "more targets than tokens": (
+        forward(datum(target_tokens=np.ones((3, 33), np.int64), weights=np.ones((3, 33), np.float32))),
+        "data[0].loss_fn_inputs['target_tokens']",
+        "has 33 targets for each position",
+    ),
+    "a vast sparse tensor": (
+        forward(
+            datum(
+                target_tokens=TensorData([1], "int64", [3, 2**40], [0, 1, 1, 1], [5]),
+                weights=TensorData([1.0], "float32", [3, 2**40], [0, 1, 1, 1], [5]),
+            )
+        ),
+        "data[0].loss_fn_inputs['target_tokens']",
+        "targets for each position",
+    ),
+    "a sparse target": (
+        forward(
+            datum(
+                target_tokens=TensorData([99], "int64", [3, 9], [0, 1, 1, 1], [5]),
+                weights=TensorData([1.0], "float32", [3, 9], [0, 1, 1, 1], [5]),
+            )
+        ),
+        "data[0].loss_fn_inputs['target_tokens']",
+        "token 99",
+    ),
+    "ragged": (
+        forward(datum(target_tokens=np.ones((3, 2), np.int64), weights=np.ones((3, 4), np.float32))),
+        "data[0].loss_fn_inputs['weights']",
+        "has shape [3, 4], target_tokens [3, 2]",
+    ),
     "no weights": (forward(datum(target_tokens=[6, 7, 8])), "data[0].loss_fn_inputs", "'weights' is missing"),
     "no advantages": (
         forward(datum(target_tokens=[6, 7, 8], logprobs=[0.0] * 3), loss_fn="importance_sampling"),
@@ -100,7 +185,7 @@ CASES: dict[str, tuple[Operation, str, str]] = {
     "two dimensions": (
         forward(datum(**(GOOD | {"weights": np.ones((3, 2), np.float32)}))),
         "data[0].loss_fn_inputs['weights']",
-        "has 2 dimensions",
+        "has shape [3, 2], target_tokens [3]",
     ),
     "nan weight": (
         forward(datum(**(GOOD | {"weights": [1.0, math.nan, 1.0]}))),

@@ -20,7 +20,7 @@ import numpy as np
 from tinker_actors.errors import InvalidInput
 from tinker_actors.local.engine.adapter import MAX_RANK, Adapter, Layout, start_values
 from tinker_actors.local.engine.base import BaseModel, load_base
-from tinker_actors.local.engine.losses import check_loss, check_loss_inputs
+from tinker_actors.local.engine.losses import check_inputs, objective
 from tinker_actors.local.engine.operations import (
     CreateModel,
     ForwardBackward,
@@ -200,7 +200,8 @@ class Engine:
             if not operation.forward_only:
                 # a copy, so that an operation that fails leaves the pending gradient as it was
                 gradient = np.zeros_like(model.flat) if model.gradient is None else model.gradient.copy()
-            output = forward_backward(model.merged, adapter, operation.data, operation.loss_fn, gradient)
+            chosen = objective(operation.loss_fn, operation.loss_fn_config)
+            output = forward_backward(model.merged, adapter, operation.data, chosen, gradient)
             if gradient is not None:
                 model.gradient = gradient
             return output
@@ -287,7 +288,7 @@ def _check_snapshot(model: _Model, snapshot: Snapshot, *, optimizer: bool) -> No
 
 def _check_data(base: BaseModel, operation: ForwardBackward) -> None:
     config = base.config
-    check_loss(operation.loss_fn, operation.loss_fn_config)
+    chosen = objective(operation.loss_fn, operation.loss_fn_config)
     if not operation.data:
         raise InvalidInput("data", "is empty", "Give at least one datum")
     for index, datum in enumerate(operation.data):
@@ -306,7 +307,7 @@ def _check_data(base: BaseModel, operation: ForwardBackward) -> None:
                 f"token {bad} is outside the vocabulary of {config.vocab_size}",
                 "Check the tokenizer",
             )
-        check_loss_inputs(datum, operation.loss_fn, config.vocab_size, where)
+        check_inputs(chosen, datum, config.vocab_size, where)
 
 
 def cost(operation: Operation | SampleRequest) -> float:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from tinker_actors.errors import InvalidInput
 from tinker_actors.local.engine.adapter import Adapter
-from tinker_actors.local.engine.losses import LOSS_INPUTS, loss_and_slope, target_logprobs
+from tinker_actors.local.engine.losses import Objective, read_inputs, reduced
+from tinker_actors.local.engine.target_logprobs import logit_slopes, target_logprobs
 from tinker_actors.local.engine.transformer import Weights, backward, bucket, forward
 from tinker_actors.types.datum import Datum
 from tinker_actors.types.tensor import FloatArray, TensorData
@@ -24,90 +26,105 @@ _TOKENS_AT_A_TIME = 160
 pages cost a fifth of the time; with fewer, calls cost more than they do."""
 
 
+class _Result(NamedTuple):
+    """One datum's log-probabilities, loss and metrics."""
+
+    logprobs: FloatArray
+    loss: float
+    metrics: Mapping[str, float]
+
+
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused by name, not by a warning
 def forward_backward(
-    weights: Weights, adapter: Adapter, data: Sequence[Datum], loss_fn: str, gradient: FloatArray | None
+    weights: Weights,
+    adapter: Adapter,
+    data: Sequence[Datum],
+    objective: Objective,
+    gradient: FloatArray | None,
 ) -> ForwardBackwardOutput:
     """Losses of ``data``; adds their gradients, datum by datum in order, to ``gradient`` [size] if there is one.
 
     The gradient of one datum depends on nothing but itself, so data split over several calls give the same bits.
     Raises InvalidInput when a loss or the gradient is not finite; ``gradient`` is then of no use any more.
     """
-    logprobs: list[FloatArray] = []
-    losses: list[float] = []
+    results: list[_Result] = []
     for start in range(0, len(data), _WINDOW):
         window = data[start : start + _WINDOW]
         gradients = None if gradient is None else np.empty((len(window), adapter.layout.size), gradient.dtype)
-        lengths = [bucket(datum.model_input.length) for datum in window]
-        order = sorted(range(len(window)), key=lambda index: lengths[index])  # stable: equal lengths side by side
-        found: dict[int, tuple[FloatArray, float]] = {}
+        shapes = [(bucket(datum.model_input.length), _targets_of(datum)) for datum in window]
+        order = sorted(range(len(window)), key=lambda index: shapes[index])  # stable: equal shapes side by side
+        found: dict[int, _Result] = {}
         place: dict[int, int] = {}
         at = 0
         while at < len(order):
-            length = lengths[order[at]]
-            most = max(_TOKENS_AT_A_TIME // length, 1)
-            group = [index for index in order[at : at + most] if lengths[index] == length]
+            shape = shapes[order[at]]
+            most = max(_TOKENS_AT_A_TIME // shape[0], 1)
+            group = [index for index in order[at : at + most] if shapes[index] == shape]
             part = None if gradients is None else gradients[at : at + len(group)]
-            results = _group(
-                weights, adapter, [window[index] for index in group], length, loss_fn=loss_fn, gradients=part
-            )
-            for row, (index, result) in enumerate(zip(group, results, strict=True)):
-                if not math.isfinite(result[1]):
+            chosen = [window[index] for index in group]
+            members = _group(weights, adapter, chosen, shape, objective=objective, gradients=part)
+            for row, (index, result) in enumerate(zip(group, members, strict=True)):
+                if not math.isfinite(result.loss):
                     field, cure = f"data[{start + index}]", "Check its inputs and the learning rate"
-                    raise InvalidInput(field, f"its {loss_fn} loss is {result[1]}", cure)
+                    raise InvalidInput(field, f"its {objective.name} loss is {result.loss}", cure)
                 found[index], place[index] = result, at + row
             at += len(group)
         for index in range(len(window)):
-            logprobs.append(found[index][0])
-            losses.append(found[index][1])
+            results.append(found[index])
             if gradient is not None and gradients is not None:
                 gradient += gradients[place[index]]
     if gradient is not None and not np.isfinite(gradient).all():
         raise InvalidInput("data", "their gradient is not finite", "Check the inputs and the learning rate")
     return ForwardBackwardOutput(
         loss_fn_output_type="TorchLossReturn",
-        loss_fn_outputs=tuple({"logprobs": TensorData(array)} for array in logprobs),
-        metrics={"loss:sum": sum(losses), "tokens:sum": float(sum(array.size for array in logprobs))},
+        loss_fn_outputs=tuple({"logprobs": TensorData(result.logprobs)} for result in results),
+        metrics={
+            "loss:sum": math.fsum(result.loss for result in results),
+            "tokens:sum": float(sum(len(result.logprobs) for result in results)),
+            **reduced([result.metrics for result in results]),
+        },
     )
+
+
+def _targets_of(datum: Datum) -> int:
+    """How many targets a position has."""
+    dims = datum.tensor("target_tokens").dims
+    return dims[1] if len(dims) == 2 else 1
 
 
 def _group(
     weights: Weights,
     adapter: Adapter,
     data: Sequence[Datum],
-    length: int,
+    shape: tuple[int, int],
     *,
-    loss_fn: str,
+    objective: Objective,
     gradients: FloatArray | None,
-) -> list[tuple[FloatArray, float]]:
-    """Log-probabilities and loss of each of ``data``, all padded to ``length``."""
-    n = len(data)
+) -> list[_Result]:
+    """The results of ``data``, all padded to ``shape``: positions, and targets of each of them."""
+    n, (length, _) = len(data), shape
     tokens = np.zeros((n, length), np.int64)
-    targets = np.zeros((n, length), np.int64)
-    inputs = {
-        key: np.zeros((n, length), weights.embed.dtype) for key in LOSS_INPUTS[loss_fn] if key != "target_tokens"
-    }
+    targets = np.zeros((n, *shape), np.int64)
+    inputs: list[dict[str, FloatArray]] = []
     for row, datum in enumerate(data):
         size = datum.model_input.length
         tokens[row, :size] = datum.model_input.to_array()
-        targets[row, :size] = datum.tensor("target_tokens").to_numpy()
-        for key, array in inputs.items():
-            array[row, :size] = datum.tensor(key).to_numpy()
+        given, others = read_inputs(objective.loss, datum, weights.embed.dtype)
+        targets[row, :size] = given.reshape(size, -1)
+        inputs.append(others)
     tape = forward(weights, tokens)
     lp, probabilities = target_logprobs(tape.hidden, weights.head, targets)
-    loss, slope = loss_and_slope(loss_fn, lp, inputs)
-    for row, datum in enumerate(data):
-        slope[row, datum.model_input.length :] = 0.0
-    if gradients is not None:
-        d_logits = probabilities
-        d_logits *= -slope[..., None]
-        rows, columns = np.ogrid[:n, :length]
-        d_logits[rows, columns, targets] += slope
-        backward(weights, adapter, tape, d_logits, gradients)
-    results: list[tuple[FloatArray, float]] = []
+    slopes = np.zeros_like(lp)  # padding has none
+    results: list[_Result] = []
     for row, datum in enumerate(data):
         size = datum.model_input.length
-        results.append((lp[row, :size].copy(), float(np.add.reduce(loss[row, :size], dtype=np.float64))))
+        own = lp[row, :size].reshape(datum.tensor("target_tokens").dims)
+        terms = objective.loss.terms(own, inputs[row], objective.settings)
+        slopes[row, :size] = terms.slope.reshape(size, -1)
+        total = float(np.add.reduce(terms.loss, axis=None, dtype=np.float64))
+        results.append(_Result(own.copy(), total, terms.metrics))
+    if gradients is not None:
+        backward(weights, adapter, tape, logit_slopes(probabilities, targets, slopes), gradients)
     return results
 
 
