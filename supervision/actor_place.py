@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, final
 
@@ -10,6 +9,8 @@ import trio
 from outcome import Error, Value
 
 from supervision.actor import Handler
+from supervision.callbacks import call_back
+from supervision.crash import report_crash
 from supervision.doing import await_stack, doing
 from supervision.end import StopKind
 from supervision.errors import (
@@ -26,7 +27,6 @@ from supervision.events import (
     ActorRestarted,
     ActorStarted,
     ActorStuck,
-    ListenerFailed,
     PlaceClosed,
 )
 from supervision.fate import DONE, Fate
@@ -160,6 +160,19 @@ class ActorPlace(Place):
                 handshake.resolve(Error(ActorStopped(self.path, "stopped", "it was stopped while it started")))
         self.signal_down()
 
+    def lost(self, life: Incarnation, error: BaseException) -> None:
+        """The end of its life has failed, which nobody can mend: the system ends, in order, and raises it."""
+        system = self.system
+        system.abort(error)
+        if life.task is not None:
+            system.mains.pop(life.task, None)
+        self.life = None
+        handshake, self.handshake = self.handshake, None
+        if handshake is not None:
+            handshake.resolve(Error(error))
+        self.signal_down()
+        self.close("stopped", StopReason("crash", report_crash(error, self.path, life.number, system.now(), None)))
+
     def close(self, state: str, reason: StopReason, history: tuple[CrashReport, ...] = ()) -> None:
         """No more incarnations, unless someone revives it."""
         if self.closed is not None:
@@ -183,11 +196,7 @@ class ActorPlace(Place):
             events.emit(ActorDegraded(self.path, history))
         events.emit(PlaceClosed(self.path, reason))
         if self.spec.on_close is not None:
-            try:
-                self.spec.on_close(reason)
-            except Exception as error:
-                logging.getLogger("supervision").exception("on_close of %s failed", self.path)
-                events.emit(ListenerFailed(self.path, error))
+            call_back(self, "on_close", self.spec.on_close, reason)
         self.parent.child_closed(self)
 
     def request_stop(self, kind: StopKind, hard: float, *, restarting: bool) -> None:
@@ -310,11 +319,7 @@ class ActorPlace(Place):
     def _fire_monitors(self, reason: StopReason) -> None:
         monitors, self.monitors = self.monitors, None
         for monitor in monitors or ():
-            try:
-                monitor.fire(Down(self.path, self.number, reason))
-            except Exception as error:
-                logging.getLogger("supervision").exception("a monitor of %s failed", self.path)
-                self.system.events.emit(ListenerFailed(self.path, error))
+            call_back(self, "a monitor", monitor.fire, Down(self.path, self.number, reason))
 
     # ---- deadlocks
 

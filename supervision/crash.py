@@ -39,7 +39,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def report_crash(
-    error: BaseException, path: str, incarnation: int, at: float, message: object, *, strip: bool
+    error: BaseException, path: str, incarnation: int, at: float, message: object, *, strip: bool = False
 ) -> CrashReport:
     """The report of a crash. With `strip` the tracebacks are taken off: they would keep the dead actor alive."""
     frames: list[tuple[str, int, str]] = []
@@ -64,7 +64,7 @@ def strip_tracebacks(error: BaseException) -> None:
             continue
         seen.add(id(one))
         one.__traceback__ = None
-        pending.extend(members_of(one))
+        pending += members_of(one)
         if one.__cause__ is not None:
             pending.append(one.__cause__)
         if one.__context__ is not None:

@@ -73,8 +73,8 @@ class End:
 
 
 @enable_ki_protection
-async def end_life(life: Incarnation, caught: BaseException | None) -> None:
-    """The last steps of its task; `caught` is what came out of it."""
+async def end_life(life: Incarnation, caught: BaseException | None) -> BaseException | None:
+    """The last steps of its task; `caught` is what came out of it. Gives the Cancelled that it is to raise."""
     place = life.place
     actor, life.actor = life.actor, None
     system = place.system
@@ -125,8 +125,7 @@ async def end_life(life: Incarnation, caught: BaseException | None) -> None:
     if system.events.active:
         system.events.emit(ActorEnded(place.path, life.number, reason))
     place.ended(life, reason, fate)
-    if ends.stray is not None:
-        raise ends.stray
+    return ends.stray
 
 
 def note(life: Incarnation, error: BaseException) -> None:
@@ -183,7 +182,11 @@ def _judge(life: Incarnation, reason: StopReason) -> Fate:
     if ends.fatal or ends.stray is not None or _is_first_start(life):
         return CLOSE
     place = life.place
-    return place.parent.judge(place, reason)
+    try:
+        return place.parent.judge(place, reason)
+    except Exception as error:  # noqa: BLE001  # of a Backoff of the user's own: open_system raises it
+        place.system.abort(error)
+        return CLOSE
 
 
 async def run_terminate(life: Incarnation, actor: Actor, reason: StopReason) -> StopReason:

@@ -203,12 +203,13 @@ class Subscription:
 class Events:
     """Listeners are plain functions, called in order of subscription, inside the step where the event happened:
     they must be quick and must not block. One that raises is unsubscribed, logged and reported to the others; it
-    never disturbs an actor.
+    never disturbs an actor. One that raises SystemExit ends the system, in order.
     """
 
-    __slots__ = ("_subscriptions", "active")
+    __slots__ = ("_abort", "_subscriptions", "active")
 
-    def __init__(self) -> None:
+    def __init__(self, abort: Callable[[BaseException], None]) -> None:
+        self._abort = abort
         self._subscriptions: tuple[Subscription, ...] = ()
         self.active = False
         """Whether anyone listens. Read only."""
@@ -236,6 +237,9 @@ class Events:
                 self.remove(subscription)
                 logging.getLogger("supervision").exception("a listener failed on %s and was removed", event)
                 self.emit(ListenerFailed(event.path, error))
+            except BaseException as error:  # noqa: BLE001  # open_system raises it
+                self.remove(subscription)
+                self._abort(error)
 
     def clear(self) -> None:
         """Cancel every subscription."""

@@ -220,7 +220,15 @@ class Incarnation:
             raise
         except BaseException as error:  # noqa: BLE001  # sorted by end_life(); no call before it is protected
             caught = error
-        await end_life(self, self._escaped(caught))
+        try:
+            stray = await end_life(self, self._escaped(caught))
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001  # the library's own, or of a user's Backoff: open_system raises it
+            place.lost(self, error)
+            return
+        if stray is not None:
+            raise stray
 
     @enable_ki_protection
     def _handler(self, item: object) -> Handler | None:

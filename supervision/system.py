@@ -97,7 +97,7 @@ class System:
         """Incarnations start from these context variables, not from those of whoever starts or crashes them."""
         self.random = random
         self.thread = get_ident()
-        self.events = Events()
+        self.events = Events(self.abort)
         self.registry = Registry()
         self.timers = Timers()
         self.now = self.timers.clock.current_time

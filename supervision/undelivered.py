@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
-from supervision.events import ListenerFailed, Undelivered
+from supervision.callbacks import call_back
+from supervision.events import Undelivered
 
 if TYPE_CHECKING:
     from supervision.actor_place import ActorPlace
@@ -19,10 +19,5 @@ def tell_undelivered(place: ActorPlace, message: object, why: str) -> None:
     if events.active:
         events.emit(Undelivered(place.path, message, why))
     hook = place.spec.on_undelivered
-    if hook is None:
-        return
-    try:
-        hook(place.path, message, why)
-    except Exception as error:
-        logging.getLogger("supervision").exception("on_undelivered of %s failed", place.path)
-        events.emit(ListenerFailed(place.path, error))
+    if hook is not None:
+        call_back(place, "on_undelivered", hook, place.path, message, why)

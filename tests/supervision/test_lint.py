@@ -20,8 +20,10 @@ import supervision
 ROOT = Path(supervision.__file__).parent
 
 SORTED: dict[str, str] = {
+    "callbacks.py:call_back": "SystemExit of a hook: ends the system, which raises it",
+    "events.py:Events.emit": "SystemExit of a listener: ends the system, which raises it",
     "end.py:run_terminate": "fatal ones end the system (note), all others are reported as a crash of terminate()",
-    "incarnation.py:Incarnation.run": "what ended the life: end_life() sorts it",
+    "incarnation.py:Incarnation.run": "what ended the life: end_life() sorts it; if that fails, the system ends",
     "incarnation.py:Incarnation._escaped": "what is left of it outside of the actor's scope, for the same",
     "tasks.py:ActorTask.run": "what ended an actor's task: task_ended() sorts it as the actor's own",
     "supervised_task.py:OneShot.run": "what ended a supervised task: its result, and its actor's end",
