@@ -33,6 +33,16 @@ def test_the_real_tree_does_what_the_model_does(scenario: TreeScenario, seed: in
     check_against_model(scenario, seed=seed)
 
 
+def test_an_operation_that_ends_the_system_may_be_cut_off_by_that() -> None:
+    inner = SupervisorSpec("i", children=[actor("b")], max_restarts=0, backoff=after(0.0))
+    outer = SupervisorSpec("o", children=[actor("a"), inner], max_restarts=0, backoff=after(0.0))
+    operations = (Start("t", outer), Crash("t/o/a"), FailNextInit("t/o/a"), Restart("t", "o"))
+    scenario = TreeScenario(name="t", operations=operations, max_restarts=1)
+    outcomes = [len(check_against_model(scenario, seed=seed).outcomes) for seed in range(5)]
+    assert set(outcomes) <= {3, 4}
+    assert 3 in outcomes  # otherwise this is no such operation any more
+
+
 def after(seconds: float) -> Backoff:
     return Backoff(initial=seconds, maximum=seconds, jitter=0.0)
 
