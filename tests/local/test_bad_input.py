@@ -236,7 +236,8 @@ def test_a_seq_id_of_protobuf_is_held_to_the_same():
         caller = stage.caller
         model_id = await caller.model()
         for seq_id in (0, 2**63, 2**64 - 1):
-            answer = await caller.forward_backward(model_id, seq_id)
+            body = forward_body(model_id) + varint_field(2, seq_id)  # of one field the last counts
+            answer = await caller.post("/forward_backward", body, content_type=PROTOBUF)
             assert answer.status == 400
             assert "seq_id" in answer.detail
         await caller.train(model_id, 1)

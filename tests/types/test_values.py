@@ -39,7 +39,7 @@ KEY = "tml-very-secret-key"
         ("train_mlp", lambda: LoraConfig(train_mlp="no")),
         ("seed", lambda: SamplingParams(seed=0.5)),
         ("stop", lambda: SamplingParams(stop=5)),
-        ("stop", lambda: SamplingParams(stop=[True])),
+        ("stop[0]", lambda: SamplingParams(stop=[True])),
         ("chunks", lambda: ModelInput(chunks=[1, 2])),
         ("tokens", lambda: EncodedTextChunk([[1], [1, 2]])),
         ("model_input", lambda: Datum([1, 2], {})),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tinker_actors.checks import integer
 from tinker_actors.codec.datums import Reader, encode_data, map_entry
 from tinker_actors.codec.protobuf import (
     Buffers,
@@ -28,8 +29,10 @@ def encode_forward_backward_request(
 ) -> tuple[bytes | memoryview, ...]:
     """``request`` as a row of buffers; those of arrays are their own memory where it is constant.
 
-    ``data`` is what ``encode_data`` has made of its data, if that was done already.
+    ``data`` is what ``encode_data`` has made of its data, if that was done already. Raises InvalidInput for a seq_id
+    beyond 32 bits.
     """
+    integer("seq_id", request.seq_id, "Number operations from 1", low=-(2**31), high=2**31 - 1)
     out: Buffers = [text_field(1, request.model_id), varint_field(2, request.seq_id)]
     out += encode_data(request.data) if data is None else data
     out.append(text_field(4, request.loss_fn))

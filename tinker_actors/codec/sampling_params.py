@@ -25,7 +25,6 @@ from tinker_actors.types import SamplingParams
 __all__ = ["decode_sampling_params", "encode_sampling_params"]
 
 _MOST_STOPS = 4096
-_INT32_END = 2**31
 
 
 def encode_sampling_params(params: SamplingParams) -> bytes:
@@ -34,8 +33,6 @@ def encode_sampling_params(params: SamplingParams) -> bytes:
     for number, name in ((1, "max_tokens"), (4, "top_k")):
         value: int | None = getattr(params, name)
         if value is not None:
-            if value >= _INT32_END:
-                raise InvalidInput(name, f"{value} is out of range", "Use a number below 2**31")
             out.append(varint_field(number, value))
     if params.seed is not None:
         out.append(varint_field(2, params.seed))
@@ -48,10 +45,7 @@ def encode_sampling_params(params: SamplingParams) -> bytes:
         out.append(float_field(number, single))
     stop = (params.stop,) if isinstance(params.stop, str) else params.stop
     if stop is not None and len(stop) and not isinstance(stop[0], str):
-        ids = [int(token) for token in stop]
-        if not all(-_INT32_END <= token < _INT32_END for token in ids):
-            raise InvalidInput("stop", "holds a token id beyond 32 bits", "Give ids of the model's vocabulary")
-        packed = b"".join(map(varint, ids))
+        packed = b"".join(varint(int(token)) for token in stop)
         out += length_field(7, *length_field(1, packed))
     elif stop is not None:
         out += length_field(6, *(text_field(1, str(text)) for text in stop))

@@ -11,6 +11,7 @@ import numpy as np
 from tinker_actors.errors import InvalidInput
 from tinker_actors.types.dmel import DmelChunk
 from tinker_actors.types.images import ImageAssetPointerChunk, ImageChunk
+from tinker_actors.types.integers import INT32, first_outside
 from tinker_actors.types.lists import int32_list
 from tinker_actors.types.tensor import TokenArray
 from tinker_actors.types.torch import array_of_torch, is_torch
@@ -28,7 +29,7 @@ class EncodedTextChunk(msgspec.Struct, frozen=True, eq=False, tag="encoded_text"
         if kept is None:
             kept = _looked_into(self.tokens)
         elif int(kept.min()) < 0:
-            raise InvalidInput("tokens", *_OUT_OF_RANGE)
+            raise _out_of_range(kept)
         if kept is self.tokens:
             kept = kept.view()
         kept.flags.writeable = False
@@ -55,8 +56,13 @@ class EncodedTextChunk(msgspec.Struct, frozen=True, eq=False, tag="encoded_text"
         return f"EncodedTextChunk({self.length} tokens)"
 
 
-_OUT_OF_RANGE = "holds an id outside 0 ... 2**31 - 1", "Give the ids that the tokenizer returns"
 _NOT_FLAT = "is not a flat list of integers", "Give the ids that the tokenizer returns"
+
+
+def _out_of_range(given: Any) -> InvalidInput:
+    place = first_outside(given, 0, INT32[1])
+    problem = f"holds an id outside 0 ... 2**31 - 1: {place}"
+    return InvalidInput("tokens", problem, "Give the ids that the tokenizer returns")
 
 
 def _looked_into(given: Any) -> TokenArray:
@@ -66,10 +72,12 @@ def _looked_into(given: Any) -> TokenArray:
         array = np.asarray(given)
     except (ValueError, TypeError) as error:  # ragged, or of strange objects
         raise InvalidInput("tokens", *_NOT_FLAT) from error
+    if array.ndim == 1 and array.size and array.dtype.kind in "fO" and first_outside(given, 0, INT32[1]):
+        raise _out_of_range(given)  # beyond 64 bits, where numpy knows no integers
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise InvalidInput("tokens", *_NOT_FLAT)
     if array.size and (int(array.min()) < 0 or int(array.max()) > 2**31 - 1):
-        raise InvalidInput("tokens", *_OUT_OF_RANGE)
+        raise _out_of_range(array)
     return np.ascontiguousarray(array, dtype=np.int32)
 
 

@@ -10,13 +10,12 @@ import msgspec
 
 from tinker_actors.checks import integer, number, text
 from tinker_actors.errors import InvalidInput
+from tinker_actors.types.integers import INT32, TopkLogprobs, int32_array, topk_table
 from tinker_actors.types.tensor import FloatArray, TensorData, TokenArray
 
 __all__ = ["PromptAltTokens", "SampledSequence", "SampleResponse", "SamplingParams", "StopReason", "TopkLogprobs"]
 
 StopReason: TypeAlias = Literal["stop", "length"]
-TopkLogprobs: TypeAlias = tuple[tuple[tuple[int, float], ...] | None, ...]
-"""For each position the (token id, log-probability) pairs, best first; None where nothing was computed."""
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +36,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         keep = msgspec.structs.force_setattr
         if self.max_tokens is not None:
-            keep(self, "max_tokens", integer("max_tokens", self.max_tokens, "Use at least 1, or None", low=1))
+            cure = "Use at least 1, or None"
+            keep(self, "max_tokens", integer("max_tokens", self.max_tokens, cure, low=1, high=INT32[1]))
         if self.seed is not None:
             keep(self, "seed", integer("seed", self.seed, "Use an integer of 64 bits, or None"))
         keep(self, "temperature", number("temperature", self.temperature, "Use a number from 0"))
@@ -47,20 +47,29 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput("temperature", f"{self.temperature} is out of range", "Use a number from 0")
         if not (0.0 < self.top_p <= 1.0):
             raise InvalidInput("top_p", f"{self.top_p} is out of range", "Use a number in (0, 1]")
-        if self.top_k != -1 and self.top_k < 1:
+        if self.top_k != -1 and not 1 <= self.top_k <= INT32[1]:
             raise InvalidInput("top_k", f"{self.top_k} is out of range", "Use at least 1, or -1 for no limit")
         if self.stop is not None:
             keep(self, "stop", _stop(self.stop))
 
 
 class SampledSequence(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """One continuation: ``tokens`` int32 and ``logprobs`` float32 of one length (None if absent)."""
+    """One continuation: ``tokens`` int32 and ``logprobs`` float32 of one length (None if absent).
+
+    Other rows of integers become int32. Raises InvalidInput for a token beyond 32 bits, and names its place.
+    """
 
     stop_reason: StopReason
     tokens: TokenArray
     logprobs: FloatArray | None = None
     topk_logprobs: TopkLogprobs | None = None
     sequence_id: str | None = None
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "tokens", int32_array("SampledSequence.tokens", self.tokens))
+        if self.topk_logprobs is not None:
+            table = topk_table("SampledSequence.topk_logprobs", self.topk_logprobs)
+            msgspec.structs.force_setattr(self, "topk_logprobs", table)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SampledSequence):
@@ -97,6 +106,7 @@ class SampleResponse(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     ``prompt_logprobs`` has one entry for each prompt token, None for the first one. ``target_prompt_logprobs`` has
     the shape and layout of the targets asked for, 0.0 where none was.
+    Raises InvalidInput for a token id or a count of cached tokens beyond 32 bits.
     """
 
     sequences: tuple[SampledSequence, ...]
@@ -105,6 +115,15 @@ class SampleResponse(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     prompt_cache_hit_tokens: int = 0
     target_prompt_logprobs: TensorData | None = None
     prompt_alt_tokens: PromptAltTokens | None = None
+
+    def __post_init__(self) -> None:
+        low, high = INT32
+        field, cure = "SampleResponse.prompt_cache_hit_tokens", "Give the number of cached tokens of the prompt"
+        cached = integer(field, self.prompt_cache_hit_tokens, cure, low=low, high=high)
+        msgspec.structs.force_setattr(self, "prompt_cache_hit_tokens", cached)
+        if self.topk_prompt_logprobs is not None:
+            table = topk_table("SampleResponse.topk_prompt_logprobs", self.topk_prompt_logprobs)
+            msgspec.structs.force_setattr(self, "topk_prompt_logprobs", table)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SampleResponse):
@@ -134,7 +153,8 @@ def _stop(given: Any) -> str | tuple[str, ...] | tuple[int, ...]:
         return tuple([text("stop", item, cure, empty=True) for item in items])
     if any(strings):
         raise InvalidInput("stop", "mixes types", "Give only strings or only token ids")
-    return tuple([integer("stop", item, cure) for item in items])
+    low, high = INT32
+    return tuple([integer(f"stop[{index}]", item, cure, low=low, high=high) for index, item in enumerate(items)])
 
 
 def _bytes(array: FloatArray | None) -> bytes | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tinker_actors.checks import integer
 from tinker_actors.errors import InvalidInput
+from tinker_actors.types.integers import INT64, first_outside
 from tinker_actors.types.lists import float32_list, int64_list
 from tinker_actors.types.torch import array_of_torch, is_torch, torch_of_array
 
@@ -243,6 +244,8 @@ def _looked_into(given: Any, dtype: TensorDtype | None) -> tuple[TensorArray, Te
         raise InvalidInput("TensorData.data", problem, "Give a flat list or array of numbers") from error
     if dtype is None:
         dtype = "int64" if array.size and np.issubdtype(array.dtype, np.integer) else "float32"
+    if dtype == "int64" and array.dtype.kind in "ufO" and (place := first_outside(given, *INT64)):
+        raise _beyond_int64("TensorData.data", place)
     if array.dtype.kind not in "iufb":
         raise InvalidInput("TensorData.data", "holds values that are not numbers", "Give a flat list of numbers")
     if dtype == "int64" and array.dtype.kind == "f" and array.size and not np.all(array == np.floor(array)):
@@ -251,6 +254,11 @@ def _looked_into(given: Any, dtype: TensorDtype | None) -> tuple[TensorArray, Te
     if kept.base is None and (kept is not array or isinstance(given, list | tuple)):
         kept = _own(kept)
     return kept, dtype
+
+
+def _beyond_int64(field: str, place: str | None) -> InvalidInput:
+    problem = "holds values beyond int64" + (f": {place}" if place else "")
+    return InvalidInput(field, problem, "Use numbers below 2**63")
 
 
 def _own(array: TensorArray) -> TensorArray:
@@ -282,6 +290,8 @@ def _indices(field: str, given: Any) -> IntArray:
             array = np.asarray(given)
         except (ValueError, TypeError) as error:
             raise InvalidInput(field, "is not a flat list of integers", cure) from error
+        if place := first_outside(given, *INT64):
+            raise _beyond_int64(field, place)
         if array.ndim != 1 or (array.size and array.dtype.kind not in "iu") or array.dtype == np.uint64:
             raise InvalidInput(field, "is not a flat list of integers", cure)
         indices = np.ascontiguousarray(array, dtype=np.int64)
@@ -338,7 +348,7 @@ def _converted(array: NDArray[np.generic], dtype: TensorDtype) -> TensorArray:
             and array.size
             and not -_INT64_END <= array.min().item() <= array.max().item() < _INT64_END
         ):
-            raise InvalidInput("TensorData.data", "holds values beyond int64", "Use numbers below 2**63")
+            raise _beyond_int64("TensorData.data", first_outside(array, *INT64))
         return np.ascontiguousarray(array, dtype=np.int64)
     if array.dtype.kind == "f" and array.dtype.itemsize > 4:
         largest = np.abs(array).max(initial=0.0, where=np.isfinite(array))
