@@ -316,3 +316,29 @@ def test_the_strategies_cover_every_type_that_travels_as_json():
     }
     apart = {ta.ForwardBackwardRequest, ta.FinishSessionRequest, ta.TinkerPathRequest, ta.UnloadModelRequest}
     assert travels - apart == set(REQUESTS)
+
+
+def test_models_are_offered_as_objects_names_or_both():
+    body = b'{"supported_models":["m/x",{"model_name":"m/y","max_context_length":8},null,{"later":1}]}'
+    found = decode_json(body, ta.GetServerCapabilitiesResponse)
+    assert found.supported_models == (
+        ta.SupportedModel(model_name="m/x"),
+        ta.SupportedModel(model_name="m/y", max_context_length=8),
+        ta.SupportedModel(),
+    )
+    assert found.model_names == ("m/x", "m/y")
+    for strange in (b'{"supported_models":[5]}', b'{"supported_models":"m/x"}', b"{}"):
+        with pytest.raises(DecodeError, match="supported_models"):
+            decode_json(strange, ta.GetServerCapabilitiesResponse)
+
+
+@pytest.mark.parametrize("cell", ["[5,-0.5]", '{"token_id":5,"logprob":-0.5}', '{"logprob":-0.5,"token_id":5,"x":1}'])
+def test_cells_of_a_table_are_pairs_or_objects(cell: str):
+    sequence = f'{{"stop_reason":"stop","tokens":[5],"topk_logprobs":[[{cell}]]}}'
+    body = f'{{"sequences":[{sequence}],"topk_prompt_logprobs":[null,[{cell},[6,-1]]]}}'
+    found = decode_json(body.encode(), ta.SampleResponse)
+    assert found.sequences[0].topk_logprobs == (((5, -0.5),),)
+    assert found.topk_prompt_logprobs == (None, ((5, -0.5), (6, -1.0)))
+    for strange in ("[5]", "[5,-0.5,1]", '{"token_id":5}', '"5"', '["5",-0.5]', "5"):
+        with pytest.raises(DecodeError, match="topk_logprobs"):
+            decode_json(body.replace(cell, strange).encode(), ta.SampleResponse)

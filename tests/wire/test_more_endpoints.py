@@ -372,7 +372,12 @@ async def test_the_archive_of_older_servers_is_a_redirect_that_is_not_followed()
     async with scripted(Answer(b"", 302, {"location": "https://store/a.tar?signature=x"})) as (api, script):
         found = await checkpoints.checkpoint_archive_url(api, "r", "weights/a")
         assert found.url == "https://store/a.tar?signature=x"
+        assert found.expires is None
         assert len(script.asked) == 1
+    for text, expires in (("Tue, 24 Nov 2026 02:00:00 GMT", WHEN), ("0", None), ("", None)):
+        async with scripted(Answer(b"", 302, {"location": "https://store/a.tar", "expires": text})) as (api, _):
+            found = await checkpoints.checkpoint_archive_url(api, "r", "weights/a")
+        assert (found.url, found.expires) == ("https://store/a.tar", expires)
     async with scripted(Answer(b"", 302)) as (api, _):
         with pytest.raises(errors.APIResponseError):
             await checkpoints.checkpoint_archive_url(api, "r", "weights/a")

@@ -106,6 +106,12 @@ async def test_everything_that_holds_bytes_arrives_with_its_name(tmp_path: Path)
     assert b"X-Note: n\r\n" in content
     assert content.endswith(f"--{body.content_type.partition('=')[2]}--\r\n".encode())
     assert (body.size, body.again) == (None, False)
+    for nothing in (tmp_path / "missing", tmp_path, (b"",), ("a", b"", "text"), 5):
+        with pytest.raises(InvalidInput):
+            await made(None, {"f": nothing})
+    for files in ([b""], [("f",)], 5, "f"):
+        with pytest.raises(InvalidInput):
+            await made(None, files)
 
 
 async def test_the_length_is_known_where_that_of_every_file_is(tmp_path: Path):

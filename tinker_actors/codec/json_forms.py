@@ -17,6 +17,7 @@ from tinker_actors.types import (
     DmelChunk,
     EncodedTextChunk,
     ForwardBackwardOutput,
+    GetServerCapabilitiesResponse,
     ImageAssetPointerChunk,
     ImageChunk,
     ImageFormat,
@@ -29,6 +30,7 @@ from tinker_actors.types import (
     SampleResponse,
     SamplingParams,
     StopReason,
+    SupportedModel,
     TensorData,
     TensorDtype,
     TopkLogprobs,
@@ -130,7 +132,14 @@ class SampleRequestForm(msgspec.Struct):
     record_stability_info: bool = False
 
 
-TopkForm = list[list[tuple[int, float]] | None]
+class CellForm(msgspec.Struct):
+    """A cell of a top-k table, as some servers write it."""
+
+    token_id: int
+    logprob: float
+
+
+TopkForm = list[list[tuple[int, float] | CellForm] | None]
 
 
 class SequenceForm(msgspec.Struct):
@@ -141,6 +150,12 @@ class SequenceForm(msgspec.Struct):
     logprobs: list[float] | None = None
     topk_logprobs: TopkForm | None = None
     sequence_id: str | None = None
+
+
+class CapabilitiesForm(msgspec.Struct):
+    """GetServerCapabilitiesResponse; some servers give names alone."""
+
+    supported_models: list[SupportedModel | str | None]
 
 
 class AlternativesForm(msgspec.Struct):
@@ -235,7 +250,14 @@ def _alternatives(form: AlternativesForm) -> PromptAltTokens:
 
 
 def _topk(form: TopkForm | None) -> TopkLogprobs | None:
-    return None if form is None else tuple(None if row is None else tuple(row) for row in form)
+    if form is None:
+        return None
+    return tuple(
+        None
+        if row is None
+        else tuple((cell.token_id, cell.logprob) if isinstance(cell, CellForm) else cell for cell in row)
+        for row in form
+    )
 
 
 def _sequence(form: SequenceForm) -> SampledSequence:
@@ -262,6 +284,13 @@ def _sample_response(form: SampleResponseForm) -> SampleResponse:
     )
 
 
+def _capabilities(form: CapabilitiesForm) -> GetServerCapabilitiesResponse:
+    models = (
+        SupportedModel(model_name=model) if isinstance(model, str) else model for model in form.supported_models
+    )
+    return GetServerCapabilitiesResponse(supported_models=tuple(model for model in models if model is not None))
+
+
 def _forward_backward_output(form: ForwardBackwardOutputForm) -> ForwardBackwardOutput:
     return ForwardBackwardOutput(
         loss_fn_output_type=form.loss_fn_output_type,
@@ -274,6 +303,7 @@ FORMS: Mapping[Any, Form] = {
     Datum: Form(DatumForm, datum_of_form),
     DmelChunk: Form(DmelForm, _chunk),
     EncodedTextChunk: Form(TextForm, _chunk),
+    GetServerCapabilitiesResponse: Form(CapabilitiesForm, _capabilities),
     ForwardBackwardOutput: Form(ForwardBackwardOutputForm, _forward_backward_output),
     ImageAssetPointerChunk: Form(PointerForm, _chunk),
     ImageChunk: Form(ImageForm, _chunk),

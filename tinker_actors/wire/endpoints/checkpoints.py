@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+from email.utils import parsedate_to_datetime
+
 from tinker_actors.codec.json import encode_json
 from tinker_actors.errors import APIStatusError, NotFoundError
 from tinker_actors.types import (
@@ -91,7 +94,7 @@ async def external_weights_urls(api: Api, run_id: str, checkpoint_id: str) -> Ex
 async def checkpoint_archive_url(api: Api, run_id: str, checkpoint_id: str) -> CheckpointArchiveUrlResponse:
     """GET .../archive (servers up to SDK 0.25): where the archive is.
 
-    Servers say it by a redirect, which is not followed, or in JSON.
+    Servers say it by a redirect, which is not followed and whose Expires counts, or in JSON.
     """
     reply = await api.exchange(
         "GET",
@@ -104,8 +107,15 @@ async def checkpoint_archive_url(api: Api, run_id: str, checkpoint_id: str) -> C
         url = reply.header("location")
         if not url:
             raise api.unreadable(reply, "a redirect that names no place")
-        return CheckpointArchiveUrlResponse(url=url)
+        return CheckpointArchiveUrlResponse(url=url, expires=_until(reply.header("expires")))
     return api.decode(reply, CheckpointArchiveUrlResponse)
+
+
+def _until(text: str | None) -> datetime.datetime | None:
+    try:
+        return None if text is None else parsedate_to_datetime(text)
+    except ValueError:  # a server that says "0" or nonsense says nothing
+        return None
 
 
 def _place(run_id: str, checkpoint_id: str) -> str:
