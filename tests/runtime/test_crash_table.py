@@ -18,6 +18,7 @@ SESSION = "runtime/sessions/session-0"
 ROWS = {
     f"{SESSION}/manager": 1,
     f"{SESSION}/heartbeat": 1,
+    f"{SESSION}/queue-observer": 1,
     f"{SESSION}/clients/service": 1,
     f"{SESSION}/clients/training-0": 1,
     f"{SESSION}/clients/sampler-0": 1,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, final
 
 import msgspec
 import trio
+from trio_util import AsyncValue
 
 from supervision import Actor, ActorRef, Call, SupervisorRef, handles
 from tinker_actors.checks import flag, integer
@@ -17,6 +18,7 @@ from tinker_actors.config import RetryConfig
 from tinker_actors.errors import APIResponseError, ClosedError, InvalidInput, ModelLost, OutageError, TinkerError
 from tinker_actors.flow.patience import OutOfPatience, Patience, brief
 from tinker_actors.flow.pending import PendingEntry
+from tinker_actors.flow.queue_state import ClientQueue, Observer, QueueSubscription
 from tinker_actors.flow.reaction import Reaction, while_submitting
 from tinker_actors.sessions import Session
 from tinker_actors.types import (
@@ -25,6 +27,7 @@ from tinker_actors.types import (
     CreateSamplingSessionResponse,
     ModelInput,
     Promise,
+    QueueState,
     SampleRequest,
     SampleResponse,
     SamplingParams,
@@ -48,6 +51,7 @@ class Sampler:
     def __init__(
         self,
         *,
+        session: str,
         seq_id: int,
         model_path: str | None,
         base_model: str | None,
@@ -59,6 +63,7 @@ class Sampler:
         self.base_model = base_model
         self.sampling_session_id = sampling_session_id
         self.key = key
+        self.queue = ClientQueue(f"{session}/sampler-{seq_id}", "sampling")
         self._requests = 0
 
     def next_seq_id(self) -> int:
@@ -168,6 +173,20 @@ class SamplingClient:
     def model_path(self) -> str | None:
         """The checkpoint that the weights came from; None for base models and ephemeral weights."""
         return self._sampler.model_path
+
+    @property
+    def queue_state(self) -> AsyncValue[QueueState]:
+        """Whether the server works on these samples, or has paused; read it or wait for a value."""
+        return self._sampler.queue.state
+
+    def on_queue_state_change(self, observer: Observer) -> QueueSubscription:
+        """Have ``observer`` called with each QueueStateChange of this client, until the subscription is cancelled.
+
+        An async function is called on the loop, a plain one in a thread; at most once a second, and none may take
+        longer than ten. Raises InvalidInput for what can't be called.
+        """
+        self._session.home.require(self)
+        return self._session.observe(self._sampler.queue, observer)
 
     async def sample(
         self,
@@ -285,7 +304,12 @@ class SamplingClient:
             entry.enter("promised")
             try:
                 response = await self._poller.result(
-                    promise.request_id, SampleResponse, entry, request_type="Sample", point="sampling.polling"
+                    promise.request_id,
+                    SampleResponse,
+                    entry,
+                    request_type="Sample",
+                    point="sampling.polling",
+                    on_queue_state=self._sampler.queue.report,
                 )
             except OutOfPatience as gone:
                 if gone.reaction is not Reaction.LOST or session.state.value != "active":

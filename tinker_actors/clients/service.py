@@ -176,6 +176,7 @@ class ServiceClient:
         session.home.require(self)
         session.require_active()
         sampler = Sampler(
+            session=session.name,
             seq_id=session.next_sampling_session_seq_id(),
             model_path=model_path,
             base_model=base_model,

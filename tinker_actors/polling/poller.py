@@ -127,6 +127,8 @@ class Poller:
                     held, withheld = size, True
                     entry.explain(f"its result of {size:,} bytes is being fetched")
                 elif isinstance(answer, FailedResult):
+                    if on_queue_state is not None:
+                        on_queue_state(QueueState.ACTIVE, None)
                     raise RequestFailedError(
                         answer.error,
                         category=answer.category,
@@ -134,6 +136,8 @@ class Poller:
                         operation=f"{entry.name} {entry.kind}",
                     )
                 else:
+                    if on_queue_state is not None:
+                        on_queue_state(QueueState.ACTIVE, None)
                     return answer
         finally:
             self._results.release(held)

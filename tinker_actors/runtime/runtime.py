@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 from collections.abc import AsyncGenerator, Mapping
@@ -12,9 +13,11 @@ from weakref import WeakSet
 from msgspec import structs
 
 from supervision import (
+    ActorRef,
     ActorSystem,
     ChildSpec,
     DynamicSupervisorSpec,
+    Mailbox,
     SupervisorRef,
     SupervisorSpec,
     TreeSnapshot,
@@ -36,7 +39,7 @@ from tinker_actors.runtime.dump import DumpOnSignal, render
 from tinker_actors.runtime.long_waits import LongWaits
 from tinker_actors.runtime.settings import make_transport, set_level
 from tinker_actors.runtime.tracing import traced
-from tinker_actors.sessions import Heartbeat, Session, SessionManager
+from tinker_actors.sessions import Heartbeat, QueueObserver, Session, SessionManager
 from tinker_actors.wire.api import Api
 
 __all__ = ["Runtime", "open_runtime"]
@@ -117,13 +120,23 @@ class Runtime:
             children=[
                 ChildSpec("manager", lambda: SessionManager(session)),
                 ChildSpec("heartbeat", lambda: Heartbeat(session)),
+                ChildSpec(
+                    "queue-observer",
+                    lambda: QueueObserver(session.queue_subscriptions),
+                    mailbox=Mailbox(capacity=math.inf),
+                    threads=QueueObserver.threads,
+                    max_restarts=10,
+                    max_seconds=60.0,
+                ),
                 DynamicSupervisorSpec("clients"),
             ],
             on_intensity="degrade",
         )
         with closed_as_such("create_service_client"):
             place = await self._sessions.start_child(spec)
-        clients = place.child("clients")
+        observer, clients = place.child("queue-observer"), place.child("clients")
+        assert isinstance(observer, ActorRef)
+        session.queue_observer = observer
         assert isinstance(clients, SupervisorRef)
         ref = await clients.start_child(client_spec("service", lambda: ServiceActor(session)))
         self._open.add(session)

@@ -3,6 +3,15 @@
 from tinker_actors.sessions.heartbeat import Heartbeat
 from tinker_actors.sessions.limits import LimitsStatistics, SessionLimits
 from tinker_actors.sessions.manager import SessionManager
+from tinker_actors.sessions.queue_observer import QueueObserver
 from tinker_actors.sessions.session import Session, SessionState
 
-__all__ = ["Heartbeat", "LimitsStatistics", "Session", "SessionLimits", "SessionManager", "SessionState"]
+__all__ = [
+    "Heartbeat",
+    "LimitsStatistics",
+    "QueueObserver",
+    "Session",
+    "SessionLimits",
+    "SessionManager",
+    "SessionState",
+]

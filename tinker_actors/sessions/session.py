@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import StrEnum
 from typing import final
 
 from trio_util import AsyncValue
 
+from supervision import ActorRef, NotRunning
 from tinker_actors.codec.compression import compress
 from tinker_actors.config import Config, RetryConfig
-from tinker_actors.errors import ClosedError, ModelLost
+from tinker_actors.errors import ClosedError, InvalidInput, ModelLost
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import PendingTable
+from tinker_actors.flow.queue_state import ClientQueue, Observer, QueueSubscription
 from tinker_actors.flow.rate_limit import RateLimiter
 from tinker_actors.flow.retry import RetryHandler
 from tinker_actors.ledger import Ledger
@@ -21,6 +24,7 @@ from tinker_actors.metrics import Counters
 from tinker_actors.polling import Poller
 from tinker_actors.ports import Offload, Points
 from tinker_actors.sessions.limits import SessionLimits
+from tinker_actors.sessions.queue_observer import Observe
 from tinker_actors.types import ClientConfig
 from tinker_actors.wire.api import Api
 
@@ -77,6 +81,8 @@ class Session:
         self.state: AsyncValue[SessionState] = AsyncValue(SessionState.CREATING)
         self.ledgers: set[Ledger] = set()
         self.home = Home()
+        self.queue_subscriptions: set[QueueSubscription] = set()
+        self.queue_observer: ActorRef | None = None
         self._session_id: str | None = None
         self._server_config: ClientConfig | None = None
         self._limits: SessionLimits | None = None
@@ -140,6 +146,19 @@ class Session:
         """A number for a new sampling session: 0, 1, 2, ..., each given once."""
         self._samplers += 1
         return self._samplers - 1
+
+    def observe(self, queue: ClientQueue, observer: Observer) -> QueueSubscription:
+        """Have the session's QueueObserver tell ``observer`` of the changes of ``queue``."""
+        if not callable(observer):
+            raise InvalidInput("observer", f"{observer!r} can't be called", "Give a function of one QueueStateChange")
+        if self.state.value is SessionState.FINISHED:
+            raise ClosedError(f"session {self._session_id} was closed. Open a new one")
+        subscription = queue.subscribe(observer)
+        self.queue_subscriptions.add(subscription)
+        if self.queue_observer is not None:
+            with suppress(NotRunning):  # the session is ending
+                self.queue_observer.cast_nowait(Observe(subscription))
+        return subscription
 
     async def pack(self, body: tuple[bytes | memoryview, ...]) -> bytes:
         """One zstd frame of ``body``, made away from the loop: it takes some milliseconds for each megabyte."""

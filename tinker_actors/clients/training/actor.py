@@ -103,6 +103,7 @@ class TrainingActor(Actor):
                     entry,
                     request_type="CreateModel",
                     point="training.creating",
+                    on_queue_state=model.queue.report,
                 )
                 self._ledger.model_id = created.model_id
                 model.info = await self._get_info()
@@ -183,6 +184,7 @@ class TrainingActor(Actor):
                 operation.entry,
                 request_type=REQUEST_TYPES[operation.kind],
                 point="training.polling",
+                on_queue_state=self._model.queue.report,
                 react=while_polling_save if saves else while_polling,
             )
         except RequestFailedError as failure:

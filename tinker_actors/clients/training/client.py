@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, final
 
 import trio
+from trio_util import AsyncValue
 
 from supervision import ActorRef, MailboxFull, NotRunning, SupervisorRef
 from tinker_actors.clients.closing import closed_as_such, stop_child
@@ -16,6 +17,7 @@ from tinker_actors.clients.training.messages import GetInfo, Wake
 from tinker_actors.clients.training.model import Model
 from tinker_actors.config import RetryConfig, parse_retry
 from tinker_actors.errors import APIResponseError, ClosedError, InvalidInput
+from tinker_actors.flow.queue_state import Observer, QueueSubscription
 from tinker_actors.ledger import AcceptedOperation, Chunk, Future, OperationKind
 from tinker_actors.sessions import Session
 from tinker_actors.types import (
@@ -25,6 +27,7 @@ from tinker_actors.types import (
     GetInfoResponse,
     LoadWeightsResponse,
     OptimStepResponse,
+    QueueState,
     SaveWeightsForSamplerResponse,
     SaveWeightsResponse,
 )
@@ -70,6 +73,20 @@ class TrainingClient:
     def accepted(self) -> tuple[AcceptedOperation, ...]:
         """The accepted operations, in order, with the digests of their chunks: the latest 65,536."""
         return self._model.ledger.accepted
+
+    @property
+    def queue_state(self) -> AsyncValue[QueueState]:
+        """Whether the server works on this model's operations, or has paused; read it or wait for a value."""
+        return self._model.queue.state
+
+    def on_queue_state_change(self, observer: Observer) -> QueueSubscription:
+        """Have ``observer`` called with each QueueStateChange of this client, until the subscription is cancelled.
+
+        An async function is called on the loop, a plain one in a thread; at most once a second, and none may take
+        longer than ten. Raises InvalidInput for what can't be called.
+        """
+        self._session.home.require(self)
+        return self._session.observe(self._model.queue, observer)
 
     async def forward(
         self,
@@ -181,6 +198,7 @@ class TrainingClient:
         if seq_id is None or saved.sampling_session_id is None:
             seq_id = self._session.next_sampling_session_seq_id()  # of a sampling session that is yet to be created
         sampler = Sampler(
+            session=self._session.name,
             seq_id=seq_id,
             model_path=saved.path,
             base_model=None,

@@ -8,6 +8,7 @@ from typing import final
 
 from supervision import StopReason
 from tinker_actors.errors import ClosedError, LaneStopped, TinkerError
+from tinker_actors.flow.queue_state import ClientQueue
 from tinker_actors.ledger import Ledger, OperationState
 from tinker_actors.types import GetInfoResponse, LoraConfig
 
@@ -40,6 +41,7 @@ class Model:
         self.ledger = ledger
         self.ledgers = ledgers
         self.info: GetInfoResponse | None = None
+        self.queue = ClientQueue(ledger.name, "training")
 
     def close(self, reason: StopReason) -> None:
         """The client's place has closed, by a stop or by too many crashes: nothing waits for nobody."""
