@@ -39,6 +39,13 @@ from tinker_actors.types import (
 from tinker_actors.wire.api import JSON, PROTOBUF
 
 PROMPT = ModelInput.from_ints([1, 2])
+RESULTS: dict[str, Any] = {
+    "create_model": {"model_id": "model"},
+    "forward_backward": OUTPUT,
+    "optim_step": {},
+    "create_sampling_session": {"sampling_session_id": "x"},
+    "asample": SAMPLE,
+}
 NOT_FOUND = Answer({"detail": "Not Found"}, 404)
 TRY_AGAIN = Answer({"type": "try_again", "request_id": "r", "queue_state": "active"})
 
@@ -463,3 +470,28 @@ def test_repeats_say_which_try_they_are():
     assert {name: counts[name][:2] for name in calls} == {name: ["0", "1"] for name in calls}
     filled = [asked.headers["x-stainless-retry-count"] for asked in server.all("forward_backward")]
     assert filled == ["0", "0", "1"]
+
+
+def test_the_server_is_told_once_how_long_each_promise_took():
+    promised = ("create_model", "forward_backward", "optim_step", "create_sampling_session", "asample")
+
+    async def slow(server: Server, asked: Asked) -> Answer:
+        await trio.sleep(3.0)
+        return Answer({"request_id": f"{asked.path}-1"})
+
+    later = {f"result of {name}": [TRY_AGAIN, Answer(result)] for name, result in RESULTS.items()}
+    unwell = {"asample": [Answer({"detail": "busy"}, 503), Answer({"request_id": "asample-1"})]}
+
+    async def story(runtime: Runtime) -> None:
+        await one_step(runtime)
+        await one_sample(runtime)
+
+    server = against(dict.fromkeys(promised, slow) | later | unwell, story)[1]
+
+    for name in promised:
+        polls = [a for a in server.all("retrieve_future") if a.json["request_id"].startswith(f"{name}-")]
+        told = [asked.headers.get("x-tinker-create-promise-roundtrip-time") for asked in polls]
+        assert [asked.headers["x-tinker-request-iteration"] for asked in polls] == ["0", "1"]
+        assert told[0] is not None
+        assert told[1] is None
+        assert (0.2 if name == "asample" else 3.0) < float(told[0]) < (1.0 if name == "asample" else 3.1)

@@ -106,6 +106,7 @@ class SamplingActor(Actor):
             try:
                 poller = session.poller()
                 patience = poller.patience()
+                began = trio.current_time()
                 created = await patience.persist(
                     lambda: create_sampling_session(session.api, request, key=sampler.key, attempt=patience.tries),
                     while_submitting,
@@ -119,6 +120,7 @@ class SamplingActor(Actor):
                         entry,
                         request_type="CreateSamplingSession",
                         point="sampling.creating",
+                        roundtrip=trio.current_time() - began,
                     )
                 sampler.sampling_session_id = created.sampling_session_id
             except OutOfPatience as gone:
@@ -286,6 +288,7 @@ class SamplingClient:
             entry.enter("waiting", "its turn to be sent", expected=True)
             numbered = msgspec.structs.replace(request, seq_id=seq_id)
             key = session.new_key()
+            began = trio.current_time()
             try:
                 session.points.reach("sampling.before_send", entry.name)
                 patience = self._poller.patience()
@@ -302,6 +305,7 @@ class SamplingClient:
             except OutOfPatience as gone:
                 raise self._failure(gone, "be sent") from gone.error
             entry.enter("promised")
+            roundtrip = trio.current_time() - began
             try:
                 response = await self._poller.result(
                     promise.request_id,
@@ -310,6 +314,7 @@ class SamplingClient:
                     request_type="Sample",
                     point="sampling.polling",
                     on_queue_state=self._sampler.queue.report,
+                    roundtrip=roundtrip,
                 )
             except OutOfPatience as gone:
                 if gone.reaction is not Reaction.LOST or session.state.value != "active":

@@ -150,6 +150,7 @@ class Ledger:
                 request_ids=[None] * count,
                 results=[None] * count,
                 doubts=[False] * count,
+                roundtrips=[None] * count,
             )
             self._next_seq_id += count
         self._enter(operation, OperationState.SENT)

@@ -83,7 +83,8 @@ class Sending(msgspec.Struct):
 
     ``keys`` are the idempotency keys, one for each chunk and the same for every re-send. ``results`` holds what
     each chunk gave, so that a restarted client asks only for what is missing. ``doubts`` says of each chunk whether
-    a try that brought no promise may have reached the server all the same.
+    a try that brought no promise may have reached the server all the same, ``roundtrips`` the seconds until its
+    promise.
     """
 
     epoch: int
@@ -93,6 +94,7 @@ class Sending(msgspec.Struct):
     request_ids: list[str | None]
     results: list[Any]
     doubts: list[bool]
+    roundtrips: list[float | None]
 
     @property
     def complete(self) -> bool:

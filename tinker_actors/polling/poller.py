@@ -70,12 +70,14 @@ class Poller:
         point: str,
         on_queue_state: Callable[[QueueState, str | None], None] | None = None,
         react: Callable[[APIError], Reaction] = while_polling,
+        roundtrip: float | None = None,
     ) -> T:
         """The result of the promise ``request_id``.
 
         Raises RequestFailedError when the server says that the request failed, and OutOfPatience when there
         is no use in asking further. ``entry`` shows what is being waited for; ``point`` names the fault point
-        that is reached before each poll; ``react`` says what each error means.
+        that is reached before each poll; ``react`` says what each error means, and ``roundtrip`` how many seconds the
+        promise took, which the server is told once.
         """
         patience = self._handler.patience(self._backoff)
         iteration = 0
@@ -97,6 +99,7 @@ class Poller:
                     request_type=request_type,
                     timeout=self._poll_timeout,
                     allow_metadata_only=not withheld,
+                    roundtrip=roundtrip if asked == 0 else None,
                 )
             except APITimeoutError as error:
                 # Some servers hold a poll for longer than any client waits. One that has answered others meanwhile

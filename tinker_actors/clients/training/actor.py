@@ -84,6 +84,7 @@ class TrainingActor(Actor):
         with session.pending.track(self._ledger.name, "create_model", "sent") as entry:
             try:
                 patience = self._poller.patience()
+                began = trio.current_time()
                 promise = await patience.persist(
                     lambda: create_model(
                         session.api,
@@ -104,6 +105,7 @@ class TrainingActor(Actor):
                     request_type="CreateModel",
                     point="training.creating",
                     on_queue_state=model.queue.report,
+                    roundtrip=trio.current_time() - began,
                 )
                 self._ledger.model_id = created.model_id
                 model.info = await self._get_info()
@@ -186,6 +188,7 @@ class TrainingActor(Actor):
                 point="training.polling",
                 on_queue_state=self._model.queue.report,
                 react=while_polling_save if saves else while_polling,
+                roundtrip=sending.roundtrips[index],
             )
         except RequestFailedError as failure:
             failures.append(failure)

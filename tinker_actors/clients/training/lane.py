@@ -129,6 +129,7 @@ class SendLane:
 
         saves = is_named_save(chunk)
         patience = session.poller().patience()
+        began = trio.current_time()
         try:
             request_id = await patience.persist(attempt, while_saving if saves else while_submitting, announce)
         except OutOfPatience as gone:
@@ -142,6 +143,7 @@ class SendLane:
             return
         session.points.reach("training.sent", operation.name)
         sending.doubts[index] = doubted
+        sending.roundtrips[index] = trio.current_time() - began
         if ledger.find(operation.op_no) is operation:
             ledger.promise(operation, index, request_id)
 
