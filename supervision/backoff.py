@@ -8,6 +8,7 @@ import random
 import msgspec
 
 from supervision.errors import InvalidSpec
+from supervision.quantities import number
 
 __all__ = ["Backoff"]
 
@@ -27,15 +28,15 @@ class Backoff(msgspec.Struct, frozen=True):
     reset_after: float = 30.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.initial <= self.maximum < math.inf):
+        if not (0 <= number(self.initial) <= number(self.maximum) < math.inf):
             raise InvalidSpec(
                 f"Backoff: need 0 <= initial <= maximum < inf, got initial={self.initial}, maximum={self.maximum}"
             )
-        if not 1 <= self.factor < math.inf:
+        if not 1 <= number(self.factor) < math.inf:
             raise InvalidSpec(f"Backoff: factor must be at least 1 and finite, got {self.factor}")
-        if not 0 <= self.jitter <= 1:
+        if not 0 <= number(self.jitter) <= 1:
             raise InvalidSpec(f"Backoff: jitter must lie in [0, 1], got {self.jitter}")
-        if not self.reset_after >= 0:
+        if not number(self.reset_after) >= 0:
             raise InvalidSpec(f"Backoff: reset_after must not be negative, got {self.reset_after}")
 
     def delay(self, attempt: int, generator: random.Random) -> float:

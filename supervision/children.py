@@ -73,17 +73,15 @@ async def start_child(supervisor: SupervisorPlace, spec: AnySpec) -> ActorRef | 
     if supervisor.state != "running":
         raise NotRunning(supervisor.path, supervisor.state, f"it can't start {spec.name!r}")
     known = children.get(spec.name)
-    if known is not None:
-        if known.closed is None:
-            raise NameTaken(
-                f"{supervisor.path} has a child {spec.name!r} already; stop it first, or choose another name"
-            )
-        del children[spec.name]
+    if known is not None and known.closed is None:
+        raise NameTaken(f"{supervisor.path} has a child {spec.name!r} already; stop it first, or choose another name")
     limit = supervisor.spec.max_children if isinstance(supervisor.spec, DynamicSupervisorSpec) else None
-    if limit is not None:
+    if limit is not None and len(children) >= limit:  # degraded ones among them do not count
         living = sum(1 for place in children.values() if place.closed is None)
         if living >= limit:
             raise TooManyChildren(f"{supervisor.path}: max_children is {limit}, {living} live")
+    if known is not None:
+        del children[spec.name]
     place = supervisor.add(spec)
     caller = supervisor.system.mains.get(trio.lowlevel.current_task())
     if caller is not None:

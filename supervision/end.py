@@ -239,7 +239,7 @@ def _fail_hand(life: Incarnation, reason: StopReason) -> None:
     elif not isinstance(envelope, ReplyCell):
         again = envelope if isinstance(envelope, Again) else None
         left = again.left if again is not None else message.redeliver if isinstance(message, Cast) else 0
-        if left and reason.crash is not None:
+        if left > 0 and reason.crash is not None:
             place.inbox.put_back(Again(message, left - 1))
         else:
             place.give_up(message, "in_hand" if again is None else "dead_letter")

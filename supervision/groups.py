@@ -37,10 +37,12 @@ class Groups:
 
     def join(self, group: str, ref: ActorRef) -> None:
         """Make a place a member, until it leaves or closes; through its restarts it stays one. Idempotent: it keeps
-        its turn. A place may be in many groups. Raises ActorStopped if it is closed, InvalidSpec for an empty name.
+        its turn. A place may be in many groups. Raises ActorStopped if it is closed, InvalidSpec for an empty name
+        and for an actor of another system.
         """
         if not group:
             raise InvalidSpec("a group's name must not be empty")
+        self.check_own(ref, f"join the group {group!r}")
         place = ref.place
         if place.closed is not None:
             raise ActorStopped(place.path, place.state, f"so it can't join the group {group!r}")
@@ -90,6 +92,14 @@ class Groups:
         """A place has closed."""
         for group in self._joined.pop(place, ()):
             self._remove(group, place)
+
+    def check_own(self, ref: ActorRef, what: str) -> None:
+        """Raises InvalidSpec for an actor whose end this registry would not hear of."""
+        system = ref.place.system
+        if system.registry is not self:
+            raise InvalidSpec(
+                f"{ref.path} can't {what} here: it lives in another system; use system.registry of its own"
+            )
 
     def _remove(self, group: str, place: ActorPlace) -> None:
         members = self._groups[group]

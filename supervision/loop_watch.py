@@ -18,6 +18,7 @@ import trio
 from supervision.doing import place_of
 from supervision.errors import InvalidSpec
 from supervision.events import LoopHeld
+from supervision.quantities import number
 
 if TYPE_CHECKING:
     from supervision.actor_place import ActorPlace
@@ -38,7 +39,7 @@ class StepClocks(msgspec.Struct, frozen=True):
 
 def check_alarm(loop_alarm: float | None) -> None:
     """Raises InvalidSpec."""
-    if loop_alarm is not None and not loop_alarm > 0:
+    if loop_alarm is not None and not number(loop_alarm) > 0:
         raise InvalidSpec(f"open_system: loop_alarm must be above 0 seconds, or None, got {loop_alarm}")
 
 

@@ -7,7 +7,6 @@ for room: an actor that has nothing in hand takes its message from the line (a r
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Literal, final
 
@@ -17,6 +16,7 @@ from trio.lowlevel import Abort, enable_ki_protection, reschedule
 
 from supervision.errors import InvalidSpec
 from supervision.hibernation import resume
+from supervision.quantities import is_whole
 from supervision.reply import ReplyCell
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Mailbox(msgspec.Struct, frozen=True, kw_only=True):
     on_restart: Literal["keep", "drop"] = "keep"
 
     def __post_init__(self) -> None:
-        if not (self.capacity >= 0 and (self.capacity == math.inf or self.capacity == int(self.capacity))):
+        if not is_whole(self.capacity, 0):
             raise InvalidSpec(f"Mailbox: capacity must be a whole number of at least 0 or inf, got {self.capacity}")
         if self.when_full not in {"wait", "reject", "drop_oldest"}:
             raise InvalidSpec(f"Mailbox: when_full is wait, reject or drop_oldest, got {self.when_full!r}")

@@ -6,7 +6,8 @@ from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 
-from supervision.errors import StopReason
+from supervision.errors import InvalidSpec, StopReason
+from supervision.quantities import is_whole
 
 __all__ = ["Call", "Cast", "Down"]
 
@@ -31,10 +32,17 @@ def cancels_on_leave(message_type: type) -> bool:
 
 class Cast(msgspec.Struct, frozen=True):
     """A one-way message. With `redeliver = N` in the class body, a cast in hand when its actor crashes is handed
-    to the next incarnation up to N more times, and then reported as undelivered; the default is never.
+    to the next incarnation up to N more times, and then reported as undelivered; the default is never. Raises
+    InvalidSpec, when the class is made, for an N that is no number of times.
     """
 
     redeliver: ClassVar[int] = 0
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        given: object = vars(cls).get("redeliver", 0)
+        if not (is_whole(given, 0) or hasattr(given, "__get__")):  # a field: each message has its own
+            raise InvalidSpec(f"{cls.__qualname__}: redeliver must be a whole number of times, got {given!r}")
 
 
 class Own(Cast, frozen=True):

@@ -28,9 +28,12 @@ class Registry(Groups):
         self._names: dict[ActorPlace, dict[str, None]] = {}
 
     def register(self, name: str, ref: ActorRef) -> None:
-        """Idempotent. Raises NameTaken if another place has the name, ActorStopped if this one is closed."""
+        """Idempotent. Raises NameTaken if another place has the name, ActorStopped if this one is closed, InvalidSpec
+        for an empty name and for an actor of another system.
+        """
         if not name:
             raise InvalidSpec("a registered name must not be empty")
+        self.check_own(ref, f"have the name {name!r}")
         holder = self._refs.get(name)
         if holder == ref:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
@@ -12,6 +12,7 @@ from supervision.actor import Actor
 from supervision.backoff import Backoff
 from supervision.errors import InvalidSpec, StopReason
 from supervision.mailbox import Mailbox
+from supervision.quantities import is_whole, number
 
 __all__ = ["ChildSpec", "DynamicSupervisorSpec", "SupervisorSpec"]
 
@@ -19,8 +20,8 @@ Restart = Literal["permanent", "transient", "temporary"]
 AutoShutdownMode = Literal["never", "any_significant", "all_significant"]
 
 
-def check_name(kind: str, name: str) -> None:
-    if not name or "/" in name:
+def check_name(kind: str, name: object) -> None:
+    if not isinstance(name, str) or not name or "/" in name:
         raise InvalidSpec(f"{kind}: a name must not be empty and must not contain '/', got {name!r}")
 
 
@@ -38,14 +39,21 @@ def _check_significant(kind: str, name: str, restart: str, *, significant: bool)
 
 
 def check_grace(kind: str, name: str, shutdown: float, field: str = "shutdown") -> None:
-    if not shutdown >= 0:
+    if not number(shutdown) >= 0:
         raise InvalidSpec(f"{kind} {name!r}: {field} must be at least 0 seconds, or inf, got {shutdown}")
 
 
+def _check_type(kind: str, name: str, field: str, given: object, wanted: type) -> None:
+    if not isinstance(given, wanted):
+        raise InvalidSpec(f"{kind} {name!r}: {field} must be a {wanted.__name__}, got {given!r}")
+
+
 def _check_intensity(kind: str, name: str, max_restarts: int, max_seconds: float) -> None:
-    if max_restarts < 0:
-        raise InvalidSpec(f"{kind} {name!r}: max_restarts must not be negative, got {max_restarts}")
-    if not max_seconds > 0:
+    if not is_whole(max_restarts, 0):
+        raise InvalidSpec(
+            f"{kind} {name!r}: max_restarts must not be negative, and be a whole number or inf, got {max_restarts}"
+        )
+    if not number(max_seconds) > 0:
         raise InvalidSpec(f"{kind} {name!r}: max_seconds must be above 0, got {max_seconds}")
 
 
@@ -108,20 +116,21 @@ class ChildSpec(_ChildFields, frozen=True, kw_only=True):
         _check_restart("ChildSpec", self.name, self.restart)
         _check_significant("ChildSpec", self.name, self.restart, significant=self.significant)
         check_grace("ChildSpec", self.name, self.shutdown)
+        _check_type("ChildSpec", self.name, "backoff", self.backoff, Backoff)
+        _check_type("ChildSpec", self.name, "mailbox", self.mailbox, Mailbox)
         if (self.max_restarts is None) != (self.max_seconds is None):
             raise InvalidSpec(f"ChildSpec {self.name!r}: give max_restarts and max_seconds together, or neither")
         if self.max_restarts is not None and self.max_seconds is not None:
             _check_intensity("ChildSpec", self.name, self.max_restarts, self.max_seconds)
-        if self.hibernate_after is not None and not self.hibernate_after > 0:
+        if self.hibernate_after is not None and not number(self.hibernate_after) > 0:
             raise InvalidSpec(
                 f"ChildSpec {self.name!r}: hibernate_after must be above 0 seconds, or None, "
                 f"got {self.hibernate_after}"
             )
-        if self.on_undelivered is not None and not callable(self.on_undelivered):
-            raise InvalidSpec(
-                f"ChildSpec {self.name!r}: on_undelivered must be callable, or None, got {self.on_undelivered!r}"
-            )
-        if self.busy_alarm is not None and not self.busy_alarm > 0:
+        for field, hook in (("on_undelivered", self.on_undelivered), ("on_close", self.on_close)):
+            if hook is not None and not callable(hook):
+                raise InvalidSpec(f"ChildSpec {self.name!r}: {field} must be callable, or None, got {hook!r}")
+        if self.busy_alarm is not None and not number(self.busy_alarm) > 0:
             raise InvalidSpec(
                 f"ChildSpec {self.name!r}: busy_alarm must be above 0 seconds, or None, got {self.busy_alarm}"
             )
@@ -145,6 +154,7 @@ class AnySupervisorSpec(_SupervisorFields, frozen=True, kw_only=True):
         _check_restart(kind, self.name, self.restart)
         _check_significant(kind, self.name, self.restart, significant=self.significant)
         check_grace(kind, self.name, self.shutdown)
+        _check_type(kind, self.name, "backoff", self.backoff, Backoff)
 
 
 class SupervisorWithIntensity(AnySupervisorSpec, frozen=True, kw_only=True):
@@ -193,6 +203,7 @@ class SupervisorSpec(SupervisorWithIntensity, frozen=True, kw_only=True):
                 f"SupervisorSpec {self.name!r}: auto_shutdown is never, any_significant or all_significant, "
                 f"got {self.auto_shutdown!r}"
             )
+        _check_children(self.name, self.children)
         for child in self.children:
             check_significance(child, self.auto_shutdown, f"SupervisorSpec {self.name!r}")
         names = [child.name for child in self.children]
@@ -211,8 +222,21 @@ class DynamicSupervisorSpec(SupervisorWithIntensity, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_children is not None and self.max_children < 1:
-            raise InvalidSpec(f"DynamicSupervisorSpec {self.name!r}: max_children must be at least 1")
+        if self.max_children is not None and not is_whole(self.max_children, 1):
+            raise InvalidSpec(
+                f"DynamicSupervisorSpec {self.name!r}: max_children must be a whole number from 1, or None, "
+                f"got {self.max_children!r}"
+            )
 
 
 AnySpec = ChildSpec | AnySupervisorSpec
+
+
+def _check_children(name: str, children: object) -> None:
+    if not isinstance(children, Sequence):
+        raise InvalidSpec(f"SupervisorSpec {name!r}: children must be a sequence, got {children!r}")
+    for child in cast("Sequence[object]", children):
+        if not isinstance(child, AnySpec):
+            raise InvalidSpec(
+                f"SupervisorSpec {name!r}: children must be ChildSpecs or supervisors' specs, got {child!r}"
+            )

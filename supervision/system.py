@@ -15,7 +15,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from supervision.children import ChildCounts, ChildInfo
-from supervision.errors import WrongThread
+from supervision.errors import InvalidSpec, WrongThread
 from supervision.events import Events
 from supervision.loop_watch import LoopWatch, StepClocks, check_alarm
 from supervision.ref import ActorRef, SupervisorRef
@@ -300,6 +300,13 @@ class ActorSystem:
         return f"<ActorSystem {self.name}>"
 
 
+def _check_random(given: object) -> None:
+    if not isinstance(given, random_module.Random):
+        raise InvalidSpec(
+            f"open_system: random must be a generator, as random.Random(seed) or random.SystemRandom(), got {given!r}"
+        )
+
+
 @asynccontextmanager
 @enable_ki_protection  # the library's own steps; the block is the user's
 async def open_system(
@@ -338,6 +345,7 @@ async def open_system(
         name, max_restarts=max_restarts, max_seconds=max_seconds, shutdown=shutdown, auto_shutdown=auto_shutdown
     )
     check_alarm(loop_alarm)
+    _check_random(random)
     caught: BaseException | None = None
     with ExitStack() as stack:
         async with trio.open_nursery() as nursery:

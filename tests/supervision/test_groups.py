@@ -152,10 +152,17 @@ async def test_the_tree_shows_groups() -> None:
 
 
 class CountedPlace:
-    """Stands for a place, and counts how often it is looked for by comparing."""
+    """Stands for a place and its system, and counts how often it is looked for by comparing."""
 
     compared = 0
     closed = None
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+
+    @property
+    def system(self) -> CountedPlace:
+        return self
 
     def __eq__(self, other: object) -> bool:
         CountedPlace.compared += 1
@@ -168,7 +175,7 @@ class CountedPlace:
 def change(size: int) -> None:
     """`size` members of one group join, every other leaves and joins again, and all close."""
     registry = Registry()
-    refs = [ActorRef(CountedPlace()) for _ in range(size)]  # type: ignore[arg-type]
+    refs = [ActorRef(CountedPlace(registry)) for _ in range(size)]  # type: ignore[arg-type]
     for ref in refs:
         registry.join("g", ref)
     for ref in refs[::2]:
