@@ -40,6 +40,7 @@ class End:
         "cut",
         "errors",
         "fatal",
+        "grace",
         "hard",
         "killed",
         "links",
@@ -56,6 +57,8 @@ class End:
         """Whether whoever stops it will start it again."""
         self.hard = math.inf
         """The deadline handed down from above."""
+        self.grace = math.inf
+        """Until when the message in hand may be finished."""
         self.stop_timer: Timer | None = None
         self.cut = ""
         """Why its main task was cancelled."""

@@ -286,7 +286,8 @@ class Incarnation:
             return
         place.inbox.wake()
         now = system.now()
-        deadline = now if system.hurrying else min(now + place.spec.shutdown, self.ends.hard)
+        deadline = now if system.hurrying else min(now + place.spec.shutdown, self.ends.hard, self.ends.grace)
+        self.ends.grace = deadline
         if self.ends.stop_timer is not None:
             self.ends.stop_timer.cancel()
         if deadline <= now:

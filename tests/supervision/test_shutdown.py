@@ -103,6 +103,31 @@ async def test_the_message_in_hand_has_its_grace() -> None:
 
 
 @seeded()
+async def test_whoever_asks_again_does_not_prolong_the_grace() -> None:
+    log = Log()
+    async with system(log) as s:
+        inner = await s.start_child(SupervisorSpec("inner", children=[child("a", log, shutdown=3.0)]))
+        ref = inner.child("a")
+        assert isinstance(ref, ActorRef)
+        begun = trio.current_time()
+        async with trio.open_nursery() as nursery:
+
+            async def nap() -> None:
+                with pytest.raises(ActorDown):
+                    await ref.call(Nap(20.0), math.inf)
+                log.add("down", trio.current_time() - begun)
+
+            nursery.start_soon(nap)
+            await settle()
+            for stop in (inner.stop_child, inner.restart_child, inner.stop_child):
+                nursery.start_soon(stop, "a")
+                await trio.sleep(1)
+            nursery.start_soon(s.stop_child, "inner")
+    assert log.of("down") == [(pytest.approx(3.0, abs=0.01),)]
+    assert log.seen(ActorStuck) == []
+
+
+@seeded()
 async def test_terminate_is_bounded() -> None:
     log = Log()
     async with system(log) as s:
