@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tinker_actors.config import Config, Pairs, PollBackoff, Proxy, Secret
-from tinker_actors.config.sources import VARIABLES
+from tinker_actors.config.sources import VARIABLES, WITHOUT_EFFECT
 from tinker_actors.errors import CredentialError, InvalidInput
 
 KEY = "tml-very-secret"
@@ -233,3 +233,13 @@ def test_a_malformed_key_gives_way_to_a_command_and_else_is_an_error():
         Config.load(environ={"TINKER_API_KEY": "sk-other"})
     assert refused.value.source == "variable TINKER_API_KEY"
     assert "sk-other" not in str(refused.value)
+
+
+@pytest.mark.parametrize("variable", WITHOUT_EFFECT)
+def test_what_other_clients_need_and_this_one_does_not_is_said(variable: str, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "tinker_actors.config")
+    for written, said in (("1", 1), ("pool", 1), ("0", 0), ("off", 0), (" ", 0)):
+        caplog.clear()
+        Config.load(api_key="tml-x", base_url="https://h", environ={variable: written})
+        assert len(caplog.records) == said
+        assert not said or f"{variable} has no effect here" in caplog.text

@@ -199,6 +199,24 @@ async def test_no_key_is_exchanged_where_a_redirect_leads(make: Callable[[], Tra
     assert not elsewhere.connections
 
 
+@TRANSPORTS
+async def test_a_refusal_elsewhere_is_none_of_the_token(make: Callable[[], Transport]):
+    async def refuse(peer: Peer) -> None:
+        while await peer.request() is not None:
+            await peer.reply(401, b"{}", www_authenticate='Bearer error="invalid_token"')
+
+    async with (
+        loopback(refuse) as elsewhere,
+        loopback(moving(302, lambda: f"{elsewhere.url}/away")) as server,
+        opened(make, server.url, TOKEN) as api,
+    ):
+        with pytest.raises(APIStatusError) as refused:
+            await whole(api)
+    assert refused.value.status == 401
+    assert [asked.target.rpartition("/")[2] for asked in server.requests] == ["token", "here"]
+    assert len(elsewhere.requests) == 1
+
+
 PLAIN = ("http://192.0.2.1:9", "HTTP://192.0.2.1:9/base", "http://localhost.example:9", "http://[2001:db8::1]:9")
 
 

@@ -126,8 +126,9 @@ def test_a_sampling_session_that_fails_is_told():
 
 
 def test_samples_without_ids_are_samples():
-    sample, _ = against({}, one_sample)
+    sample, server = against({}, one_sample)
     assert [sequence.sequence_id for sequence in sample.sequences] == [None]
+    assert "model_path" not in server.all("create_sampling_session")[0].json
 
 
 def test_ids_of_samples_are_kept_where_there_are_any():
@@ -189,7 +190,9 @@ def test_sampler_paths_of_other_forms_lead_back_to_their_server(path: str):
     given, server = against({"result of save_weights_for_sampler": Answer({"path": path})}, story)
 
     assert given == path
-    assert server.all("create_sampling_session")[0].json["model_path"] == path
+    (asked,) = server.all("create_sampling_session")
+    assert asked.json["model_path"] == path
+    assert "base_model" not in asked.json  # one server takes just one of the two
 
 
 @pytest.mark.parametrize(

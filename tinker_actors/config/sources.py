@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import os
 import re
 import tomllib
@@ -14,7 +15,7 @@ from typing import Any, cast
 from tinker_actors.config.fields import CHECKS, check
 from tinker_actors.errors import CredentialError, InvalidInput
 
-__all__ = ["VARIABLES", "Sources"]
+__all__ = ["VARIABLES", "WITHOUT_EFFECT", "Sources"]
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
@@ -24,6 +25,7 @@ _PARITY: Mapping[str, Mapping[str, Any]] = {
     "python": {"timeout": 60.0, "max_retries": 10},
     "beam": {"timeout": 120.0, "max_retries": 2},
 }
+_log = logging.getLogger("tinker_actors.config")
 _SPELLINGS = {"python": "python", "py": "python", "python_sdk": "python", "beam": "beam", "elixir": "beam"}
 
 
@@ -45,6 +47,9 @@ class Sources:
         self._file: Mapping[str, Any] = {}
         if self._path is not None:
             self._file = self._read(self._path)
+        for variable, why in WITHOUT_EFFECT.items():
+            if environ.get(variable, "").strip().lower() not in ("", *_FALSE):
+                _log.info("%s has no effect here: %s", variable, why)
         known = (*CHECKS, "parity")
         places = ((options, _of_option), (self._app, _of_app), (self._file, self._line))
         for names, source in places:
@@ -229,3 +234,9 @@ VARIABLES: Mapping[str, tuple[tuple[str, Callable[[str], Any]], ...]] = {
     "hf_token_path": (("HF_TOKEN_PATH", _text),),
 }
 """For each field its variables, the first that is set counts. A blank one counts as unset."""
+
+WITHOUT_EFFECT: Mapping[str, str] = {
+    "TINKER_SUBPROCESS_SAMPLING": "samples run in the tasks that ask for them",
+    "TINKEX_HTTP_POOL": "each purpose has its pool, as large as pool_size and pool_count say",
+}
+"""Variables that other clients know, and why this one doesn't need them."""

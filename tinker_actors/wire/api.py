@@ -268,8 +268,9 @@ class Api:
         """A response with a status of success, or ``also``; its body is unread."""
         credential = await self._authorised()
         deadline = trio.current_time() + request.timeout
-        response = await self._send(self._complete(request), name, also)
-        if response.status == 401:
+        response, carried = await self._send(self._complete(request), name, also)
+        # another host's 401 says nothing of a credential that it has not seen
+        if response.status == 401 and carried:
             refusal = await self._failure(response, name, request.purpose)
             if request.stream is not None and not request.stream.again:
                 raise refusal
@@ -280,7 +281,7 @@ class Api:
             if left <= 0:
                 raise refusal
             request = msgspec.structs.replace(request, timeout=left)
-            response = await self._send(self._complete(request), name, also)
+            response, _ = await self._send(self._complete(request), name, also)
         if response.status >= 300 and response.status != also:
             raise await self._failure(response, name, request.purpose)
         return response
@@ -288,9 +289,12 @@ class Api:
     def _complete(self, request: Request) -> Request:
         return msgspec.structs.replace(request, headers=merged(self._common, request.headers))
 
-    async def _send(self, request: Request, name: str, also: int | None) -> Response:
-        """Up to the head of a response that leads nowhere else, or has the status ``also``."""
+    async def _send(self, request: Request, name: str, also: int | None) -> tuple[Response, bool]:
+        """Up to the head of a response that leads nowhere else, or has the status ``also``; and whether the
+        credential was shown to whoever gave it.
+        """
         deadline = trio.current_time() + request.timeout
+        headers = request.headers
         followed = 0
         while (response := await self._attempt(request, name)).status in REDIRECTS - {also}:
             left = max(0.0, deadline - trio.current_time())
@@ -302,7 +306,7 @@ class Api:
                 raise self._lost_way(response, name, following)
             request = following
             followed += 1
-        return response
+        return response, request.headers == headers
 
     async def _attempt(self, request: Request, name: str) -> Response:
         response = await self._secrets.guarded(self._transport.send(request), name)
