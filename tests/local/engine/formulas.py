@@ -19,13 +19,18 @@ Array = NDArray[np.float64] | FloatArray
 def formula(loss_fn: str, lp: Array, frozen: Array, datum: Datum, config: Mapping[str, float]) -> float:
     """In float64."""
     given = {key: datum.tensor(key).to_numpy().astype(np.float64) for key in datum.loss_fn_inputs}
-    return float(_formula(np, loss_fn, lp, frozen, given={**config, **given}))
+    return float(_formula(np, loss_fn, lp, frozen, given={**config, **given, "prompt": _prompt(datum)}))
 
 
 def torch_formula(torch: Any, loss_fn: str, lp: Any, datum: Datum, config: Mapping[str, float]) -> Any:
     """In torch, with gradients."""
     given = {key: torch.tensor(datum.tensor(key).to_numpy().copy()) for key in datum.loss_fn_inputs}
-    return _formula(torch, loss_fn, lp, lp.detach(), given={**config, **given})
+    return _formula(torch, loss_fn, lp, lp.detach(), given={**config, **given, "prompt": _prompt(datum)})
+
+
+def _prompt(datum: Datum) -> int:
+    """How many targets come before those that were sampled."""
+    return datum.loss_fn_input_spans[0].length if datum.loss_fn_input_spans else 0
 
 
 def _formula(library: Any, loss_fn: str, lp: Any, frozen: Any, *, given: Mapping[str, Any]) -> Any:
@@ -44,5 +49,13 @@ def _formula(library: Any, loss_fn: str, lp: Any, frozen: Any, *, given: Mapping
             return -(library.clip(library.exp(frozen - old), low, high) * lp * advantage).sum()
         case "dro":
             return -(lp * advantage - 0.5 * given["beta"] * (lp - old) ** 2).sum()
+        case "gspo":
+            mask = given["sequence_ratio_mask"]
+            ratio = library.exp((mask * (lp - old)).sum() / mask.sum())
+            return -library.minimum(ratio * advantage, library.clip(ratio, low, high) * advantage).sum()
+        case "stable_reinforce":
+            weight = library.clip(library.exp(frozen - old), 0.0, 1.0)
+            pull = 0.5 * given["kl_coeff"] * (lp - old) ** 2
+            return (pull - weight * advantage * lp)[given["prompt"] :].sum()
         case _:
             raise ValueError(loss_fn)

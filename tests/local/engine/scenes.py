@@ -11,7 +11,15 @@ from tinker_actors.local.engine import TINY, CreateModel, Engine, ForwardBackwar
 from tinker_actors.local.engine.adapter import Adapter, Layout, start_values
 from tinker_actors.local.engine.base import BaseModel, random_base
 from tinker_actors.local.engine.transformer import Weights
-from tinker_actors.types import AdamParams, Datum, LoraConfig, ModelInput, TensorData
+from tinker_actors.types import (
+    AdamParams,
+    Datum,
+    LoraConfig,
+    ModelInput,
+    PromptProvenanceSpan,
+    SampledProvenanceSpan,
+    TensorData,
+)
 
 SMALL = ModelConfig(
     name="small", vocab_size=29, d_model=12, n_layers=2, n_heads=3, d_ff=20, rope_theta=1000.0, norm_eps=1e-5,
@@ -32,6 +40,8 @@ CONFIGS: Mapping[str, Mapping[str, float]] = {
     "ppo": {"clip_low_threshold": 0.7, "clip_high_threshold": 1.1},
     "cispo": {"clip_low_threshold": 0.6, "clip_high_threshold": 1.1},
     "dro": {"beta": 0.3},
+    "gspo": {"clip_low_threshold": 0.6, "clip_high_threshold": 0.8},
+    "stable_reinforce": {"kl_coeff": 0.3},
 }
 """A configuration for each loss, under which ``make_datum``'s data are cut at both bounds, and between them."""
 
@@ -52,7 +62,19 @@ def make_datum(length: int, seed: int, *, vocabulary: int = 29, loss_fn: str = "
     else:
         inputs["advantages"] = TensorData(uneven)
         inputs["logprobs"] = TensorData(rng.uniform(-4.0, -2.0, length).astype(np.float32))
-    return Datum(model_input=ModelInput.from_ints(tokens[:-1]), loss_fn_inputs=inputs)
+        if loss_fn == "gspo":
+            inputs["sequence_ratio_mask"] = TensorData((np.arange(length) >= length // 3).astype(np.float32))
+    datum = Datum(model_input=ModelInput.from_ints(tokens[:-1]), loss_fn_inputs=inputs)
+    if loss_fn != "stable_reinforce":
+        return datum
+    prompt = max(length // 3, 1)
+    return datum.with_provenance(
+        model_input=[PromptProvenanceSpan(sequence_id="a", length=length)],
+        loss_fn_inputs=[
+            PromptProvenanceSpan(sequence_id="a", length=prompt),
+            SampledProvenanceSpan(sequence_id="a", length=length - prompt),
+        ],
+    )
 
 
 def double(weights: Weights) -> Weights:

@@ -126,6 +126,29 @@ CASES: dict[str, tuple[Operation, str, str]] = {
         "data[0].loss_fn_inputs['clip_low_threshold']",
         "is no input of importance_sampling",
     ),
+    "a mask that is none": (
+        forward(datum(**RL, sequence_ratio_mask=[0.0, 0.5, 1.0]), loss_fn="gspo"),
+        "data[0].loss_fn_inputs['sequence_ratio_mask']",
+        "holds other numbers than 0 and 1",
+    ),
+    "a mask that marks nothing": (
+        forward(datum(**RL, sequence_ratio_mask=[0.0, 0.0, 0.0]), loss_fn="gspo"),
+        "data[0].loss_fn_inputs['sequence_ratio_mask']",
+        "marks no token",
+    ),
+    "no mask": (forward(datum(**RL), loss_fn="gspo"), "data[0].loss_fn_inputs", "'sequence_ratio_mask' is missing"),
+    "bounds of gspo that cross": (
+        forward(
+            datum(**RL, sequence_ratio_mask=[0.0, 0.0, 1.0], clip_high_threshold=[1.0, 0.5, 1.0]), loss_fn="gspo"
+        ),
+        "data[0].loss_fn_inputs['clip_high_threshold']",
+        "crosses the other bound",
+    ),
+    "no provenance": (
+        forward(datum(**RL), loss_fn="stable_reinforce"),
+        "data[0].loss_fn_input_spans",
+        "is missing",
+    ),
     "many targets of another loss": (
         forward(datum(**(RL | {"target_tokens": np.ones((3, 2), np.int64)})), loss_fn="importance_sampling"),
         "data[0].loss_fn_inputs['target_tokens']",

@@ -12,7 +12,16 @@ from tests.local.engine.formulas import formula
 from tests.local.engine.scenes import CONFIGS, MANY_TARGETS, make_datum, trained
 from tinker_actors.clients.training.combine import combine_outputs
 from tinker_actors.local.engine import TINY, Engine, ForwardBackward, OptimStep
-from tinker_actors.types import AdamParams, Datum, FloatArray, ForwardBackwardOutput, ModelInput, TensorData
+from tinker_actors.types import (
+    AdamParams,
+    Datum,
+    FloatArray,
+    ForwardBackwardOutput,
+    ModelInput,
+    PromptProvenanceSpan,
+    SampledProvenanceSpan,
+    TensorData,
+)
 
 
 def output_of(
@@ -102,6 +111,46 @@ def test_bounds_of_a_datums_own_come_before_those_of_the_configuration(loss_fn: 
     other = {"clip_low_threshold": 0.0, "clip_high_threshold": 0.1}
     assert output_of(own, loss_fn, other) == output_of(data, loss_fn)
     assert output_of(data, loss_fn, other) != output_of(data, loss_fn)
+
+
+def test_gspo_with_one_advantage_is_the_papers_objective_for_each_token() -> None:
+    """Equation 5 of the paper has one term for each response; here each token of it has that term."""
+    lengths = (6, 9, 14)
+    data = tuple(make_datum(length, length, vocabulary=32, loss_fn="gspo") for length in lengths)
+    for advantage in (0.7, -0.7):
+        given: list[Datum] = []
+        for datum, length in zip(data, lengths, strict=True):
+            inputs = {"advantages": [advantage] * length, "sequence_ratio_mask": [1.0] * length}
+            given.append(Datum(datum.model_input, dict(datum.tensors()) | inputs))
+        output = output_of(tuple(given), "gspo", {"clip_low_threshold": 0.7, "clip_high_threshold": 0.8})
+        objective = 0.0
+        for datum, record, length in zip(given, output.loss_fn_outputs, lengths, strict=True):
+            old = datum.tensor("logprobs").to_numpy().astype(np.float64)
+            likelihoods = np.exp(record["logprobs"].to_numpy().astype(np.float64).sum()), np.exp(old.sum())
+            ratio = (likelihoods[0] / likelihoods[1]) ** (1 / length)
+            objective += length * min(ratio * advantage, np.clip(ratio, 0.7, 0.8) * advantage)
+        assert output.metrics["loss:sum"] == pytest.approx(-objective, rel=1e-4)
+
+
+def test_gspo_of_a_prompt_alone_is_nothing() -> None:
+    nothing = {name: [0.0, 0.0] for name in ("logprobs", "advantages", "sequence_ratio_mask")}
+    inputs = {"target_tokens": [5, 6], **nothing}
+    assert output_of((Datum(ModelInput.from_ints([4, 5]), inputs),), "gspo").metrics["loss:sum"] == 0.0
+
+
+def test_stable_reinforce_counts_what_was_sampled_and_never_more_than_once() -> None:
+    inputs = {"target_tokens": [5, 6, 7], "logprobs": [-9.0, -9.0, -0.01], "advantages": [5.0, 1.0, 1.0]}
+    spans = [PromptProvenanceSpan(sequence_id="a", length=1), SampledProvenanceSpan(sequence_id="a", length=2)]
+    datum = Datum(ModelInput.from_ints([4, 5, 6]), inputs).with_provenance(model_input=spans, loss_fn_inputs=spans)
+    output = output_of((datum,), "stable_reinforce", {"kl_coeff": 0.0})
+    lp = output.loss_fn_outputs[0]["logprobs"].tolist()
+    assert lp[1] > -9.0
+    assert lp[2] < -0.01
+    assert output.metrics["loss:sum"] == pytest.approx(-lp[1] - np.exp(lp[2] + 0.01) * lp[2], rel=1e-5)
+    assert output.metrics["clipped:sum"] == 1.0
+    pulled = output_of((datum,), "stable_reinforce", {"kl_coeff": 2.0}).metrics["loss:sum"]
+    distance = (lp[1] + 9.0) ** 2 + (lp[2] + 0.01) ** 2
+    assert pulled == pytest.approx(output.metrics["loss:sum"] + distance, rel=1e-5)
 
 
 def test_many_targets_are_many_weighted_log_probabilities() -> None:

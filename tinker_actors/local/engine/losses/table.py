@@ -10,10 +10,12 @@ from tinker_actors.errors import InvalidInput
 from tinker_actors.local.engine.losses.cispo import CISPO
 from tinker_actors.local.engine.losses.cross_entropy import CROSS_ENTROPY
 from tinker_actors.local.engine.losses.dro import DRO
+from tinker_actors.local.engine.losses.gspo import GSPO
 from tinker_actors.local.engine.losses.importance_sampling import IMPORTANCE_SAMPLING
 from tinker_actors.local.engine.losses.loss import Loss, Objective
 from tinker_actors.local.engine.losses.ppo import PPO
 from tinker_actors.local.engine.losses.ratio import CLIP_HIGH, CLIP_LOW
+from tinker_actors.local.engine.losses.stable_reinforce import STABLE_REINFORCE
 
 __all__ = ["LOSSES", "objective"]
 
@@ -23,6 +25,8 @@ LOSSES: Final[Mapping[str, Loss]] = {
     "ppo": PPO,
     "cispo": CISPO,
     "dro": DRO,
+    "gspo": GSPO,
+    "stable_reinforce": STABLE_REINFORCE,
 }
 _LONGEST_SHOWN: Final = 60
 
