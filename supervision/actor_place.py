@@ -247,6 +247,10 @@ class ActorPlace(Place):
         deadline = min(self.system.now() + grace, life.ends.hard)
         with trio.CancelScope(deadline=deadline):
             await event.wait()
+        terminating = life.ends.terminate_scope
+        if self.life is life and terminating is not None:  # its time counts from when it began
+            with trio.CancelScope(deadline=terminating.deadline):
+                await event.wait()
         for _ in range(UNWINDING):
             if self.life is not life:
                 return

@@ -274,6 +274,26 @@ async def test_who_swallows_cancelled_is_reported_stuck() -> None:
     assert any("in test_who_swallows" in line or "nap" in line for line in stuck.stack)
 
 
+@seeded(seeds=1)
+async def test_who_is_cut_off_at_its_last_deadline_is_not_reported_stuck() -> None:
+    log = Log()
+    async with system(log) as s:
+        for number in range(50):  # sums of seconds differ by their last bit
+            ref = await s.start_child(ChildSpec(f"a{number}", lambda: Closing(log, math.inf), shutdown=0.01))
+            async with trio.open_nursery() as nursery:
+
+                async def nap(ref: ActorRef) -> None:
+                    with pytest.raises(ActorDown):
+                        await ref.call(Nap(20.0), math.inf)
+
+                nursery.start_soon(nap, ref)
+                await trio.sleep(0.007)
+                await s.stop_child(ref.name)
+    assert len(log.of("begin")) == 50
+    assert log.of("end") == []
+    assert log.seen(ActorStuck) == []
+
+
 @seeded()
 async def test_who_only_unwinds_is_not_reported_stuck() -> None:
     log = Log()
