@@ -28,6 +28,7 @@ def decoded(*pieces: bytes) -> list[Event]:
         (b"data:a\n\rdata:b\r\n\n", [Event(data="a"), Event(data="b")]),
         (b"data:  two blanks\n\n", [Event(data=" two blanks")]),
         (b"data: a\ndata: b\ndata\n\n", [Event(data="a\nb\n")]),
+        (b"data: a\r\ndata: b\r\n\r\n", [Event(data="a\nb")]),
         (b"event: token\ndata: {}\nretry: 250\nid: 7\n\n", [Event(data="{}", event="token", id="7", retry=250)]),
         (b"id: 7\ndata: a\n\ndata: b\n\n", [Event(data="a", id="7"), Event(data="b", id="7")]),
         (b"id: 7\ndata: a\n\nid\ndata: b\n\n", [Event(data="a", id="7"), Event(data="b")]),
