@@ -14,7 +14,7 @@ from tinker_actors.ports import InlineOffload
 from tinker_actors.runtime import Runtime, open_runtime
 from tinker_actors.testing.network import Message, open_network
 
-__all__ = ["ask"]
+__all__ = ["OddServer", "ask"]
 
 T = TypeVar("T")
 _RESULTS: dict[str, Any] = {
@@ -33,7 +33,9 @@ _ANSWERS: dict[str, Any] = {
 }
 
 
-class _Server:
+class OddServer:
+    """Answers each endpoint by its table, or as ``odd`` says; ``asked`` gets each request."""
+
     def __init__(self, odd: Mapping[str, Any], asked: list[tuple[str, bytes]]) -> None:
         self._odd = odd
         self._asked = asked
@@ -74,7 +76,7 @@ def ask(
         given: dict[str, Any] = {"base_url": "https://server", "api_key": "tml-test", "environ": {}}
         config = Config.load(**given | options)
         async with (
-            open_network(_Server(odd, [] if asked is None else asked), random=random.Random(1)) as network,
+            open_network(OddServer(odd, [] if asked is None else asked), random=random.Random(1)) as network,
             open_runtime(config=config, transport=network.transport(), seed=1, offload=InlineOffload()) as runtime,
         ):
             return await story(runtime)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TextIO, final
 from weakref import WeakSet
@@ -13,6 +13,7 @@ from weakref import WeakSet
 from msgspec import structs
 
 from supervision import (
+    Actor,
     ActorRef,
     ActorSystem,
     ChildSpec,
@@ -38,6 +39,7 @@ from tinker_actors.ports import NoPoints, Offload, Points, ThreadOffload, Transp
 from tinker_actors.runtime.dump import DumpOnSignal, render
 from tinker_actors.runtime.long_waits import LongWaits
 from tinker_actors.runtime.settings import make_transport, set_level
+from tinker_actors.runtime.stalls import Stalls, check_alarm
 from tinker_actors.runtime.tracing import traced
 from tinker_actors.sessions import Heartbeat, QueueObserver, Session, SessionManager
 from tinker_actors.wire.api import Api
@@ -180,12 +182,15 @@ class Runtime:
         """
         print(render(self.tree(), self.pending()), file=sys.stderr if file is None else file, flush=True)
 
-    async def watch(self) -> None:
+    async def watch(self, stall_alarm: float | None) -> None:
         """Start what looks after the whole runtime. ``open_runtime`` calls it."""
-        for name, factory in (
-            ("long-waits", lambda: LongWaits(self._pending)),
-            ("dump-on-signal", lambda: DumpOnSignal(self.dump)),
-        ):
+        factories: dict[str, Callable[[], Actor]] = {
+            "long-waits": lambda: LongWaits(self._pending),
+            "dump-on-signal": lambda: DumpOnSignal(self.dump),
+        }
+        if stall_alarm is not None:
+            factories["stalls"] = lambda: Stalls(stall_alarm)
+        for name, factory in factories.items():
             await self._system.start_child(ChildSpec(name, factory, max_restarts=3, max_seconds=60.0))
 
 
@@ -200,17 +205,20 @@ async def open_runtime(
     seed: int | None = None,
     points: Points | None = None,
     offload: Offload | None = None,
+    stall_alarm: float | None = 5.0,
 ) -> AsyncGenerator[Runtime]:
     """Open a runtime for the server at ``base_url`` with ``api_key``, or as ``config`` says.
 
     Without them TINKER_BASE_URL and TINKER_API_KEY count. ``retry_config`` says how requests are tried again, before
-    what ``config`` says of it. ``seed`` fixes every random choice of the runtime
-    (seeds of adapters and samples, jitter). Leaving the block stops everything in order: clients first, then
-    sessions, which are finished at the server. Raises CredentialError or InvalidInput for bad settings.
+    what ``config`` says of it. ``seed`` fixes every random choice of the runtime (seeds of adapters and samples,
+    jitter). What holds the event loop, or the interpreter, for ``stall_alarm`` seconds is logged with its stack;
+    None: not watched. Leaving the block stops everything in order: clients first, then sessions, which are finished
+    at the server. Raises CredentialError or InvalidInput for bad settings.
     """
     settings = config if config is not None else Config.load(base_url=base_url, api_key=api_key)
     if retry_config is not None:
         settings = structs.replace(settings, retry=retry_config)
+    alarm = check_alarm(stall_alarm)
     set_level(settings.log_level)
     rng = random.Random(None if seed is None else integer("seed", seed, "Use an integer of 64 bits, or None"))
     carrier = transport if transport is not None else make_transport(settings)
@@ -227,7 +235,7 @@ async def open_runtime(
                 points=points if points is not None else NoPoints(),
                 offload=offload if offload is not None else ThreadOffload(_OFFLOAD_THREADS),
             )
-            await runtime.watch()
+            await runtime.watch(alarm)
             yield runtime
     finally:
         if carrier is not transport and carrier is not settings.http_client:

@@ -18,6 +18,7 @@ _log = logging.getLogger("tinker_actors.sessions")
 _WARN_AFTER = 120.0  # seconds without a success; the official SDK's, which then repeats itself at every beat
 _LONGEST_QUIET = 600.0  # seconds between two such warnings, in the end
 _JITTER = 0.1
+_LATE = 4.0  # seconds: with a beat every ten, the server has then been without one for fifteen
 
 
 class Heartbeat(Actor):
@@ -36,7 +37,14 @@ class Heartbeat(Actor):
         succeeded = trio.current_time()
         while session.state.value in (SessionState.CREATING, SessionState.ACTIVE):
             interval = session.config.heartbeat_interval
-            await trio.sleep(interval * self.context.random.uniform(1 - _JITTER, 1 + _JITTER))
+            due = trio.current_time() + interval * self.context.random.uniform(1 - _JITTER, 1 + _JITTER)
+            await trio.sleep_until(due)
+            if (late := trio.current_time() - due) > _LATE:
+                _log.warning(
+                    "a heartbeat of session %s is %.0f s late: something held the event loop, or the machine slept",
+                    session.name,
+                    late,
+                )
             if not session.created:
                 continue
             session.points.reach("session.heartbeat", session.name)
