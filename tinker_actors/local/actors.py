@@ -14,11 +14,12 @@ from supervision import Actor
 from tinker_actors.local.effects import Effects
 from tinker_actors.local.futures import FutureTable, Result
 from tinker_actors.local.model import Model, Operation
+from tinker_actors.local.recordings import Recordings
 from tinker_actors.local.sampler import Sample
 from tinker_actors.local.session import Session, SessionTable
 from tinker_actors.local.work_queue import WorkQueue
 from tinker_actors.ports import Offload
-from tinker_actors.types import FailedResult, ModelIdRequest, RequestErrorCategory
+from tinker_actors.types import FailedResult, ModelIdRequest, RequestErrorCategory, SampleResponse
 
 __all__ = ["Janitor", "ModelActor", "SamplingActor"]
 
@@ -73,8 +74,17 @@ class ModelActor(Actor):
 class SamplingActor(Actor):
     """Works off samples of all sessions, first come first served."""
 
-    def __init__(self, queue: WorkQueue[Sample], effects: Effects, futures: FutureTable, offload: Offload) -> None:
+    def __init__(
+        self,
+        queue: WorkQueue[Sample],
+        effects: Effects,
+        futures: FutureTable,
+        offload: Offload,
+        *,
+        recordings: Recordings,
+    ) -> None:
         self._queue = queue
+        self._recordings = recordings
         self._effects = effects
         self._futures = futures
         self._offload = offload
@@ -96,6 +106,8 @@ class SamplingActor(Actor):
         cost = sum(map(effects.sample_cost, samples))
         results = await self._offload.run(partial(effects.sample, samples), cost=cost)
         for sample, result in zip(samples, results, strict=True):
+            if sample.request.record_stability_info and isinstance(result, SampleResponse):
+                self._recordings.keep(sample.sampler.session_id, sample.sequence_ids, result)
             self._futures.finish(sample.future, result)
         self._queue.put_away()
 

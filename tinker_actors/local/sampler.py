@@ -52,9 +52,13 @@ class Sampler:
             )
         return known[1]
 
+    def sequence_ids(self, seq_id: int, num_samples: int) -> tuple[str, ...]:
+        """The ids of the sequences that a request has."""
+        return tuple([f"{self.sampling_session_id}:{seq_id}:{index}" for index in range(num_samples)])
+
     def promise(self, seq_id: int, digest: str, future: ServerFuture, num_samples: int) -> Promise:
         """Remember a new promise, and name its sequences."""
-        ids = tuple(f"{self.sampling_session_id}:{seq_id}:{index}" for index in range(num_samples))
+        ids = self.sequence_ids(seq_id, num_samples)
         promise = Promise(request_id=future.request_id, sample_sequence_ids=ids)
         self._promises[seq_id] = (digest, promise)
         return promise
@@ -62,7 +66,7 @@ class Sampler:
 
 @final
 class Sample:
-    """One accepted sample request; its seed is set."""
+    """One accepted sample request; its seed and its seq_id are set."""
 
     __slots__ = ("future", "request", "sampler")
 
@@ -70,6 +74,12 @@ class Sample:
         self.sampler = sampler
         self.request = request
         self.future = future
+
+    @property
+    def sequence_ids(self) -> tuple[str, ...]:
+        """The ids of its sequences."""
+        assert self.request.seq_id is not None
+        return self.sampler.sequence_ids(self.request.seq_id, self.request.num_samples)
 
 
 @final

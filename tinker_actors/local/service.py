@@ -23,6 +23,7 @@ from tinker_actors.local.effects import Effects
 from tinker_actors.local.engine import BaseModel, CreateModel, Engine
 from tinker_actors.local.futures import FutureTable, ServerFuture
 from tinker_actors.local.model import Model, ModelRequest
+from tinker_actors.local.recordings import Recordings
 from tinker_actors.local.refusals import gone, not_found
 from tinker_actors.local.sampler import Sample, Sampler, SamplerTable
 from tinker_actors.local.session import Session, SessionTable
@@ -32,6 +33,7 @@ from tinker_actors.local.work_queue import WorkQueue
 from tinker_actors.ports import Offload
 from tinker_actors.types import (
     CreateModelRequest,
+    ForwardBackwardRequest,
     LoadWeightsRequest,
     ModelIdRequest,
     RequestErrorCategory,
@@ -74,6 +76,7 @@ class LocalService:
         self.samplers = SamplerTable()
         self.samples: WorkQueue[Sample] = WorkQueue("sample")
         self.models: dict[str, Model] = {}
+        self._recordings = Recordings(settings.max_recorded_tokens)
         self._log = log
         self._effects = Effects(self.engine, catalog, log, self.samplers)
         self._children: SupervisorRef | None = None
@@ -132,6 +135,12 @@ class LocalService:
     def check(self, model: Model, request: ModelRequest) -> None:
         """Raise InvalidInput when the model could not do this, whatever comes before it."""
         self._effects.check(model, request)
+
+    def filled(self, model: Model, request: ModelRequest) -> ModelRequest:
+        """``request`` with what the server has recorded for it. Raises InvalidInput when it has not."""
+        if isinstance(request, ForwardBackwardRequest) and request.loss_fn == "stable_reinforce":
+            return self._recordings.filled(model.run.session_id, request)
+        return request
 
     def check_sample(self, sampler: Sampler, request: SampleRequest) -> None:
         """Raise InvalidInput when the sampler could not do this."""
@@ -199,6 +208,7 @@ class LocalService:
                 self.futures.fail(sample.future, error, RequestErrorCategory.USER)
         for sampler in self.samplers.of_session(session.session_id):
             self.samplers.forget(sampler)
+        self._recordings.forget(session.session_id)
 
     @asynccontextmanager
     async def _running(self) -> AsyncGenerator[None]:
@@ -211,7 +221,9 @@ class LocalService:
             await system.start_child(
                 ChildSpec(
                     "sampling",
-                    lambda: SamplingActor(self.samples, self._effects, self.futures, self.offload),
+                    lambda: SamplingActor(
+                        self.samples, self._effects, self.futures, self.offload, recordings=self._recordings
+                    ),
                     backoff=_PROMPT,
                 )
             )

@@ -27,6 +27,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``result_retention`` after it was there. Results above ``metadata_only_above`` are announced by their size
     first, to clients that ask so. A request of whose body no byte comes for ``body_timeout`` is answered 408.
 
+    Samples that are recorded for stable_reinforce are kept for their session, up to ``max_recorded_tokens`` in all;
+    then the oldest go.
+
     ``dedup`` False runs a repeated (model, seq_id) again: a test switch, to show that such a server is noticed.
     """
 
@@ -38,6 +41,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 64 * 1024 * 1024
     body_timeout: float = 60.0
     max_queued_samples: int = 20_000
+    max_recorded_tokens: int = 8_000_000
     parallel_fwdbwd_chunks: bool = True
     proto_compress_fwdbwd: bool = False
     fwdbwd_max_chunk_len: int = 1024
@@ -57,6 +61,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             "max_body_bytes",
             "body_timeout",
             "max_queued_samples",
+            "max_recorded_tokens",
             "fwdbwd_max_chunk_len",
             "fwdbwd_max_chunk_bytes_count",
             "sample_max_concurrent_requests",

@@ -27,14 +27,13 @@ from tinker_actors.types import (
 __all__ = ["create_by_load", "create_model", "get_info", "unload_model"]
 
 _SEED_BITS = 31
+_LONGEST_SHOWN = 60
 
 
 async def create_model(service: LocalService, call: Incoming[CreateModelRequest]) -> Promise:
     """A new LoRA adapter on a base model; asked again with the same numbers, the same one."""
     request = call.body
-    optimizer = (request.optimizer_config or {}).get("type", "adamw")
-    if optimizer != "adamw":
-        raise invalid("optimizer_config", f"{optimizer!r} is not offered", "Use {'type': 'adamw'}")
+    _check_optimizer(request)
     place = _Place(request.session_id, request.model_seq_id)
     return await _create(service, request, place, request.base_model, request.lora_config or LoraConfig())
 
@@ -44,6 +43,7 @@ async def create_by_load(service: LocalService, request: LoadWeightsRequest) -> 
     await trio.lowlevel.checkpoint()
     if request.session_id is None or request.model_seq_id is None:
         raise invalid("load_weights", "names no model", "Give model_id and seq_id, or session_id and model_seq_id")
+    _check_optimizer(request)
     path = str(TinkerPath.parse(request.path, kind="weights"))
     record = service.catalog.find(path)
     if record is None:
@@ -56,6 +56,13 @@ async def create_by_load(service: LocalService, request: LoadWeightsRequest) -> 
         )
     place = _Place(request.session_id, request.model_seq_id)
     return await _create(service, request, place, record.base_model, record.lora)
+
+
+def _check_optimizer(request: CreateModelRequest | LoadWeightsRequest) -> None:
+    family = (request.optimizer_config or {}).get("type", "adamw")
+    if family != "adamw":
+        problem = f"{str(family)[:_LONGEST_SHOWN]!r} is not offered"
+        raise invalid("optimizer_config", problem, "Leave it out, or use {'type': 'adamw'}")
 
 
 class _Place(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ from tinker_actors.types import (
 __all__ = ["forward_backward", "load_weights", "optim_step", "save_weights", "save_weights_for_sampler"]
 
 
+_LONGEST_SHOWN = 60
 _LONGEST_TTL = 100 * 365 * 24 * 3600  # seconds; dates end in the year 9999
 
 
@@ -34,6 +35,9 @@ async def forward_backward(service: LocalService, call: Incoming[ForwardBackward
 
 async def optim_step(service: LocalService, call: Incoming[OptimStepRequest]) -> Promise:
     """One AdamW step."""
+    if call.body.optimizer_params is not None:
+        family = str(call.body.optimizer_params.get("type"))[:_LONGEST_SHOWN]
+        raise invalid("optimizer_params", f"are of {family!r}, which is not offered", "Give adam_params for AdamW")
     if call.body.adam_params is None:
         raise invalid("adam_params", "is missing", "Give adam_params: only AdamW is offered")
     return await _submit(service, call.body.model_id, call.body.seq_id, call.body)
@@ -92,8 +96,9 @@ async def _submit(
     request_id = model.promised(seq_id, request, digest)
     if request_id is None:
         model.require_open()
-        service.check(model, request)
-        request_id = model.submit(seq_id, request, digest)
+        filled = service.filled(model, request)
+        service.check(model, filled)
+        request_id = model.submit(seq_id, filled, digest)
     return Promise(request_id=request_id, model_id=model_id)
 
 
