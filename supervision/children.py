@@ -164,8 +164,7 @@ async def restart_child(supervisor: SupervisorPlace, name: str) -> None:
             f"restart_child: {place.path} is temporary and never started again; "
             "stop_child() it and start_child() another one"
         )
-    if supervisor.state != "running":
-        raise NotRunning(supervisor.path, supervisor.state, f"it can't restart {name!r}")
+    _check_running(supervisor, place)
     # In a task of its own: a caller that leaves half-way must not leave the child down.
     done = Handshake(None, kills=False)
     supervisor.system.spawn(_restart, supervisor, place, done, name=f"{place.path}/restart")
@@ -180,10 +179,12 @@ async def _restart(supervisor: SupervisorPlace, place: ActorPlace | SupervisorPl
             if closed is None:
                 place.request_stop("shutdown", math.inf, restarting=True)
                 await place.wait_down()
-            # Otherwise someone else has restarted, stopped or forgotten it meanwhile, and that stands.
+            _check_running(supervisor, place)
             due = place.state == "down" if closed is None else place.closed is closed
-            if due and supervisor.state == "running" and supervisor.children.get(place.name) is place:
+            if due and supervisor.children.get(place.name) is place:
                 await place.revive()
+            elif place.closed is not None:  # someone else has stopped or forgotten it meanwhile, and that stands
+                raise place.not_running()
         except Exception as error:  # noqa: BLE001  # raised at the caller
             done.resolve(Error(error))
         else:
@@ -197,6 +198,11 @@ def _check_spec(given: object, supervisor: SupervisorPlace) -> None:
         raise InvalidSpec(f"{path}: start_child takes a ChildSpec or a supervisor's spec, got {given!r}")
     check_significance(given, supervisor.auto_shutdown, path)
     _check_not_fixed(supervisor, "start_child")
+
+
+def _check_running(supervisor: SupervisorPlace, place: ActorPlace | SupervisorPlace) -> None:
+    if supervisor.state != "running":
+        raise NotRunning(supervisor.path, supervisor.state, f"it can't restart {place.name!r}")
 
 
 def _check_not_fixed(supervisor: SupervisorPlace, what: str) -> None:

@@ -254,8 +254,9 @@ class SupervisorRef:
 
     async def restart_child(self, name: str) -> None:
         """Stop a living child in order and start it again; revive a stopped or degraded one. Not counted as a
-        crash. Raises ChildNotFound, CallCycle, InvalidSpec (for a temporary one), and what init() raised; the child
-        is stopped then. Cancelled, it goes on by itself.
+        crash. Raises ChildNotFound, CallCycle, InvalidSpec (for a temporary one), NotRunning (also if the child or
+        this supervisor is stopped meanwhile), and what init() raised; the child is stopped then. Cancelled, it goes
+        on by itself.
         """
         await restart_child(self.place, name)
 

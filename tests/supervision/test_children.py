@@ -14,6 +14,7 @@ from supervision import (
     ChildNotStopped,
     DynamicSupervisorSpec,
     InvalidSpec,
+    NotRunning,
     SupervisorRef,
     SupervisorSpec,
 )
@@ -187,7 +188,7 @@ class Deleting:
     async def _restart(self, name: str) -> None:
         try:
             await self.s.restart_child(name)
-        except (ChildNotFound, InjectedFault):
+        except (ChildNotFound, NotRunning, InjectedFault):
             return
 
     def check(self, error: BaseException | None) -> None:

@@ -119,8 +119,8 @@ async def test_whoever_asks_again_does_not_prolong_the_grace() -> None:
 
             nursery.start_soon(nap)
             await settle()
-            for stop in (inner.stop_child, inner.restart_child, inner.stop_child):
-                nursery.start_soon(stop, "a")
+            for _ in range(3):
+                nursery.start_soon(inner.stop_child, "a")
                 await trio.sleep(1)
             nursery.start_soon(s.stop_child, "inner")
     assert log.of("down") == [(pytest.approx(3.0, abs=0.01),)]

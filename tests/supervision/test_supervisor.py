@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 
 import pytest
@@ -402,19 +401,30 @@ async def test_giving_up_in_the_middle_of_a_batch_ends_it() -> None:
 
 
 @seeded(seeds=10)
-async def test_a_stop_during_a_restart_by_hand_stands() -> None:
+async def test_a_stop_during_a_restart_by_hand_stands_and_is_told() -> None:
     log = Log()
+
+    async def restart(supervisor: SupervisorRef) -> None:
+        try:
+            await supervisor.restart_child("a")
+        except (ChildNotFound, NotRunning) as error:
+            log.add("refused", type(error))
+        else:
+            log.add("restarted")
+
     async with system(log) as s:
         d = await s.start_child(DynamicSupervisorSpec("d"))
         ref = await d.start_child(child("a", log))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(d.stop_child, "a")
-            nursery.start_soon(_restart_if_there, d)
-        assert ref.state in {"stopped", "running"}
-        assert ("a" in d.children()) is (ref.state == "running")
+            nursery.start_soon(restart, d)
+        assert ref.state == "stopped"
+        assert "a" not in d.children()
+        assert len(log.of("refused")) == 1
         assert s.statistics().actors == len(d.children())
-
-
-async def _restart_if_there(supervisor: SupervisorRef) -> None:
-    with contextlib.suppress(ChildNotFound):
-        await supervisor.restart_child("a")
+        inner = await s.start_child(SupervisorSpec("inner", children=[child("a", log)]))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(restart, inner)
+            nursery.start_soon(s.stop_child, "inner")
+        assert len(log.of("refused")) == 2
+        assert log.of("restarted") == []
