@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 import trio
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tests.wire.loopback import Loopback, Peer, loopback
 from tests.wire.scripted import KEY, Answer, scripted
@@ -76,6 +78,62 @@ def test_only_the_same_host_gets_the_key(start: str, location: str, carried: boo
 )
 def test_what_can_not_be_followed_is_said(method: str, status: int, location: str):
     assert isinstance(follow(request(method=method), location, status), str)
+
+
+_PARTS = ["https:", "http:", "HTTPS:", "javascript:", "//", "/", "\\", ":443", ":80", ":", "@", "?", "#", ";", ".."]
+_PARTS += [
+    "a.example",
+    "A.EXAMPLE",
+    "b.example",
+    "xn--",
+    "[::1]",
+    "[",
+    "]",
+    "user",
+    "%2f",
+    "%00",
+    " ",
+    "\t",
+    "\n",
+    "\0",
+]
+_PLACES = st.builds(
+    "{}//{}{}{}".format,
+    st.sampled_from(["https:", "http:", "HTTP:", ""]),
+    st.sampled_from(
+        ["a.example", "A.example", "b.example", "a.example@b.example", "b.example\\@a.example", "a.example."]
+    ),
+    st.sampled_from(["", ":80", ":443", ":8080"]),
+    st.sampled_from(["", "/", "/y?z=1", "?@b.example", "#@b.example"]),
+)
+LOCATIONS = st.one_of(_PLACES, st.text(), st.lists(st.sampled_from(_PARTS), max_size=8).map("".join))
+STARTS = {
+    "https://a.example/x": ("https", 443),
+    "http://a.example/x": ("http", 80),
+    "http://a.example:8080/x": ("http", 8080),
+}
+
+
+@given(st.sampled_from(sorted(STARTS)), LOCATIONS, st.sampled_from(["GET", "POST"]), st.sampled_from([302, 303, 307]))
+@example("https://a.example/x", "https://a.example\\@b.example/", "GET", 302)
+def test_wherever_a_server_points_to_the_key_stays(start: str, location: str, method: str, status: int):
+    """Judged by another reader of URLs than ours, too: whoever sends the request may see a host in what we don't."""
+    following = follow(request(start, method), location, status)
+    if isinstance(following, str):
+        return
+    assert following.url.isascii()
+    assert following.url.isprintable()
+    assert " " not in following.url
+    try:
+        theirs = httpx.URL(following.url)
+    except httpx.InvalidURL:  # nobody is asked at all
+        return
+    scheme, port = STARTS[start]
+    place = (theirs.scheme, theirs.port or {"http": 80, "https": 443}[theirs.scheme])
+    up = (scheme, port) == ("http", 80) and place == ("https", 443)
+    here = theirs.host == "a.example" and (place == (scheme, port) or up)
+    assert here or (following.headers == (("accept", "application/json"),) and not following.body)
+    assert not theirs.userinfo
 
 
 @pytest.mark.parametrize("make", [HttpTransport, lambda: HttpxTransport(httpx.AsyncClient())], ids=["own", "httpx"])
