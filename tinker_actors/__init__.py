@@ -77,6 +77,12 @@ if TYPE_CHECKING:
     from tinker_actors.ledger import (
         Future,
     )
+    from tinker_actors.metrics import (
+        Metrics,
+        MetricsSnapshot,
+        ModelUsage,
+        Price,
+    )
     from tinker_actors.runtime import (
         Runtime,
         open_runtime,
@@ -136,8 +142,11 @@ __all__ = [
     "LaneStopped",
     "LoadWeightsResponse",
     "LoraConfig",
+    "Metrics",
+    "MetricsSnapshot",
     "ModelInput",
     "ModelLost",
+    "ModelUsage",
     "NotFoundError",
     "open_runtime",
     "OperationCancelled",
@@ -147,6 +156,7 @@ __all__ = [
     "PayloadTooLargeError",
     "Pending",
     "PermissionDeniedError",
+    "Price",
     "RateLimitError",
     "RequestFailedError",
     "RequestTimeoutError",
@@ -235,6 +245,12 @@ _HOMES = {
         "RetryHandler",
     ),
     "tinker_actors.ledger": ("Future",),
+    "tinker_actors.metrics": (
+        "Metrics",
+        "MetricsSnapshot",
+        "ModelUsage",
+        "Price",
+    ),
     "tinker_actors.runtime": (
         "open_runtime",
         "Runtime",

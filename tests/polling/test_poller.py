@@ -15,7 +15,7 @@ from tinker_actors.flow.bytes_semaphore import BytesSemaphore
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.pending import PendingTable
 from tinker_actors.flow.retry import RetryHandler
-from tinker_actors.metrics import Counters
+from tinker_actors.metrics import Metrics
 from tinker_actors.polling import Poller
 from tinker_actors.ports import NoPoints
 from tinker_actors.types import OptimStepResponse, QueueState
@@ -42,7 +42,7 @@ class Polled:
             self.asked = script.asked
             handler = RetryHandler(RetryConfig(), random.Random(1), outage_bound=60.0)
             options = {"results": BytesSemaphore(100), "poll_timeout": 45.0} | options
-            poller = Poller(api, handler, Counters(), NoPoints(), **options)
+            poller = Poller(api, handler, Metrics(), NoPoints(), **options)
             start = trio.current_time()
             try:
                 with table.track("m", "optim_step", "promised") as entry:
@@ -77,7 +77,7 @@ async def test_a_pause_is_a_state_of_its_own(autojump_clock: trio.testing.MockCl
     queued = Answer({"type": "try_again", "queue_state_reason": "two before it"})
     async with scripted(WAITING, WAITING, silent, working, queued, GOOD) as (api, _):
         handler = RetryHandler(RetryConfig(), random.Random(1), outage_bound=60.0)
-        poller = Poller(api, handler, Counters(), NoPoints(), results=BytesSemaphore(1), poll_timeout=45.0)
+        poller = Poller(api, handler, Metrics(), NoPoints(), results=BytesSemaphore(1), poll_timeout=45.0)
         with table.track("m", "optim_step", "promised") as entry:
             await poller.result(
                 "r-1",

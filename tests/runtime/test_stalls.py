@@ -44,13 +44,16 @@ def watching() -> set[str]:
     return {thread.name for thread in threading.enumerate() if "stalls" in thread.name}
 
 
-def run(body: Any) -> None:
+def run(body: Any) -> list[float]:
+    lags: list[float] = []
+
     async def main() -> None:
         async with open_system("s", random=random.Random(0)) as system:
-            await system.start_child(ChildSpec("stalls", lambda: Stalls(ALARM)))
+            await system.start_child(ChildSpec("stalls", lambda: Stalls(ALARM, lags.append)))
             await body(system)
 
     trio.run(main)
+    return lags
 
 
 def holds_the_loop(until: Any) -> None:

@@ -57,12 +57,15 @@ class Sampler:
         base_model: str | None,
         sampling_session_id: str | None,
         key: str,
+        trained_from: str | None = None,
     ) -> None:
         self.seq_id = seq_id
         self.model_path = model_path
         self.base_model = base_model
         self.sampling_session_id = sampling_session_id
         self.key = key
+        self.counted_as = base_model or trained_from or model_path or sampling_session_id or ""
+        """The base model, for the tokens' price; where it is not known, the path of the weights."""
         self.queue = ClientQueue(f"{session}/sampler-{seq_id}", "sampling")
         self._requests = 0
 
@@ -325,14 +328,23 @@ class SamplingClient:
                 if now - lost_since >= session.config.outage_bound:
                     raise self._failure(gone, "get its result") from gone.error
                 _log.warning("%s: %s; sampling again", entry.name, gone.error)
-                session.counters.add("samples_repeated")
+                session.metrics.add("samples_repeated")
                 await trio.sleep(session.random.uniform(0.0, 1.0))
                 continue
             if len(response.sequences) != request.num_samples:
                 given = f"{len(response.sequences)} sequences where {request.num_samples} are due"
                 raise APIResponseError(f"{entry.name}: the server gives {given} (request {promise.request_id})")
-            session.counters.add("samples_done")
+            self._count(request, response, entry)
             return _with_ids(response, promise.sample_sequence_ids)
+
+    def _count(self, request: SampleRequest, response: SampleResponse, entry: PendingEntry) -> None:
+        session = self._session
+        prompted, sampled = request.prompt.known_length or 0, sum(len(one.tokens) for one in response.sequences)
+        session.metrics.add("samples_done")
+        session.metrics.add("tokens_prompted", prompted)
+        session.metrics.add("tokens_sampled", sampled)
+        session.metrics.observe("sample_seconds", entry.snapshot().age)
+        session.usage.add(self._sampler.counted_as, prompted=prompted, sampled=sampled)
 
     def _failure(self, gone: OutOfPatience, what: str) -> TinkerError:
         if gone.reaction is Reaction.REPEAT or gone.overdue:

@@ -61,6 +61,7 @@ class Patience:
         max_retries: int | None = None,
         progress: Progress | None = None,
         backoff: Backoff | None = None,
+        on_retry: Callable[[], object] | None = None,
     ) -> None:
         self._random = rng
         self._outage_bound = outage_bound
@@ -69,6 +70,7 @@ class Patience:
         self._max_retries = max_retries
         self._progress = progress if progress is not None else Progress(None)
         self._backoff: Backoff = backoff if backoff is not None else retry.delay
+        self._on_retry = on_retry
         self._since: float | None = None
         self._failing_since: float | None = None
         self._paused_since: float | None = None
@@ -143,6 +145,8 @@ class Patience:
         else:
             raise OutOfPatience(reaction, error, 0.0)
         self._failures += 1
+        if self._on_retry is not None:
+            self._on_retry()
         announce(f"try {self._failures + 1} in {delay:.1f} s after {brief(error)}")
         await trio.sleep(delay)
 

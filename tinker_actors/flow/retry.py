@@ -29,7 +29,7 @@ class RetryHandler:
     """What the requests of one client share: how to try again, how many at once, and when one last came through.
 
     ``outage_bound`` and ``billing_bound`` are seconds without a usable answer and of a billing pause; ``max_retries``
-    bounds the repeats of each request besides what the RetryConfig says.
+    bounds the repeats of each request besides what the RetryConfig says. ``on_retry`` is called before each repeat.
     """
 
     def __init__(
@@ -40,7 +40,9 @@ class RetryHandler:
         outage_bound: float,
         billing_bound: float = _BILLING_BOUND,
         max_retries: int | None = None,
+        on_retry: Callable[[], object] | None = None,
     ) -> None:
+        self._on_retry = on_retry
         self.config = config
         self._random = rng
         self._outage_bound = outage_bound
@@ -64,6 +66,7 @@ class RetryHandler:
             max_retries=self._max_retries,
             progress=self._progress,
             backoff=backoff,
+            on_retry=self._on_retry,
         )
 
     @asynccontextmanager

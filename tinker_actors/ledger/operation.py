@@ -69,6 +69,13 @@ class Chunk(msgspec.Struct, frozen=True):
     size: int
     data: Buffers | None = None
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of its data's inputs; images that don't say how many they become count none."""
+        if not isinstance(self.request, ForwardBackwardRequest):
+            return 0
+        return sum(datum.model_input.known_length or 0 for datum in self.request.data)
+
 
 class AcceptedOperation(msgspec.Struct, frozen=True):
     """The record of one acceptance, kept for as long as the ledger lives."""

@@ -1,5 +1,16 @@
-"""Counters of a runtime: plain numbers on the event loop."""
+"""What a runtime has done and how long it took: plain numbers on the event loop."""
 
-from tinker_actors.metrics.counters import Counters
+from tinker_actors.metrics.histogram import Histogram, HistogramSnapshot
+from tinker_actors.metrics.metrics import Metrics, MetricsSnapshot
+from tinker_actors.metrics.usage import ModelUsage, Price, Usage, cost_of
 
-__all__ = ["Counters"]
+__all__ = [
+    "Histogram",
+    "HistogramSnapshot",
+    "Metrics",
+    "MetricsSnapshot",
+    "ModelUsage",
+    "Price",
+    "Usage",
+    "cost_of",
+]

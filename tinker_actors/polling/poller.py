@@ -14,7 +14,7 @@ from tinker_actors.flow.patience import Patience
 from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.flow.reaction import Reaction, while_polling
 from tinker_actors.flow.retry import RetryHandler
-from tinker_actors.metrics import Counters
+from tinker_actors.metrics import Metrics
 from tinker_actors.ports import Points
 from tinker_actors.types import FailedResult, MetadataOnly, QueueState, TryAgain
 from tinker_actors.wire.api import Api
@@ -41,7 +41,7 @@ class Poller:
         self,
         api: Api,
         handler: RetryHandler,
-        counters: Counters,
+        metrics: Metrics,
         points: Points,
         *,
         results: BytesSemaphore,
@@ -50,7 +50,7 @@ class Poller:
     ) -> None:
         self._api = api
         self._handler = handler
-        self._counters = counters
+        self._metrics = metrics
         self._points = points
         self._results = results
         self._poll_timeout = poll_timeout
@@ -86,7 +86,7 @@ class Poller:
         async def attempt() -> T | TryAgain | FailedResult | MetadataOnly:
             nonlocal iteration
             self._points.reach(point, entry.name)
-            self._counters.add("polls")
+            self._metrics.add("polls")
             asked = iteration
             iteration += 1
             began = trio.current_time()

@@ -15,9 +15,11 @@ from msgspec import structs
 from supervision import (
     Actor,
     ActorRef,
+    ActorRestarted,
     ActorSystem,
     ChildSpec,
     DynamicSupervisorSpec,
+    Event,
     Mailbox,
     SupervisorRef,
     SupervisorSpec,
@@ -34,10 +36,11 @@ from tinker_actors.credentials import Keeper
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import Pending, PendingTable
 from tinker_actors.flow.rate_limit import RateLimiter, RateLimiters
-from tinker_actors.metrics import Counters
+from tinker_actors.metrics import Metrics, ModelUsage, Price, Usage, cost_of
 from tinker_actors.ports import NoPoints, Offload, Points, ThreadOffload, Transport
 from tinker_actors.runtime.dump import DumpOnSignal, render
 from tinker_actors.runtime.long_waits import LongWaits
+from tinker_actors.runtime.measured import MeasuredTransport
 from tinker_actors.runtime.settings import make_transport, set_level
 from tinker_actors.runtime.stalls import Stalls, check_alarm
 from tinker_actors.runtime.tracing import traced
@@ -63,6 +66,7 @@ class Runtime:
         rng: random.Random,
         points: Points,
         offload: Offload,
+        metrics: Metrics,
     ) -> None:
         self._system = system
         self._sessions = sessions
@@ -72,7 +76,8 @@ class Runtime:
         self._points = points
         self._offload = offload
         self._pending = PendingTable()
-        self._counters = Counters()
+        self._metrics = metrics
+        self._usage = Usage()
         self._limiters = RateLimiters(random.Random(rng.getrandbits(64)))
         self._limiter = self._limiter_of(config.api_key)
         self._opened = 0
@@ -108,7 +113,8 @@ class Runtime:
             api=self._api,
             rng=random.Random(self._random.getrandbits(64)),
             pending=self._pending,
-            counters=self._counters,
+            metrics=self._metrics,
+            usage=self._usage,
             points=self._points,
             offload=self._offload,
             limiter=self._limiter,
@@ -158,6 +164,13 @@ class Runtime:
             for ledger in session.ledgers:
                 ledger.resume()
 
+    def _lag(self, seconds: float) -> None:
+        self._metrics.observe("loop_lag_seconds", seconds)
+
+    def _count(self, event: Event) -> None:
+        if isinstance(event, ActorRestarted):
+            self._metrics.add("actor_restarts")
+
     def _limiter_of(self, key: Secret | None) -> RateLimiter:
         # what a credential command prints may change at any time: all of its keys count as one
         return self._limiters.limiter(self._config.base_url, "" if key is None else key.reveal())
@@ -168,7 +181,20 @@ class Runtime:
 
     def counters(self) -> dict[str, int]:
         """How often things happened: sends, polls, operations_done, samples_done, heartbeats, ..."""
-        return self._counters.snapshot()
+        return self._metrics.counters()
+
+    @property
+    def metrics(self) -> Metrics:
+        """Counters, gauges and histograms of this runtime, to read or to add to; docs/metrics.md lists its own."""
+        return self._metrics
+
+    def usage(self) -> dict[str, ModelUsage]:
+        """Tokens trained on, read in prompts and sampled, by base model, of all results that have come."""
+        return self._usage.snapshot()
+
+    def cost(self, prices: Mapping[str, Price]) -> float:
+        """What ``usage()`` costs by ``prices``, by base model. Raises InvalidInput for a model without a price."""
+        return cost_of(self.usage(), prices)
 
     def tree(self) -> TreeSnapshot:
         """The supervision tree now: each actor's state, mailbox, message in hand and restarts."""
@@ -184,12 +210,13 @@ class Runtime:
 
     async def watch(self, stall_alarm: float | None) -> None:
         """Start what looks after the whole runtime. ``open_runtime`` calls it."""
+        self._system.events.subscribe(self._count)
         factories: dict[str, Callable[[], Actor]] = {
             "long-waits": lambda: LongWaits(self._pending),
             "dump-on-signal": lambda: DumpOnSignal(self.dump),
         }
         if stall_alarm is not None:
-            factories["stalls"] = lambda: Stalls(stall_alarm)
+            factories["stalls"] = lambda: Stalls(stall_alarm, self._lag)
         for name, factory in factories.items():
             await self._system.start_child(ChildSpec(name, factory, max_restarts=3, max_seconds=60.0))
 
@@ -223,7 +250,8 @@ async def open_runtime(
     rng = random.Random(None if seed is None else integer("seed", seed, "Use an integer of 64 bits, or None"))
     carrier = transport if transport is not None else make_transport(settings)
     try:
-        api = Api(traced(carrier, settings), settings, Keeper(settings, carrier, rng))
+        metrics = Metrics()
+        api = Api(traced(MeasuredTransport(carrier, metrics), settings), settings, Keeper(settings, carrier, rng))
         async with open_system("runtime", random=random.Random(rng.getrandbits(64))) as system:
             sessions = await system.start_child(DynamicSupervisorSpec("sessions"))
             runtime = Runtime(
@@ -234,6 +262,7 @@ async def open_runtime(
                 rng=rng,
                 points=points if points is not None else NoPoints(),
                 offload=offload if offload is not None else ThreadOffload(_OFFLOAD_THREADS),
+                metrics=metrics,
             )
             await runtime.watch(alarm)
             yield runtime

@@ -47,7 +47,8 @@ class StallWatch:
 
     Twice a second, or more often for a short ``alarm``, it asks the loop for a sign. None within ``alarm`` seconds:
     the stack of the loop's thread is logged while it still holds the loop. When the watch itself comes so late, no
-    thread of Python's has run: the stacks of all others are logged, the holder's among them.
+    thread of Python's has run: the stacks of all others are logged, the holder's among them. ``lag`` is called on the
+    loop with the seconds that each sign took.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class StallWatch:
         alarm: float,
         token: trio.lowlevel.TrioToken,
         loop_thread: int,
+        lag: Callable[[float], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._alarm = alarm
         self._token = token
         self._loop_thread = loop_thread
+        self._lag = lag
         self._clock = clock
         self._over = threading.Event()
         self._answered = threading.Event()
@@ -88,7 +91,7 @@ class StallWatch:
                 self._answered.clear()
                 asked = now
                 try:
-                    self._token.run_sync_soon(self._answered.set)
+                    self._token.run_sync_soon(self._answer, now)
                 except trio.RunFinishedError:
                     return
             elif not told and now - asked >= self._alarm:
@@ -96,6 +99,10 @@ class StallWatch:
                 held_at = _frames().get(self._loop_thread)
                 text = "the event loop has been held for %.1f s: no heartbeat is sent meanwhile. %s. It is at:\n%s"
                 _log.warning(text, now - asked, _CURE, _stack(held_at))
+
+    def _answer(self, asked: float) -> None:  # on the loop
+        self._answered.set()
+        self._lag(self._clock() - asked)
 
     def _tell_of_the_interpreter(self, late: float) -> None:
         names = {thread.ident: thread.name for thread in threading.enumerate()}
@@ -109,8 +116,9 @@ class StallWatch:
 class Stalls(Actor):
     """Keeps a StallWatch at work for as long as its runtime is open."""
 
-    def __init__(self, alarm: float) -> None:
+    def __init__(self, alarm: float, lag: Callable[[float], object]) -> None:
         self._alarm = alarm
+        self._lag = lag
         self._watch: StallWatch | None = None
 
     async def init(self) -> None:
@@ -118,7 +126,7 @@ class Stalls(Actor):
         testing = sys.modules.get("trio.testing")
         if testing is not None and isinstance(trio.lowlevel.current_clock(), testing.MockClock):
             return
-        self._watch = StallWatch(self._alarm, trio.lowlevel.current_trio_token(), threading.get_ident())
+        self._watch = StallWatch(self._alarm, trio.lowlevel.current_trio_token(), threading.get_ident(), self._lag)
         self.context.start_task(self._run, self._watch, name="watch")
 
     async def _run(self, watch: StallWatch) -> None:

@@ -61,10 +61,10 @@ class Heartbeat(Actor):
             else:
                 succeeded = trio.current_time()
                 self._warn_at = _WARN_AFTER
-                session.counters.add("heartbeats")
+                session.metrics.add("heartbeats")
 
     def _missed(self, succeeded: float, error: APIError) -> None:
-        self._session.counters.add("heartbeats_missed")
+        self._session.metrics.add("heartbeats_missed")
         silent = trio.current_time() - succeeded
         if silent > self._warn_at:
             self._warn_at = silent + min(silent, _LONGEST_QUIET)

@@ -20,7 +20,7 @@ from tinker_actors.flow.queue_state import ClientQueue, Observer, QueueSubscript
 from tinker_actors.flow.rate_limit import RateLimiter
 from tinker_actors.flow.retry import RetryHandler
 from tinker_actors.ledger import Ledger
-from tinker_actors.metrics import Counters
+from tinker_actors.metrics import Metrics, Usage
 from tinker_actors.polling import Poller
 from tinker_actors.ports import Offload, Points
 from tinker_actors.sessions.limits import SessionLimits
@@ -56,7 +56,8 @@ class Session:
         api: Api,
         rng: random.Random,
         pending: PendingTable,
-        counters: Counters,
+        metrics: Metrics,
+        usage: Usage,
         points: Points,
         offload: Offload,
         limiter: RateLimiter,
@@ -71,7 +72,8 @@ class Session:
         # Apart from what delays and keys draw, so that faults change no adapter and no sample.
         self.seeds = random.Random(rng.getrandbits(64))
         self.pending = pending
-        self.counters = counters
+        self.metrics = metrics
+        self.usage = usage
         self.points = points
         self.offload = offload
         self._limiter = limiter
@@ -176,6 +178,7 @@ class Session:
             outage_bound=self.config.outage_bound,
             billing_bound=self.server_config.billing_exception_max_pause_duration_sec,
             max_retries=self.config.max_retries,
+            on_retry=lambda: self.metrics.add("retries"),
         )
 
     def poller(self, handler: RetryHandler | None = None) -> Poller:
@@ -185,7 +188,7 @@ class Session:
         return Poller(
             self.api,
             handler,
-            self.counters,
+            self.metrics,
             self.points,
             results=self.limits.results,
             poll_timeout=self.config.poll_timeout,

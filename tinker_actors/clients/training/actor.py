@@ -210,7 +210,7 @@ class TrainingActor(Actor):
         sending = operation.sending
         assert sending is not None
         if not failures:
-            self._session.counters.add("operations_done")
+            self._count(operation)
             self._ledger.finish(operation, combine(operation.kind, sending.results))
             return
         first = failures[0]
@@ -228,6 +228,15 @@ class TrainingActor(Actor):
             # its Future says so, too, but a program may never look at it
             _log.warning("%s %s %s failed: %s", self._ledger.name, operation.kind, operation.name, error)
             self._ledger.fail(operation, error)
+
+    def _count(self, operation: Operation) -> None:
+        session = self._session
+        session.metrics.add("operations_done")
+        session.metrics.observe("operation_seconds", operation.entry.snapshot().age)
+        tokens = sum(chunk.tokens for chunk in operation.chunks)
+        if tokens:
+            session.metrics.add("tokens_trained", tokens)
+            session.usage.add(self._model.base_model, trained=tokens)
 
     def _stop_lane(self, error: TinkerError) -> None:
         _log.error("the lane of %s stops: %s", self._ledger.name, error)

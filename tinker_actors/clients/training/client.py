@@ -202,6 +202,7 @@ class TrainingClient:
             seq_id=seq_id,
             model_path=saved.path,
             base_model=None,
+            trained_from=self._model.base_model,
             sampling_session_id=saved.sampling_session_id,
             key=self._session.new_key(),
         )

@@ -110,7 +110,7 @@ class SendLane:
             nonlocal doubted
             # held while it is sent, not while it waits to be sent again
             async with session.limits.training.hold(chunk.size):
-                session.counters.add("sends")
+                session.metrics.add("sends")
                 sending.doubts[index] = True  # until its end is known, whatever ends this incarnation
                 try:
                     promise = await operations.submit(
@@ -146,6 +146,8 @@ class SendLane:
         sending.roundtrips[index] = trio.current_time() - began
         if ledger.find(operation.op_no) is operation:
             ledger.promise(operation, index, request_id)
+            if operation.sending is not None and operation.sending.complete:
+                session.metrics.observe("queue_seconds", operation.entry.snapshot().age)
 
     def _refused(self, operation: Operation, gone: OutOfPatience) -> None:
         assert operation.sending is not None

@@ -1,0 +1,51 @@
+"""MeasuredTransport: how many requests of each purpose, how many failed, how long they took, how many bytes."""
+
+from __future__ import annotations
+
+from typing import final
+
+import trio
+
+from tinker_actors.errors import APIConnectionError
+from tinker_actors.metrics import Metrics
+from tinker_actors.ports import Request, Response, Transport
+
+__all__ = ["MeasuredTransport"]
+
+
+@final
+class MeasuredTransport(Transport):
+    """``inner``, with its requests counted in ``metrics``.
+
+    For each purpose: ``{purpose}_requests``, ``{purpose}_requests_failed`` (no answer, or an error status) and the
+    histogram ``{purpose}_request_seconds`` until the head of the response; ``bytes_sent`` in bodies and
+    ``bytes_received`` as the servers announce them.
+    """
+
+    def __init__(self, inner: Transport, metrics: Metrics) -> None:
+        self._inner = inner
+        self._metrics = metrics
+
+    async def send(self, request: Request) -> Response:
+        """Send ``request`` and count what comes of it."""
+        metrics, purpose = self._metrics, request.purpose
+        began = trio.current_time()
+        try:
+            response = await self._inner.send(request)
+        except APIConnectionError:
+            metrics.add(f"{purpose}_requests_failed")
+            raise
+        finally:
+            metrics.add(f"{purpose}_requests")
+            metrics.observe(f"{purpose}_request_seconds", trio.current_time() - began)
+        if response.status >= 400:
+            metrics.add(f"{purpose}_requests_failed")
+        metrics.add("bytes_sent", request.size or 0)
+        length = response.headers.get("content-length", "")
+        if length.isdecimal():
+            metrics.add("bytes_received", int(length))
+        return response
+
+    async def aclose(self) -> None:
+        """Close the transport beneath."""
+        await self._inner.aclose()
