@@ -133,8 +133,6 @@ class ActorRef:
         """
         place = self.place
         inbox = place.inbox
-        if get_ident() != place.system.thread:
-            place.system.check_thread(place.path, "cast()")
         if inbox.accepted & 127 == 127:
             await checkpoint()
         if not place.accepting or type(message) not in place.casts:
@@ -143,13 +141,16 @@ class ActorRef:
         # As Inbox.offer() does where it is not the first message: a function call less, of eight.
         items = inbox.items
         if items is not None and len(items) - inbox.dead < inbox.room:
-            items.append(message)
-            inbox.accepted += 1
             parked = inbox.parked
             if parked is not None:
+                if get_ident() != place.system.thread:  # asked only where someone is woken, or may be made to wait
+                    place.system.check_thread(place.path, "cast()")
                 inbox.parked = None
                 reschedule(parked)  # pyright: ignore[reportArgumentType]  # a task: who hibernates has no items
+            items.append(message)
+            inbox.accepted += 1
             return
+        place.system.check_thread(place.path, "cast()")
         if inbox.offer(message):
             return
         task = current_task()
