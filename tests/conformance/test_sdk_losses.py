@@ -92,3 +92,15 @@ def test_bad_input_is_told_plainly(seen: dict[str, Any], name: str, words: tuple
     raised, text = seen["refusals"][name]
     assert raised == "BadRequestError"
     assert all(word in text for word in words), text
+
+
+def test_a_sampler_says_what_is_asked_of_a_prompt(seen: dict[str, Any]) -> None:
+    found = seen["scores"]
+    whole = found["whole"]
+    assert found["prompt"][:2] == [None, None]
+    assert found["prompt"][2:] == pytest.approx(whole[2:], rel=1e-5)
+    assert found["topk"] == [None, None, 2, 2]
+    data, shape, rows, columns = found["targets"]
+    assert data == pytest.approx([whole[1], whole[3]], rel=1e-5)
+    assert (shape, rows, columns) == ([3, 2], [0, 1, 1, 2], [1, 0])
+    assert found["drawn"] == [[3, 3], [3, 3]]

@@ -15,6 +15,7 @@ from tests.local.harness import PROTOBUF, TINY, Caller, Stage, create_body, datu
 from tinker_actors.codec.compression import compress
 from tinker_actors.codec.forward_backward import encode_forward_backward_request
 from tinker_actors.codec.protobuf import length_field, text_field, varint, varint_field
+from tinker_actors.codec.samples import decode_sample_response
 from tinker_actors.errors import InvalidInput
 from tinker_actors.local.endpoints.table import ENDPOINTS
 from tinker_actors.local.settings import ServerSettings
@@ -295,34 +296,74 @@ def test_a_time_to_live_that_no_date_can_hold_is_refused(ttl_seconds: int):
     play(scenario)
 
 
+def text_of(*tokens: int) -> Any:
+    return {"chunks": [{"tokens": list(tokens), "type": "encoded_text"}]}
+
+
+IMAGE = {"data": "aGk=", "format": "png", "expected_tokens": 3, "type": "image"}
+
+
 @pytest.mark.parametrize(
-    "change",
+    ("change", "field"),
     [
-        {"num_samples": 0},
-        {"num_samples": 10**6},
-        {"prompt": {"chunks": []}},
-        {"prompt": {"chunks": [{"tokens": [99], "type": "encoded_text"}]}},
-        {"prompt": {"chunks": [{"tokens": [-1], "type": "encoded_text"}]}},
-        {"prompt": {"chunks": [{"tokens": [1] * 64, "type": "encoded_text"}]}},
-        {"prompt": {"chunks": [{"data": "", "format": "png", "type": "image"}]}},
-        {"sampling_params": {"max_tokens": 0}},
-        {"sampling_params": {"temperature": -1}},
-        {"sampling_params": {"top_p": 0}},
-        {"sampling_params": {"stop": ["a", 1]}},
-        {"sampling_params": {"seed": "x"}},
-        {"topk_prompt_logprobs": -1},
-        {"seq_id": -1},
-        {"seq_id": None},
-        {"sampling_session_id": None},
+        ({"num_samples": 0}, "num_samples"),
+        ({"num_samples": 10**6}, "num_samples"),
+        ({"prompt": {"chunks": []}}, "prompt"),
+        ({"prompt": text_of(99)}, "prompt"),
+        ({"prompt": text_of(-1)}, "tokens"),
+        ({"prompt": text_of(*[1] * 64)}, "prompt"),
+        ({"prompt": {"chunks": [IMAGE | {"data": ""}]}}, "ImageChunk.data"),
+        ({"prompt": {"chunks": [IMAGE]}}, "prompt"),
+        ({"sampling_params": {"max_tokens": 0}}, "max_tokens"),
+        ({"sampling_params": {"temperature": -1}}, "temperature"),
+        ({"sampling_params": {"temperature": None}}, "temperature"),
+        ({"sampling_params": {"top_p": 0}}, "top_p"),
+        ({"sampling_params": {"top_k": 0}}, "top_k"),
+        ({"sampling_params": {"stop": ["a", 1]}}, "stop"),
+        ({"sampling_params": {"stop": [99]}}, "stop"),
+        ({"sampling_params": {"seed": "x"}}, "seed"),
+        ({"sampling_params": {"seed": 2**70}}, "seed"),
+        ({"topk_prompt_logprobs": -1}, "topk_prompt_logprobs"),
+        ({"topk_sample_logprobs": 99}, "topk_sample_logprobs"),
+        ({"prompt_alt_tokens_k": -1}, "prompt_alt_tokens_k"),
+        ({"prompt_logprobs_last_n": 3}, "prompt_logprobs_last_n"),
+        ({"target_prompt_logprobs": {"data": [1], "dtype": "int64"}}, "target_prompt_logprobs"),
+        ({"seq_id": -1}, "seq_id"),
+        ({"seq_id": None}, "seq_id"),
+        ({"sampling_session_id": None}, "sampling_session_id"),
     ],
 )
-def test_a_sample_that_can_t_be_is_refused_before_it_is_queued(change: Any):
+def test_a_sample_that_can_t_be_is_refused_by_name_before_it_is_queued(change: Any, field: str):
     async def scenario(stage: Stage) -> None:
         sampler = await stage.caller.sampler(await stage.caller.session())
         answer = await stage.caller.post("/asample", sample_body(sampler) | change)
         assert answer.status in (400, 422), answer
-        assert answer.detail
+        assert field in answer.detail.partition(". ")[0]
         assert "sequences" in await stage.caller.sample(sampler, 0)
+
+    play(scenario)
+
+
+def test_what_is_asked_of_a_prompt_travels_as_json_and_as_protobuf():
+    asked_for = {
+        "prompt_logprobs_last_n": 1,
+        "prompt_alt_tokens_k": 2,
+        "target_prompt_logprobs": {"data": [4, -1], "dtype": "int64", "shape": [2, 1]},
+    }
+
+    async def scenario(stage: Stage) -> None:
+        caller = stage.caller
+        sampler = await caller.sampler(await caller.session())
+        request_id = (await caller.post("/asample", sample_body(sampler) | asked_for)).ok["request_id"]
+        plain = await caller.result(request_id)
+        packed = decode_sample_response((await caller.wait(request_id, accept=PROTOBUF)).content)
+        assert plain["prompt_logprobs"][:2] == [None, None]
+        assert plain["target_prompt_logprobs"]["data"][1] == 0.0
+        assert plain["prompt_alt_tokens"]["tokens"]["shape"] == [2, 2]
+        assert packed.target_prompt_logprobs is not None
+        assert packed.prompt_alt_tokens is not None
+        assert packed.target_prompt_logprobs.tolist() == plain["target_prompt_logprobs"]["data"]
+        assert packed.prompt_alt_tokens.tokens.tolist() == plain["prompt_alt_tokens"]["tokens"]["data"]
 
     play(scenario)
 

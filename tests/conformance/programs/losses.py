@@ -69,6 +69,31 @@ def several_targets(*, sparse: bool) -> types.Datum:
     return types.Datum(model_input=types.ModelInput.from_ints(PROMPT), loss_fn_inputs=tensors)
 
 
+def scores(sampler: tinker.SamplingClient) -> dict[str, Any]:
+    """What a sampler says of a prompt."""
+    rows, columns = [0, 1, 1, 2], [1, 0]
+    response = sampler.sample(
+        types.ModelInput.from_ints(PROMPT),
+        1,
+        types.SamplingParams(max_tokens=1, seed=1),
+        include_prompt_logprobs=True,
+        topk_prompt_logprobs=2,
+        prompt_logprobs_last_n=2,
+        target_prompt_logprobs=types.TensorData([PROMPT[1], PROMPT[3]], "int64", [3, 2], rows, columns),
+        prompt_alt_tokens_k=3,
+    ).result()
+    targets, drawn = response.target_prompt_logprobs, response.prompt_alt_tokens
+    assert targets is not None
+    assert drawn is not None
+    return {
+        "prompt": response.prompt_logprobs,
+        "topk": [None if row is None else len(row) for row in response.topk_prompt_logprobs or ()],
+        "targets": (list(targets.data), targets.shape, targets.sparse_crow_indices, targets.sparse_col_indices),
+        "drawn": (drawn.tokens.shape, drawn.logprobs.shape),
+        "whole": sampler.compute_logprobs(types.ModelInput.from_ints(PROMPT)).result(),
+    }
+
+
 def main(url: str, key: str, model: str) -> dict[str, Any]:
     """The program."""
     seen: dict[str, Any] = {}
@@ -78,6 +103,7 @@ def main(url: str, key: str, model: str) -> dict[str, Any]:
         params = types.SamplingParams(max_tokens=6, temperature=1.0, seed=3, stop=[])
         sequences = sampler.sample(types.ModelInput.from_ints(PROMPT), 3, params).result().sequences
         seen["old"] = [list(sequence.logprobs) for sequence in sequences]
+        seen["scores"] = scores(sampler)
         # away from the policy that sampled, so that ratios are not all 1
         first = examples(sequences, "importance_sampling")
         for _ in range(2):

@@ -18,9 +18,17 @@ from numpy.typing import NDArray
 
 from tinker_actors.errors import InvalidInput
 from tinker_actors.local.engine.config import ModelConfig
+from tinker_actors.local.engine.prompt_scores import (
+    NO_SCORES,
+    PromptScores,
+    best,
+    check_prompt_scores,
+    prompt_scores,
+    wants_scores,
+)
 from tinker_actors.local.engine.transformer import Cache, Tape, Weights, bucket, decode, forward
 from tinker_actors.types.requests import SampleRequest
-from tinker_actors.types.sampling import SampledSequence, SampleResponse, SamplingParams, StopReason, TopkLogprobs
+from tinker_actors.types.sampling import SampledSequence, SampleResponse, SamplingParams, StopReason
 from tinker_actors.types.tensor import FloatArray
 
 __all__ = ["BYTE_OFFSET", "Stops", "check_sample", "choose", "sample_all", "seed_of"]
@@ -33,6 +41,8 @@ BYTE_OFFSET: Final = 3
 
 def check_sample(config: ModelConfig, request: SampleRequest) -> None:
     """Raise InvalidInput for anything in ``request`` that can't be done."""
+    if len(request.prompt.text_chunks) != len(request.prompt.chunks):
+        raise InvalidInput("prompt", "holds more than text", "This model reads only tokens")
     prompt = request.prompt.to_array()
     vocabulary = config.vocab_size
     if prompt.size == 0:
@@ -50,10 +60,11 @@ def check_sample(config: ModelConfig, request: SampleRequest) -> None:
         )
     if request.num_samples < 1:
         raise InvalidInput("num_samples", f"{request.num_samples} is not positive", "Ask for at least 1")
-    for name in ("topk_prompt_logprobs", "topk_sample_logprobs"):
-        k: int = getattr(request, name)
-        if not 0 <= k <= vocabulary:
-            raise InvalidInput(name, f"{k} is out of range", f"Use a number from 0 to {vocabulary}, the vocabulary")
+    k = request.topk_sample_logprobs
+    if not 0 <= k <= vocabulary:
+        cure = f"Use a number from 0 to {vocabulary}, the vocabulary"
+        raise InvalidInput("topk_sample_logprobs", f"{k} is out of range", cure)
+    check_prompt_scores(request, prompt.size, vocabulary)
     stop = request.sampling_params.stop
     for item in (stop,) if isinstance(stop, str) else stop or ():
         if item == "":
@@ -113,8 +124,7 @@ class _Prompt:
     limit: int
     stops: Stops
     tape: Tape
-    prompt_logprobs: tuple[float | None, ...] | None
-    topk_prompt_logprobs: TopkLogprobs | None
+    scores: PromptScores
 
 
 @dataclass(slots=True)
@@ -136,7 +146,7 @@ class _Run:
         self.tokens.append(token)
         self.logprobs.append(float(logprobs[token]))
         if request.topk_sample_logprobs:
-            self.topk.append(_best(logprobs, request.topk_sample_logprobs))
+            self.topk.append(best(logprobs, request.topk_sample_logprobs))
         if self.prompt.stops.ended_by(token, self.text):
             self.stop_reason = "stop"
         elif len(self.tokens) >= self.prompt.limit:
@@ -176,11 +186,6 @@ def choose(logprobs: FloatArray, params: SamplingParams, rng: random.Random) -> 
     return at if order is None else int(order[at])
 
 
-def _best(logprobs: FloatArray, k: int) -> tuple[tuple[int, float], ...]:
-    order = np.argsort(-logprobs, kind="stable")[:k]
-    return tuple((int(token), float(logprobs[token])) for token in order)
-
-
 def _log_softmax(hidden: FloatArray, head: FloatArray) -> FloatArray:
     logits = np.matmul(hidden, head.T)
     logits -= logits.max(axis=-1, keepdims=True)
@@ -188,27 +193,20 @@ def _log_softmax(hidden: FloatArray, head: FloatArray) -> FloatArray:
     return logits
 
 
-def _read_prompt(config: ModelConfig, weights: Weights, request: SampleRequest) -> _Prompt:
+def _read_prompt(config: ModelConfig, weights: Weights, request: SampleRequest, seed: int) -> _Prompt:
     prompt = request.prompt.to_array()
     length = prompt.size
     tokens = np.zeros((1, bucket(length)), np.int64)
     tokens[0, :length] = prompt
     tape = forward(weights, tokens)
-    prompt_logprobs: tuple[float | None, ...] | None = None
-    topk: TopkLogprobs | None = None
-    if request.prompt_logprobs or request.topk_prompt_logprobs:
-        logprobs = _log_softmax(tape.hidden, weights.head)[0]
-        if request.prompt_logprobs:
-            of_prompt = logprobs[np.arange(length - 1), prompt[1:]].tolist()
-            prompt_logprobs = (None, *of_prompt)
-        if request.topk_prompt_logprobs:
-            best = [_best(row, request.topk_prompt_logprobs) for row in logprobs[: length - 1]]
-            topk = (None, *best)
+    scores = NO_SCORES
+    if wants_scores(request):
+        scores = prompt_scores(request, prompt, _log_softmax(tape.hidden, weights.head)[0], seed)
     limit = config.max_context - length
     if request.sampling_params.max_tokens is not None:
         limit = min(limit, request.sampling_params.max_tokens)
     stops = Stops.of(request.sampling_params, config.eos_id)
-    return _Prompt(request, length, limit, stops, tape, prompt_logprobs, topk)
+    return _Prompt(request, length, limit, stops, tape, scores)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused by name, not by a warning
@@ -234,7 +232,7 @@ def sample_all(
         while waiting and len(slots) < width:
             index, number = waiting.popleft()
             if index not in prompts:
-                prompts[index] = _read_prompt(config, weights, requests[index])
+                prompts[index] = _read_prompt(config, weights, requests[index], seeds[index])
             prompt = prompts[index]
             run = _Run(prompt, random.Random(f"{seeds[index]}:{number}"))
             runs[index].append(run)
@@ -261,8 +259,7 @@ def sample_all(
     return [
         SampleResponse(
             sequences=tuple(run.result() for run in runs[index]),
-            prompt_logprobs=prompts[index].prompt_logprobs,
-            topk_prompt_logprobs=prompts[index].topk_prompt_logprobs,
+            **prompts[index].scores._asdict(),
         )
         for index in range(len(requests))
     ]
