@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, TypeVar, final, overload
+from inspect import isasyncgenfunction, isgeneratorfunction
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Protocol, TypeVar, final, get_origin, overload
 
 from supervision.context import Context
 from supervision.errors import InvalidSpec, NotRunning, StopReason
@@ -60,6 +61,9 @@ def handles(message_type: type[Any]) -> Any:
 def check_message_type(given: object) -> None:
     """Raises InvalidSpec for what is no type of messages."""
     if not (isinstance(given, type) and issubclass(given, (Call, Cast))):
+        base = get_origin(given)
+        if isinstance(base, type) and issubclass(base, (Call, Cast)):
+            raise InvalidSpec(f"@handles: {given!r} has its parameters; name it without them: {base.__qualname__}")
         raise InvalidSpec(f"@handles: {given!r} is neither a Call nor a Cast; derive it from one of them")
 
 
@@ -126,7 +130,18 @@ class Actor:
                     own[message_type] = name
             names |= own
         # By name, so that an override without the decorator counts, too.
-        declare(cls, {message_type: getattr(cls, name) for message_type, name in names.items()})
+        declare(cls, {message_type: check_handler(cls, name) for message_type, name in names.items()})
+
+
+def check_handler(owner: type, name: str) -> Handler:
+    """The method of this name. Raises InvalidSpec for a generator, of which no line would run."""
+    method: Handler = getattr(owner, name)
+    if isgeneratorfunction(method) or isasyncgenfunction(method):
+        raise InvalidSpec(
+            f"{owner.__qualname__}: {name} is a generator: a handler returns its reply, it can't yield; "
+            "send a cast for each item instead"
+        )
+    return method
 
 
 def declare(cls: type[Actor], handlers: dict[type, Handler]) -> None:

@@ -8,10 +8,10 @@ import msgspec
 
 from supervision.errors import ActorStopped, InvalidSpec, SupervisionError
 from supervision.message import Cast
+from supervision.ref import ActorRef
 
 if TYPE_CHECKING:
     from supervision.actor_place import ActorPlace
-    from supervision.ref import ActorRef
 
 __all__ = ["Published"]
 
@@ -93,12 +93,14 @@ class Groups:
         for group in self._joined.pop(place, ()):
             self._remove(group, place)
 
-    def check_own(self, ref: ActorRef, what: str) -> None:
-        """Raises InvalidSpec for an actor whose end this registry would not hear of."""
-        system = ref.place.system
+    def check_own(self, given: object, what: str) -> None:
+        """Raises InvalidSpec for what is no actor, and for an actor whose end this registry would not hear of."""
+        if not isinstance(given, ActorRef):
+            raise InvalidSpec(f"{given!r} can't {what}: the registry knows actors only, by their ActorRef")
+        system = given.place.system
         if system.registry is not self:
             raise InvalidSpec(
-                f"{ref.path} can't {what} here: it lives in another system; use system.registry of its own"
+                f"{given.path} can't {what} here: it lives in another system; use system.registry of its own"
             )
 
     def _remove(self, group: str, place: ActorPlace) -> None:

@@ -38,9 +38,13 @@ _BATCH = 64  # messages handled per checkpoint
 
 
 def check_actor(made: object, path: str) -> None:
-    """Raises InvalidSpec if a factory made something else."""
+    """Raises InvalidSpec if a factory made something else, or gave what lives already."""
     if not isinstance(made, Actor):
         raise InvalidSpec(f"{path}: the factory must return an Actor, it returned {type(made).__qualname__}")
+    if "context" in made.__dict__ and made.context._life.actor is made:  # noqa: SLF001  # one package
+        raise InvalidSpec(
+            f"{path}: the factory must make a new actor each time, it returned the one at {made.context.path}"
+        )
 
 
 @final

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import Any, TypeVar, final
 
-from supervision.actor import Handler
+from supervision.actor import Handler, check_handler
 from supervision.errors import InvalidSpec
 
 __all__ = ["in_state", "on_enter", "on_event_timeout", "on_state_timeout"]
@@ -86,7 +86,7 @@ class Table:
         self.event_timeouts: dict[State, Handler] = {}
         everywhere: list[tuple[type, Handler]] = []
         for (mark, message_type, state), name in _declared(owner).items():
-            method: Handler = getattr(owner, name)
+            method = check_handler(owner, name)
             if state is not None and state not in self.states:
                 known = ", ".join(map(name_of, self.states))
                 raise InvalidSpec(

@@ -5,22 +5,28 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar
 
 import pytest
 
 from supervision import (
+    Actor,
     Backoff,
+    Call,
     Cast,
     ChildSpec,
     DynamicSupervisorSpec,
     InvalidSpec,
     Mailbox,
+    StateMachine,
     SupervisorSpec,
     TooManyChildren,
+    handles,
     open_system,
 )
 from tests.supervision.world import NOW, Counter, Crash, Get, Log, child, seeded, settle, system
+
+T = TypeVar("T")
 
 
 def spec(**options: Any) -> ChildSpec:
@@ -93,6 +99,9 @@ async def test_a_registry_knows_the_actors_of_its_own_system_only() -> None:
             ours.registry.register("x", ref)
         with pytest.raises(InvalidSpec, match="u/a can't join the group 'g' here"):
             ours.registry.join("g", ref)
+        pool = await ours.start_child(SupervisorSpec("pool"))
+        with pytest.raises(InvalidSpec, match="pool> can't have the name 'x': the registry knows actors only"):
+            ours.registry.register("x", pool)  # type: ignore[arg-type]
         assert (ours.registry.names, ours.registry.groups) == ({}, {})
         theirs.registry.register("x", ref)
         await theirs.stop_child("a")
@@ -115,3 +124,49 @@ async def test_one_child_too_many_costs_no_other_its_record() -> None:
         await pool.restart_child("a")
         assert await ref.call(Get()) == 0
         assert other.state == "stopped"
+
+
+@seeded(seeds=1)
+async def test_an_actor_lives_at_one_place() -> None:
+    one = Counter()
+    async with system() as s:
+        first = await s.start_child(ChildSpec("a", lambda: one, backoff=NOW))
+        with pytest.raises(InvalidSpec, match=r"t/b: the factory must make a new actor each time, it .* one at t/a"):
+            await s.start_child(ChildSpec("b", lambda: one))
+        assert one.context.path == "t/a"
+        assert await first.call(Get()) == 0
+        await s.stop_child("a")
+        await s.start_child(ChildSpec("b", lambda: one))
+        assert one.context.path == "t/b"
+
+
+class Box(Call[T], Generic[T], frozen=True):
+    item: T
+
+
+def test_a_handler_that_would_never_run_is_said_when_its_class_is_made() -> None:
+    with pytest.raises(InvalidSpec, match="Streams: get is a generator: a handler returns its reply, it can't yield"):
+
+        class Streams(Actor):
+            @handles(Get)
+            async def get(self, message: Get) -> Any:
+                yield 1
+
+    with pytest.raises(InvalidSpec, match="Overrides: get is a generator"):
+
+        class Overrides(Counter):
+            def get(self, message: Get) -> Any:
+                yield 1
+
+    with pytest.raises(InvalidSpec, match="Machine: get is a generator"):
+
+        class Machine(StateMachine[Literal["on"]]):
+            initial = "on"
+            states = ("on",)
+
+            @handles(Get)
+            def get(self, message: Get) -> Any:
+                yield 1
+
+    with pytest.raises(InvalidSpec, match=r"Box\[int\] has its parameters; name it without them: Box"):
+        handles(Box[int])
