@@ -135,7 +135,8 @@ class APIStatusError(APIError):
 
     ``status`` is the HTTP status, ``detail`` the server's own words, ``request_id`` its name for the
     request if it gave one, ``retry_after`` the seconds it asked for (None if it did not), ``should_retry`` whether
-    it said that asking again makes sense (None if it did not say).
+    it said that asking again makes sense (None if it did not say). ``category`` is whose fault it is, "user",
+    "server" or "unknown": as the server says, else by the status, where 408 and 429 are the server's.
     """
 
     cure = "Look the detail up in the server's log."
@@ -150,6 +151,7 @@ class APIStatusError(APIError):
         retry_after: float | None = None,
         expected_seq_id: int | None = None,
         should_retry: bool | None = None,
+        category: str | None = None,
     ) -> None:
         super().__init__(status, detail)
         self.status = status
@@ -159,6 +161,7 @@ class APIStatusError(APIError):
         self.retry_after = retry_after
         self.expected_seq_id = expected_seq_id
         self.should_retry = should_retry
+        self.category = _category(status) if category is None else category
 
     def __str__(self) -> str:
         where = f"{self.request}: " if self.request else ""
@@ -289,6 +292,7 @@ def status_error(
     retry_after: float | None = None,
     expected_seq_id: int | None = None,
     should_retry: bool | None = None,
+    category: str | None = None,
 ) -> APIStatusError:
     """The error of the class that belongs to ``status``."""
     kind = _BY_STATUS.get(status, InternalServerError if status >= 500 else APIStatusError)
@@ -300,7 +304,14 @@ def status_error(
         retry_after=retry_after,
         expected_seq_id=expected_seq_id,
         should_retry=should_retry,
+        category=category,
     )
+
+
+def _category(status: int) -> str:
+    if status >= 500 or status in (408, 429):
+        return "server"
+    return "user" if status >= 400 else "unknown"
 
 
 class APIResponseError(APIError):

@@ -101,6 +101,30 @@ async def test_each_status_has_its_error(status: int, kind: type[errors.APIStatu
 
 
 @pytest.mark.parametrize(
+    ("status", "body", "category"),
+    [
+        *((status, {"detail": "no"}, "user") for status in (400, 403, 404, 409, 413, 422, 499)),
+        *((status, {"detail": "no"}, "server") for status in (408, 429, 500, 503, 529)),
+        (304, b"", "unknown"),
+        (400, {"error": "no", "category": "server"}, "server"),
+        (500, {"message": "no", "category": " User "}, "user"),
+        (500, {"detail": {"message": "no", "category": "user"}}, "user"),
+        (400, {"error": {"message": "no", "category": "unknown"}}, "unknown"),
+        (400, {"category": "user_error"}, "user"),
+        (503, {"category": None}, "server"),
+        (503, {"category": ["user"]}, "server"),
+        (503, ["category"], "server"),
+    ],
+)
+async def test_whose_fault_it_is(status: int, body: object, category: str):
+    """As the server says; else its own for 5xx and for what passes."""
+    error = await failure(Answer(body, status))
+    assert isinstance(error, errors.APIStatusError)
+    assert error.category == category
+    assert pickle.loads(pickle.dumps(error)).category == category
+
+
+@pytest.mark.parametrize(
     ("body", "detail"),
     [
         ({"detail": "plain"}, "plain"),

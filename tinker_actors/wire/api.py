@@ -38,6 +38,7 @@ from tinker_actors.wire.forms import RequestForms
 from tinker_actors.wire.headers import Headers, common_headers, merged, redacted
 from tinker_actors.wire.redirects import REDIRECTS, origin, redirected
 from tinker_actors.wire.replies import (
+    category,
     deprecation,
     expected_seq_id,
     reply_detail,
@@ -381,6 +382,7 @@ class Api:
             retry_after=retry_after(reply.headers),
             expected_seq_id=expected_seq_id(reply.status, reply.body, detail),
             should_retry=should_retry(reply.headers),
+            category=category(reply.body),
         )
 
     async def _authorised(self) -> Credential:

@@ -13,6 +13,7 @@ import msgspec
 
 __all__ = [
     "Deprecation",
+    "category",
     "deprecation",
     "expected_seq_id",
     "reply_detail",
@@ -23,6 +24,7 @@ __all__ = [
 
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-tinker-request-id")
 _LONGEST_WAIT = 3600.0  # seconds: a longer one is a mistake, and would be a wait without an end
+_CATEGORIES = ("user", "server", "unknown")
 _LEVELS = 8  # of an error body's nesting; what is deeper is quoted
 # such as "Sequence conflict: expected 5, got 3"
 _EXPECTED = re.compile(r"expected\b[^0-9]{0,40}?(\d{1,18})\b", re.IGNORECASE)
@@ -60,6 +62,16 @@ def expected_seq_id(status: int, body: bytes, detail: str) -> int | None:
                 return value
     found = _EXPECTED.search(detail)
     return int(found[1]) if found else None
+
+
+def category(body: bytes) -> str | None:
+    """Whose fault the server says it is: "user", "server" or "unknown"; None where it says nothing of the kind."""
+    content = _entries(_parsed(body))
+    for level in (content, _entries(content.get("detail")), _entries(content.get("error"))):
+        said = level.get("category")
+        if isinstance(said, str) and said.strip().lower() in _CATEGORIES:
+            return said.strip().lower()
+    return None
 
 
 def request_id_of(headers: Mapping[str, str]) -> str | None:
