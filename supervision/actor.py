@@ -10,6 +10,9 @@ from supervision.context import Context
 from supervision.errors import InvalidSpec, NotRunning, StopReason
 from supervision.message import Call, Cast, cancels_on_leave
 
+if TYPE_CHECKING:
+    from supervision.incarnation import Incarnation
+
 __all__ = ["Actor", "handles"]
 
 P = ParamSpec("P")
@@ -98,6 +101,8 @@ class Actor:
     __calls__: ClassVar[frozenset[type]] = frozenset()
     __casts__: ClassVar[frozenset[type]] = frozenset()
     """Which of the handled types may be called, and which cast."""
+    __life__: Incarnation | None = None
+    """The latest one that it has had."""
 
     if TYPE_CHECKING:
         context: Context
