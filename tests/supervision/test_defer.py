@@ -3,152 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import trio
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from supervision import (
     Actor,
     ActorDown,
-    ActorRef,
-    Call,
     CallCycle,
     CallTimeout,
     CannotDefer,
-    Cast,
     ChildSpec,
-    Down,
     Mailbox,
     MailboxFull,
     NotInCall,
-    SupervisionError,
     Undelivered,
     handles,
 )
-from supervision.testing import InjectedFault, cancel_sweep, run_seeded
-from tests.supervision.world import NOW, Boom, Crash, Log, seeded, settle, system
-
-
-class Knock(Cast, frozen=True):
-    """Handled while the door is open."""
-
-    n: int
-
-
-class Again(Knock, frozen=True):
-    redeliver: ClassVar[int] = 1
-
-
-class Ask(Call[int], frozen=True):
-    """Answered while the door is open."""
-
-    n: int
-
-
-class Open(Cast, frozen=True):
-    """From now on."""
-
-
-class Close(Cast, frozen=True):
-    """From now on."""
-
-
-class Do(Call[str], frozen=True):
-    """What the text says."""
-
-    what: str
-
-
-class Door(Actor):
-    """Defers what comes while it is closed."""
-
-    def __init__(self, log: Log) -> None:
-        self.log = log
-        self.open = False
-
-    @handles(Knock)
-    async def knock(self, message: Knock) -> None:
-        if not self.open:
-            await trio.lowlevel.checkpoint()
-            self.context.defer()
-            return
-        self.log.add("knock", message.n)
-        if message.n < 0:
-            raise Boom
-
-    @handles(Ask)
-    def ask(self, message: Ask) -> int:
-        if not self.open:
-            self.context.defer()
-            return -1  # counts no more
-        self.log.add("ask", message.n)
-        return message.n
-
-    @handles(Open)
-    def opened(self, message: Open) -> None:
-        self.open = True
-        self.context.replay_deferred()
-
-    @handles(Close)
-    def closed(self, message: Close) -> None:
-        self.open = False
-
-    @handles(Crash)
-    def crash(self, message: Crash) -> None:
-        raise Boom
-
-    @handles(Down)
-    def down(self, message: Down) -> None:
-        self.log.add("down", message.path, self.open)
-        if not self.open:
-            self.context.defer()
-
-    @handles(Do)
-    async def do(self, message: Do) -> str:
-        context = self.context
-        if message.what == "defer twice":
-            context.defer()
-            context.defer()
-        if message.what == "defer, then its reply":
-            context.defer()
-            context.defer_reply()
-        if message.what == "defer its reply, then it":
-            reply = context.defer_reply()
-            try:
-                context.defer()
-            finally:
-                reply.send("replied")
-        if message.what == "defer in a task":
-            caught: list[CannotDefer] = []
-
-            async def task() -> None:
-                try:
-                    context.defer()
-                except CannotDefer as error:
-                    caught.append(error)
-
-            context.start_task(task)
-            await settle()
-            return str(caught[0])
-        if message.what == "nap, then defer":
-            await trio.sleep(1)
-            context.defer()
-        if message.what == "defer, then crash":
-            context.defer()
-            raise Boom
-        if message.what == "defer once, and replay" and not self.open:
-            self.open = True
-            context.defer()
-            context.replay_deferred()
-        return "done"
-
-
-def door(log: Log, **options: Any) -> ChildSpec:
-    return ChildSpec("a", lambda: Door(log), backoff=NOW, **options)
+from tests.supervision.doors import Again, Ask, Close, Do, Door, Knock, Open, door
+from tests.supervision.world import NOW, Crash, Log, seeded, settle, system
 
 
 @seeded()
@@ -480,150 +354,3 @@ async def test_a_call_set_aside_is_an_edge() -> None:
             await settle()
             assert s.tree().find("t/a").set_aside == 1
             assert await a.call(Do("call back")) == "cycle"
-
-
-operations = st.lists(
-    st.one_of(
-        st.tuples(st.just("knock"), st.booleans()),
-        st.sampled_from([("open", False), ("close", False), ("crash", False), ("settle", False), ("stop", False)]),
-    ),
-    max_size=30,
-)
-
-
-@settings(deadline=None)
-@given(operations, st.sampled_from(["keep", "drop"]), st.integers(0, 2**32 - 1))
-def test_defer_against_a_model(steps: list[tuple[str, bool]], on_restart: Any, seed: int) -> None:
-    """What a sequential model handles, in its order; the rest is reported, once, in order."""
-
-    async def run() -> None:
-        log = Log()
-        handled: list[int] = []
-        lost: list[int] = []
-        answered: list[int] = []
-        async with system(log) as s:
-            ref = await s.start_child(door(log, mailbox=Mailbox(capacity=100, on_restart=on_restart)))
-
-            async def ask(n: int) -> None:
-                try:
-                    answered.append(await ref.call(Ask(n), math.inf))
-                except ActorDown as error:
-                    answered.append(-1000 if error.begun else -n)
-
-            queue: deque[Any] = deque()
-            aside: list[int] = []
-            is_open = False
-
-            def model() -> None:
-                nonlocal is_open
-                while queue:
-                    item = queue.popleft()
-                    if item == "crash":
-                        is_open = False
-                        if on_restart == "keep":
-                            queue.extendleft(reversed(aside))
-                        else:
-                            lost.extend([*aside, *(left for left in queue if isinstance(left, int))])
-                            queue.clear()
-                        aside.clear()
-                    elif item == "open":
-                        is_open = True
-                        queue.extendleft(reversed(aside))
-                        aside.clear()
-                    elif item == "close":
-                        is_open = False
-                    elif is_open:
-                        handled.append(item)
-                    else:
-                        aside.append(item)
-
-            asked: set[int] = set()
-            async with trio.open_nursery() as nursery:
-                for n, (kind, call) in enumerate(steps, start=1):
-                    if call:
-                        await settle()
-                        model()
-                    if kind == "knock":
-                        if call:
-                            asked.add(n)
-                            nursery.start_soon(ask, n)
-                        else:
-                            ref.cast_nowait(Knock(n))
-                        queue.append(n)
-                    elif kind == "stop":
-                        await settle()
-                        model()
-                        await s.restart_child("a")
-                        queue.append("crash")
-                        model()
-                    elif kind == "settle":
-                        await settle()
-                    else:
-                        ref.cast_nowait({"open": Open, "close": Close, "crash": Crash}[kind]())
-                        queue.append(kind)
-                    if call or kind == "settle":
-                        # the model drops at a crash what is queued then: keep in step with the actor
-                        await settle()
-                        model()
-                await settle()
-                model()
-                node = s.tree().find("t/a")
-                assert node.set_aside == len(aside)
-                assert ref.place.inbox.room == 100 - len(aside)
-                await s.stop_child("a")
-                lost.extend(aside)
-        assert [line[1] for line in log.lines if line[0] in {"knock", "ask"}] == handled
-        casts_lost = [event.message.n for event in log.seen(Undelivered) if isinstance(event.message, Knock)]
-        assert casts_lost == [n for n in lost if n not in asked]
-        assert sorted(answered) == sorted(-n if n in lost else n for n in asked)
-
-    run_seeded(run, seed=seed)
-
-
-class Deferring:
-    """Casts and calls set aside, a crash, a replay; cut anywhere: accepted = handled + undelivered, calls end."""
-
-    def __init__(self) -> None:
-        self.log = Log()
-        self.accepted: list[int] = []
-        self.asked = self.answered = 0
-
-    async def run(self) -> None:
-        async with system(self.log) as s:
-            self.s = s
-            ref = await s.start_child(door(self.log, mailbox=Mailbox(capacity=6)))
-            self.ref = ref
-            async with trio.open_nursery() as nursery:
-                for n in range(3):
-                    ref.cast_nowait(Knock(n))
-                    self.accepted.append(n)
-                nursery.start_soon(self.ask, ref, 1.0)
-                nursery.start_soon(self.ask, ref, 4.0)
-                await trio.sleep(2)
-                ref.cast_nowait(Crash())
-                await trio.sleep(1)
-                ref.cast_nowait(Open())
-
-    async def ask(self, ref: ActorRef, timeout: float) -> None:
-        self.asked += 1
-        try:
-            await ref.call(Ask(9), timeout)
-        except SupervisionError:
-            pass
-        finally:
-            self.answered += 1
-
-    def check(self, error: BaseException | None) -> None:
-        assert error is None or isinstance(error, InjectedFault)
-        assert self.asked == self.answered
-        handled = [line[0] for line in self.log.of("knock")]
-        lost = [event.message.n for event in self.log.seen(Undelivered) if isinstance(event.message, Knock)]
-        assert sorted(handled + lost) == self.accepted
-        assert handled == sorted(handled)
-        if hasattr(self, "ref"):
-            inbox = self.ref.place.inbox
-            assert (inbox.room, inbox.aside, inbox.count) == (6, None, 0)
-
-
-def test_deferred_messages_are_conserved_at_every_step() -> None:
-    assert cancel_sweep(Deferring, seeds=range(3)).runs > 100
