@@ -14,6 +14,7 @@ from tests.clients.scenario import batch
 from tests.wire.quirky import OUTPUT, SAMPLE, Quirk, Server, against
 from tests.wire.scripted import Answer, Asked
 from tinker_actors.clients import SamplingClient, TrainingClient
+from tinker_actors.codec.forward_backward import decode_forward_backward_request
 from tinker_actors.codec.forward_backward_output import encode_forward_backward_output
 from tinker_actors.codec.samples import encode_sample_response
 from tinker_actors.errors import (
@@ -498,3 +499,30 @@ def test_the_server_is_told_once_how_long_each_promise_took():
         assert told[0] is not None
         assert told[1] is None
         assert (0.2 if name == "asample" else 3.0) < float(told[0]) < (1.0 if name == "asample" else 3.1)
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_batch_of_1025_is_two_requests_numbered_in_order(parallel: bool):
+    sent: list[int] = []
+
+    async def take(server: Server, asked: Asked) -> Answer:
+        request = decode_forward_backward_request(asked.body)
+        sent.append(request.seq_id)
+        return Answer({"request_id": f"forward_backward-{len(request.data)}"})
+
+    async def give(server: Server, asked: Asked) -> Answer:
+        count = int(asked.json["request_id"].rpartition("-")[2])
+        return Answer(OUTPUT | {"loss_fn_outputs": OUTPUT["loss_fn_outputs"] * count})
+
+    async def story(runtime: Runtime) -> ForwardBackwardOutput:
+        client = await training(runtime)
+        return await (await client.forward_backward(batch(1) * 1025))
+
+    quirks: dict[str, Quirk] = {"forward_backward": take, "result of forward_backward": give}
+    if not parallel:
+        quirks["client/config"] = Answer({"parallel_fwdbwd_chunks": False})
+    output, _ = against(quirks, story)
+
+    assert sent == ([2, 1] if parallel else [1, 2])  # where the server puts them in order, the first comes last
+    assert len(output.loss_fn_outputs) == 1025
+    assert output.metrics == {"loss:sum": 2.0}
