@@ -62,12 +62,10 @@ class PendingEntry:
         self.reason = reason
         self.expected = False
 
-    def noticed(self, longest: float) -> None:
-        """It stands in the log now; it will be worth another line when it has lasted twice as long, and after
-        ``longest`` seconds at the latest.
-        """
-        now = trio.current_time()
-        self.due = now + min(max(now - self._changed, FIRST_NOTICE), longest)
+    @property
+    def since(self) -> float:
+        """Seconds in the present state."""
+        return trio.current_time() - self._changed
 
     def snapshot(self) -> Pending:
         """The row as a value."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import final
+from typing import TypeAlias, final
 
 import trio
 
@@ -16,6 +16,7 @@ __all__ = ["LongWaits"]
 _log = logging.getLogger("tinker_actors.waiting")
 
 _LONGEST = 600.0  # seconds: how far apart the lines about one wait may grow
+_Kind: TypeAlias = tuple[str, str, str, bool]
 _OWNER = re.compile(r".*(?=[#/])")  # of session-0/training-0#7 what stands before the "#"
 
 
@@ -24,12 +25,15 @@ class LongWaits(Actor):
     """Logs each row of the table that has been in one state for 10 s, then at 20, 40, 80, ... s, in the end every ten
     minutes.
 
-    Waits of the same kind for the same client are one line: the oldest, and how many more. A wait in which nothing is
-    wrong is of level INFO, any other a WARNING. While nothing waits, it does nothing at all.
+    Waits of the same kind for the same client are one line: the oldest, and how many more; however many come and go,
+    there is one such line at a time. A wait in which nothing is wrong is of level INFO, any other a WARNING. While
+    nothing waits, it does nothing at all.
     """
 
     def __init__(self, pending: PendingTable) -> None:
         self._pending = pending
+        self._told: dict[_Kind, float] = {}
+        """Until when nothing more is said of a kind."""
 
     async def init(self) -> None:
         """Start watching."""
@@ -45,14 +49,19 @@ class LongWaits(Actor):
 
     def _tell(self) -> None:
         now = trio.current_time()
-        alike: dict[tuple[str, str, str, bool], list[PendingEntry]] = {}
+        self._told = {kind: until for kind, until in self._told.items() if until > now}
+        alike: dict[_Kind, list[PendingEntry]] = {}
         for entry in self._pending.entries():
-            if entry.due <= now:
+            if entry.due <= now or entry.since >= FIRST_NOTICE:  # by a hair one of them may come first
                 owner = _OWNER.match(entry.name)
-                key = (owner[0] if owner else entry.name, entry.kind, entry.state, entry.expected)
-                alike.setdefault(key, []).append(entry)
-        for (*_, expected), entries in alike.items():
-            more = f", and {len(entries) - 1} more like it" if len(entries) > 1 else ""
-            _log.log(logging.INFO if expected else logging.WARNING, "%s%s", entries[0].snapshot(), more)
-            for entry in entries:
-                entry.noticed(_LONGEST)
+                kind = (owner[0] if owner else entry.name, entry.kind, entry.state, entry.expected)
+                alike.setdefault(kind, []).append(entry)
+        for kind, entries in alike.items():
+            due = [entry for entry in entries if entry.due <= now]
+            if due and kind not in self._told:
+                oldest = max(entries, key=lambda entry: entry.since)
+                more = f", and {len(entries) - 1} more like it" if len(entries) > 1 else ""
+                _log.log(logging.INFO if oldest.expected else logging.WARNING, "%s%s", oldest.snapshot(), more)
+                self._told[kind] = now + min(oldest.since, _LONGEST)
+            for entry in due:
+                entry.due = self._told[kind]
