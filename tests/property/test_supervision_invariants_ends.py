@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from supervision import (
@@ -139,6 +139,8 @@ significance = st.tuples(st.booleans(), st.sampled_from(["permanent", "transient
     st.lists(st.tuples(st.sampled_from(["crash", "quit", "stop", "restart"]), st.integers(0, 3)), max_size=8),
     seeds,
 )
+@example("any_significant", [(True, "transient"), (True, "transient")], [("quit", 0)], 0)
+@example("all_significant", [(True, "transient"), (True, "temporary")], [("quit", 0), ("crash", 1)], 0)
 def test_significant_children_end_their_supervisor_exactly_when_they_should(
     mode: Any, children: list[tuple[bool, str]], ops: list[tuple[str, int]], seed: int
 ) -> None:
