@@ -133,8 +133,6 @@ significance = st.tuples(st.booleans(), st.sampled_from(["permanent", "transient
 
 
 @common
-@example("any_significant", [(True, "temporary"), (True, "transient"), (False, "transient")], [("crash", 0)], 0)
-@example("all_significant", [(True, "temporary"), (True, "transient")], [("crash", 0), ("quit", 1)], 0)
 @given(
     st.sampled_from(["never", "any_significant", "all_significant"]),
     st.lists(significance, min_size=1, max_size=4),
