@@ -21,7 +21,7 @@ from supervision.links import break_links
 from supervision.mailbox import Again, OfIncarnation, SetAside
 from supervision.message import Cast
 from supervision.reply import ReplyCell
-from supervision.tasks import unprotected
+from supervision.tasks import is_closing, unprotected
 
 if TYPE_CHECKING:
     from supervision.incarnation import Incarnation
@@ -203,7 +203,7 @@ async def run_terminate(life: Incarnation, actor: Actor, reason: StopReason) -> 
         with scope:
             await unprotected(actor.terminate, reason)
     except BaseException as error:
-        if isinstance(error, GeneratorExit):
+        if is_closing(error, life.task):
             raise
         caught = error
     life.ends.terminate_scope = None

@@ -25,7 +25,7 @@ from supervision.mailbox import Again, OfIncarnation, SetAside
 from supervision.message import cancels_on_leave
 from supervision.monitor import Monitor
 from supervision.reply import ReplyCell
-from supervision.tasks import ActorTask
+from supervision.tasks import ActorTask, is_closing
 
 if TYPE_CHECKING:
     from supervision.actor_place import ActorPlace
@@ -222,9 +222,9 @@ class Incarnation:
                 if not budget:
                     await checkpoint()
                     budget = _BATCH
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001  # sorted by end_life(); no call before it is protected
+        except BaseException as error:  # sorted by end_life(); no call before it is protected
+            if error.__class__ is GeneratorExit and is_closing(error, self.task):
+                raise
             caught = error
         try:
             stray = await end_life(self, self._escaped(caught))

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVarTuple, Unpack, final
 
 import trio
-from trio.lowlevel import disable_ki_protection, enable_ki_protection
+from trio.lowlevel import current_task, disable_ki_protection, enable_ki_protection, in_trio_task
 
 if TYPE_CHECKING:
     from supervision.incarnation import Incarnation
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 __all__ = ["ActorTask"]
 
 Ts = TypeVarTuple("Ts")
+
+
+def is_closing(error: BaseException, task: trio.lowlevel.Task | None) -> bool:
+    """Whether a GeneratorExit says that the coroutine of `task` is being closed, when its run is over: nothing may be
+    awaited then. One that comes in a step of the task itself is the user's own, and as fatal as SystemExit.
+    """
+    return isinstance(error, GeneratorExit) and not (in_trio_task() and current_task() is task)
 
 
 @disable_ki_protection
@@ -47,12 +54,13 @@ class ActorTask:
     @enable_ki_protection
     async def run(self, function: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
         """The trio task."""
+        task = current_task()
         caught: BaseException | None = None
         try:
             with self._scope:
                 await unprotected(function, *args)
         except BaseException as error:
-            if isinstance(error, GeneratorExit):
+            if is_closing(error, task):
                 raise
             caught = error
         self._done = True

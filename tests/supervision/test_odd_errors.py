@@ -21,7 +21,7 @@ from supervision import (
 )
 from supervision.errors import describe_error
 from supervision.testing import run_seeded
-from tests.supervision.world import NOW, Crash, CrashCall, Get, Log, child, settle, system
+from tests.supervision.world import NOW, Counter, Crash, CrashCall, Get, Log, child, settle, system
 
 
 class Mute(Exception):
@@ -169,3 +169,41 @@ def test_the_text_of_an_error_says_what_it_can() -> None:
     assert describe_error(Mute()) == "Mute: (no text: its str() raised LookupError)"
     assert describe_error(OwnGroup(errors=[ValueError("x")])) == "OwnGroup: of its own [ValueError: x]"
     assert describe_error(deep_group(5000)).startswith("ExceptionGroup: around [ExceptionGroup: around [")
+
+
+@pytest.mark.parametrize("where", ["init", "handler", "task", "terminate"])
+def test_a_generator_exit_of_the_users_own_ends_the_system_in_order(where: str) -> None:
+    log = Log()
+
+    class Leaves(Counter):
+        def leave(self, here: str) -> None:
+            if where == here:
+                raise GeneratorExit
+
+        async def init(self) -> None:
+            self.leave("init")
+            await super().init()
+
+        async def terminate(self, reason: StopReason) -> None:
+            await super().terminate(reason)
+            self.leave("terminate")
+
+        @handles(Tell)
+        async def tell(self, message: Tell) -> None:
+            async def in_a_task() -> None:
+                self.leave("task")
+
+            self.leave("handler")
+            self.context.start_task(in_a_task)
+            self.context.stop()
+
+    async def main() -> None:
+        async with system(log) as s:
+            await s.start_child(child("first", log))
+            ref = await s.start_child(ChildSpec("leaves", lambda: Leaves(log), restart="transient"))
+            await ref.cast(Tell())
+            await trio.sleep_forever()
+
+    with pytest.raises(GeneratorExit):
+        run_seeded(main, seed=1, limit=1e4)
+    assert sorted(line[:2] for line in log.of("terminate")) == sorted(log.of("init"))
