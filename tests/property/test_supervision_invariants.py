@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from supervision import (
@@ -203,6 +203,7 @@ class Clockwork(Mortal):
     ),
     seeds,
 )
+@example([("timer", 0.5), ("nap", 1.0), ("pause", 0.1), ("crash", 0.0)], 0)
 def test_a_timer_reaches_the_incarnation_that_set_it_or_nobody(ops: list[tuple[str, float]], seed: int) -> None:
     """Never too early, once at most; those of the last incarnation, which goes on, all arrive."""
 
