@@ -87,7 +87,8 @@ class ChildSpec(_ChildFields, frozen=True, kw_only=True):
     to one trio task, like a trio.Lock that is held from one message to the next, does not outlast it.
     on_undelivered: called with the path, the message and why (see Undelivered), synchronously, beside each such event
     of this place: for every accepted cast that is not handled to its end, dead letters included. A cast that was not
-    accepted raises at its sender, and a call at its caller, instead.
+    accepted raises at its sender, and a call at its caller, instead. It must not cast what was dropped to this place
+    again at once: with "drop_oldest" that drops the next one, for ever.
     on_close: called once, synchronously, when the place closes: stopped, ended for good or degraded, also if that
     happens while no incarnation is there to run terminate().
     significant: its end, if by itself and for good, may end its supervisor (see SupervisorSpec.auto_shutdown).
