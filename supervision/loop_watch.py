@@ -131,10 +131,7 @@ class LoopWatch(trio.abc.Instrument):
     def _report(self, task: trio.lowlevel.Task, owner: ActorPlace | None, held: float) -> None:
         path = task.name if owner is None else owner.path
         message_type = None if self._held_by is None else type(self._held_by).__qualname__
-        try:
-            self._system.events.emit(LoopHeld(path, task.name, held, place_of(task), message_type))
-        except BaseException as error:  # noqa: BLE001  # trio would log it and go on: ^C is not to be lost
-            self._system.abort(error)
+        self._system.events.emit(LoopHeld(path, task.name, held, place_of(task), message_type))
 
     def _count(self, seconds: dict[ActorPlace, float], owner: ActorPlace, used: float) -> None:
         known = seconds.get(owner)

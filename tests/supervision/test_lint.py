@@ -27,7 +27,6 @@ SORTED: dict[str, str] = {
     "incarnation.py:Incarnation._escaped": "what is left of it outside of the actor's scope, for the same",
     "tasks.py:ActorTask.run": "what ended an actor's task: task_ended() sorts it as the actor's own",
     "supervised_task.py:OneShot.run": "what ended a supervised task: its result, and its actor's end",
-    "loop_watch.py:LoopWatch._report": "of a listener: ends the system; trio would log it, and go on",
     "system.py:System.shut_down": "Cancelled and ^C: raised when all have ended",
     "system.py:open_system": "of the block, or Cancelled meanwhile: raised when all have ended",
     "testing/sweep.py:_main": "what the scenario raised: given to its check(); Cancelled is raised",
