@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     )
     from tinker_actors.flow.breaker import (
         BreakerState,
+        BreakerStatistics,
         CircuitBreaker,
     )
     from tinker_actors.flow.breakers import (
@@ -68,6 +69,10 @@ if TYPE_CHECKING:
     )
     from tinker_actors.flow.pending import (
         Pending,
+    )
+    from tinker_actors.flow.queue_state import (
+        QueueStateChange,
+        QueueSubscription,
     )
     from tinker_actors.flow.retry import (
         Retry,
@@ -78,6 +83,7 @@ if TYPE_CHECKING:
         Future,
     )
     from tinker_actors.metrics import (
+        HistogramSnapshot,
         Metrics,
         MetricsSnapshot,
         ModelUsage,
@@ -98,6 +104,7 @@ if TYPE_CHECKING:
         LoraConfig,
         ModelInput,
         OptimStepResponse,
+        QueueState,
         SampledSequence,
         SampleResponse,
         SamplingParams,
@@ -121,6 +128,7 @@ __all__ = [
     "BadRequestError",
     "BillingError",
     "BreakerState",
+    "BreakerStatistics",
     "CircuitBreaker",
     "CircuitBreakers",
     "CircuitOpen",
@@ -137,6 +145,7 @@ __all__ = [
     "GetInfoResponse",
     "GetServerCapabilitiesResponse",
     "GoneError",
+    "HistogramSnapshot",
     "InternalServerError",
     "InvalidInput",
     "LaneStopped",
@@ -157,6 +166,9 @@ __all__ = [
     "Pending",
     "PermissionDeniedError",
     "Price",
+    "QueueState",
+    "QueueStateChange",
+    "QueueSubscription",
     "RateLimitError",
     "RequestFailedError",
     "RequestTimeoutError",
@@ -235,10 +247,15 @@ _HOMES = {
     ),
     "tinker_actors.flow.breaker": (
         "BreakerState",
+        "BreakerStatistics",
         "CircuitBreaker",
     ),
     "tinker_actors.flow.breakers": ("CircuitBreakers",),
     "tinker_actors.flow.pending": ("Pending",),
+    "tinker_actors.flow.queue_state": (
+        "QueueStateChange",
+        "QueueSubscription",
+    ),
     "tinker_actors.flow.retry": (
         "Retry",
         "RetryEvent",
@@ -246,6 +263,7 @@ _HOMES = {
     ),
     "tinker_actors.ledger": ("Future",),
     "tinker_actors.metrics": (
+        "HistogramSnapshot",
         "Metrics",
         "MetricsSnapshot",
         "ModelUsage",
@@ -266,6 +284,7 @@ _HOMES = {
         "LoraConfig",
         "ModelInput",
         "OptimStepResponse",
+        "QueueState",
         "SampledSequence",
         "SampleResponse",
         "SamplingParams",

@@ -52,6 +52,17 @@ def test_the_servers_keys_may_come_from_the_environment(monkeypatch: pytest.Monk
     assert [key.reveal() for key in options.api_keys] == ["tml-c"]
 
 
+@pytest.mark.parametrize("keys", [",", " , ,"])
+def test_a_list_without_a_key_does_not_mean_any_key(
+    keys: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINKER_ACTORS_SERVER_KEYS", keys)
+    with pytest.raises(SystemExit) as ended:
+        parse(["serve"])
+    assert ended.value.code == 2
+    assert "TINKER_ACTORS_SERVER_KEYS: holds no key" in capsys.readouterr().err
+
+
 def test_a_key_of_the_environment_that_is_none_is_named_and_not_shown(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

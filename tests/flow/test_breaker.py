@@ -249,3 +249,15 @@ def test_a_breaker_against_its_model(threshold: int, reset: float, calls: list[t
                 model.ended(now, True)
 
     run_seeded(main, seed=0)
+
+
+@pytest.mark.parametrize("function", [3, None, lambda: 3, well], ids=["number", "none", "plain", "coroutine"])
+async def test_a_mistake_of_the_callers_is_no_failure_of_what_is_called(function: Any):
+    breaker = CircuitBreaker(failure_threshold=1)
+    given = well() if function is well else function
+    with pytest.raises(InvalidInput, match="function"):
+        await breaker.call(given)
+    if function is well:
+        given.close()
+    assert (breaker.state, breaker.statistics().failures) == (CLOSED, 0)
+    assert repr(breaker) == "<CircuitBreaker closed, failures 0>"

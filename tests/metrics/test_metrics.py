@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tinker_actors.errors import InvalidInput
-from tinker_actors.metrics import Histogram, Metrics, ModelUsage, Price, Usage, cost_of
+from tinker_actors.metrics import OWN, Histogram, Metrics, ModelUsage, Price, Usage, cost_of
+from tinker_actors.ports import Purpose
 
 
 def test_counters_add_up_gauges_overwrite_and_reset_forgets():
@@ -152,3 +154,44 @@ def test_cost_by_a_table_of_prices():
 def test_what_is_no_price(price: Any):
     with pytest.raises(InvalidInput, match=r"Price\.sampled"):
         Price(trained=1.0, prompted=1.0, sampled=price)
+
+
+def test_a_name_that_is_settled_is_refused_to_others_before_its_first_use():
+    metrics = Metrics(OWN)
+    for name, kind in OWN.items():
+        for other, call in (("counter", metrics.add), ("gauge", metrics.set), ("histogram", metrics.observe)):
+            if other != kind:
+                with pytest.raises(InvalidInput, match="another kind"):
+                    call(name, 1)
+    assert metrics.prometheus() == ""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text("utf-8")
+    for name in OWN:
+        purpose, _, rest = name.partition("_")
+        listed = f"PURPOSE_{rest}" if purpose in get_args(Purpose) and rest.startswith("request") else name
+        assert f"`{listed}`" in page, name
+
+
+def test_what_the_text_makes_of_a_histogram_is_nobody_elses_name():
+    metrics = Metrics()
+    metrics.observe("a", 1.0)
+    metrics.add("b_sum")
+    with pytest.raises(InvalidInput, match="part of a histogram"):
+        metrics.add("a_count")
+    with pytest.raises(InvalidInput, match="part of a histogram"):
+        metrics.observe("b", 1.0)
+    samples = [line.partition(" ")[0] for line in metrics.prometheus().splitlines() if not line.startswith("#")]
+    assert len(samples) == len(set(samples))
+
+
+def test_a_number_beyond_all_bounds_is_refused_at_once():
+    metrics = Metrics()
+    with pytest.raises(InvalidInput, match="amount"):
+        metrics.add("big", 10**400)
+    metrics.add("big", 2**63 - 1)
+    metrics.add("big", 0.5)
+
+
+@pytest.mark.parametrize("prices", [None, [1], {"a/b": 1.0}, {"a/b": None}])
+def test_a_table_that_is_none(prices: Any):
+    with pytest.raises(InvalidInput, match="prices"):
+        cost_of({"a/b": ModelUsage(trained=1)}, prices)

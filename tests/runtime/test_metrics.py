@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.clients.scenario import batch, train
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.errors import InvalidInput
 from tinker_actors.metrics import MetricsSnapshot, ModelUsage, Price
+from tinker_actors.runtime import open_runtime
 from tinker_actors.testing.faults import CrashAt, Delay, DropBefore, Fault, Status
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT
 from tinker_actors.testing.simulation import World
@@ -81,3 +84,24 @@ def test_a_program_may_add_its_own():
         assert world.runtime.metrics.snapshot().gauges == {"loss": 0.5}
 
     train(story)
+
+
+def test_a_crash_is_said_in_the_log(caplog: pytest.LogCaptureFixture):
+    measured(CrashAt(point="training.polling", nth=1))
+    said = [r.getMessage() for r in caplog.records if r.name == "tinker_actors.runtime"]
+    assert len(said) == 1
+    assert said[0].startswith("runtime/sessions/session-0/clients/training-0 crashed: ")
+
+
+@pytest.mark.parametrize(("name", "value"), [("config", 3), ("transport", 3), ("transport", "x")])
+async def test_settings_of_another_kind(name: str, value: Any):
+    with pytest.raises(InvalidInput, match=name):
+        async with open_runtime(**{"base_url": "http://127.0.0.1:9", "api_key": "tml-test", name: value}):
+            pass
+
+
+def test_a_poll_that_says_not_yet_by_408_is_no_failure():
+    fault = Status(path="/retrieve_future", status=408, times=2)
+    assert "poll_requests_failed" not in measured(fault).counters
+    other = Status(path="/retrieve_future", status=503, times=2)
+    assert measured(other).counters["poll_requests_failed"] == 2

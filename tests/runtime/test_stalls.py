@@ -19,7 +19,7 @@ from tests.clients.scenario import train
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.errors import InvalidInput
 from tinker_actors.runtime import open_runtime
-from tinker_actors.runtime.stalls import Stalls
+from tinker_actors.runtime.stalls import Stalls, StallWatch
 from tinker_actors.testing.network import open_network
 from tinker_actors.testing.simulation import World
 
@@ -92,6 +92,15 @@ def test_what_holds_the_interpreter_is_named_right_after(caplog: pytest.LogCaptu
     run(body)
 
 
+def test_stalls_that_go_on_are_told_at_growing_intervals(caplog: pytest.LogCaptureFixture):
+    watch = StallWatch(1.0, None, 0, list[float]().append)  # pyright: ignore[reportArgumentType]  # no loop is asked
+    told = [second for second in range(0, 4000, 5) if watch._may_tell(float(second))]
+    assert told == [0, 10, 30, 70, 150, 310, 630, 1230, 1830, 2430, 3030, 3630]
+    assert "there were 1 more stalls since" in caplog.text
+    assert watch._may_tell(20_000.0)  # long after the last one: the first of another time
+    assert watch._may_tell(20_010.0)
+
+
 def test_who_only_waits_is_not_told(caplog: pytest.LogCaptureFixture):
     async def body(system: ActorSystem) -> None:
         await trio.to_thread.run_sync(time.sleep, 4 * ALARM)
@@ -123,7 +132,7 @@ def test_the_watch_ends_with_its_runtime_and_is_not_there_when_time_is_virtual()
     assert train(story).value == set()
 
 
-@pytest.mark.parametrize("alarm", [0, -1.0, float("nan"), float("inf"), "5", True])
+@pytest.mark.parametrize("alarm", [0, 0.01, -1.0, float("nan"), float("inf"), "5", True])
 async def test_an_alarm_that_is_none(alarm: Any):
     with pytest.raises(InvalidInput, match="stall_alarm"):
         async with open_runtime(base_url="http://127.0.0.1:9", api_key="tml-test", stall_alarm=alarm):

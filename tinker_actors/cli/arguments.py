@@ -185,7 +185,10 @@ def _read_serve(values: argparse.Namespace, environ: Mapping[str, str]) -> Serve
     source = "--api-key"
     if not given:
         source = _SERVER_KEYS
-        given = [key.strip() for key in environ.get(_SERVER_KEYS, "").split(",") if key.strip()]
+        named = environ.get(_SERVER_KEYS, "")
+        given = [key.strip() for key in named.split(",") if key.strip()]
+        if named.strip() and not given:  # whoever set it did not mean that any key will do
+            raise CredentialError(source, "holds no key", "Separate keys by commas, or leave it out to take any key")
     return ServeOptions(
         host=values.host,
         port=values.port,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,10 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 well, 1 a failure, 2 a wrong command line, 128 + n a signal."""
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(
+            signal.SIGUSR1, signal.SIG_IGN
+        )  # it asks a runtime for its state: no reason to end where none is
     options = parse(arguments)
     name = "demo" if isinstance(options, DemoOptions) else "serve"
     try:

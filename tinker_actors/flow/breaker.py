@@ -80,8 +80,12 @@ class CircuitBreaker:
     async def call(self, function: Callable[[], Awaitable[T]], success: Callable[[T], bool] | None = None) -> T:
         """What ``function`` returns, or raises; raises CircuitOpen without running it while the circuit is open.
 
-        An exception is a failure, and so is a value that ``success`` says no to.
+        An exception is a failure, but for InvalidInput, and so is a value that ``success`` says no to. Raises
+        InvalidInput for what is no async function.
         """
+        if not callable(function):
+            problem = f"is of type {type(function).__name__}"
+            raise InvalidInput("function", problem, "Give an async function of no arguments, not called yet")
         if not self.allows():
             raise CircuitOpen(self._why())
         epoch = self._epoch
@@ -89,8 +93,13 @@ class CircuitBreaker:
         self._probes += probe
         self._running += 1
         try:
-            value = await function()
+            awaitable = function()
+            if not isinstance(awaitable, Awaitable):  # pyright: ignore[reportUnnecessaryIsInstance]  # a user's
+                raise InvalidInput("function", "gives nothing to await", "Give an async function of no arguments")
+            value = await awaitable
             well = success is None or success(value)
+        except InvalidInput:
+            raise  # a mistake of the caller's says nothing about what is called
         except Exception:
             self._ended(epoch, well=False)
             raise
@@ -113,6 +122,9 @@ class CircuitBreaker:
             assert self._opened_at is not None
             left = self._opened_at + self._reset_timeout - trio.current_time()
         return BreakerStatistics(state=state, failures=self._failures, probes=self._probes, opens_in=left)
+
+    def __repr__(self) -> str:
+        return f"<CircuitBreaker {self.state}, failures {self._failures}>"
 
     def _ended(self, epoch: int, *, well: bool) -> None:
         if epoch != self._epoch:

@@ -12,11 +12,13 @@ import msgspec
 from tinker_actors.checks import number
 from tinker_actors.errors import InvalidInput
 from tinker_actors.metrics.histogram import Histogram, HistogramSnapshot
+from tinker_actors.metrics.names import Kind
 
 __all__ = ["Metrics", "MetricsSnapshot"]
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 _MOST = 10_000
+_INT64_END = 2**63
 _PREFIX = "tinker_actors_"
 
 
@@ -36,24 +38,30 @@ class MetricsSnapshot(msgspec.Struct, frozen=True):
 class Metrics:
     """Named numbers. Adding one costs a dictionary access; a name is checked when it is new.
 
-    Names are those that Prometheus takes: letters, digits and underscores, at most 10,000 of each kind. Raises
-    InvalidInput for another name, for the same name in two kinds, and for what is no finite number.
+    Names are those that Prometheus takes: letters, digits and underscores, at most 10,000. ``own`` are names whose
+    kind is settled before they are used. Raises InvalidInput for another name, for the same name in two kinds, and
+    for what is no finite number.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, own: Mapping[str, Kind] | None = None) -> None:
+        self._kinds: dict[str, Kind] = {}
+        self._parts: set[str] = set()
+        """What the text for Prometheus makes of the histograms besides."""
+        for name, kind in (own or {}).items():
+            self._settle(name, kind)
         self._counters: dict[str, float] = {}
         self._gauges: dict[str, float] = {}
         self._histograms: dict[str, Histogram] = {}
 
     def add(self, name: str, amount: float = 1) -> None:
         """Let the counter ``name`` grow by ``amount``, which is not below zero."""
-        if amount.__class__ is not int or amount < 0:
+        if amount.__class__ is not int or not 0 <= amount < _INT64_END:
             amount = _finite("amount", amount)
             if amount < 0:
                 raise InvalidInput("amount", f"{amount} is below zero", "Use a gauge for what may fall")
         known = self._counters.get(name)
         if known is None:
-            self._check(name, self._counters)
+            self._settle(name, "counter")
             known = 0
         self._counters[name] = known + amount
 
@@ -61,7 +69,7 @@ class Metrics:
         """The gauge ``name`` is ``value`` now."""
         value = _finite("value", value)
         if name not in self._gauges:
-            self._check(name, self._gauges)
+            self._settle(name, "gauge")
         self._gauges[name] = value
 
     def observe(self, name: str, value: float) -> None:
@@ -69,7 +77,7 @@ class Metrics:
         value = _finite("value", value)
         histogram = self._histograms.get(name)
         if histogram is None:
-            self._check(name, self._histograms)
+            self._settle(name, "histogram")
             histogram = self._histograms[name] = Histogram()
         histogram.observe(value)
 
@@ -87,7 +95,7 @@ class Metrics:
         )
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget all values; names keep their kinds."""
         self._counters.clear()
         self._gauges.clear()
         self._histograms.clear()
@@ -114,14 +122,23 @@ class Metrics:
             yield f"{_PREFIX}{name}_sum {found.total!r}"
             yield f"{_PREFIX}{name}_count {found.count}"
 
-    def _check(self, name: Any, mine: Mapping[str, object]) -> None:
-        cure = "Use letters, digits and underscores, such as tokens_seen"
+    def _settle(self, name: Any, kind: Kind) -> None:
+        """From now on ``name`` is of this kind, or it is refused."""
         if not isinstance(name, str) or not _NAME.fullmatch(name):
+            cure = "Use letters, digits and underscores, such as tokens_seen"
             raise InvalidInput("name", f"{name!r:.60} is no name of a metric", cure)
-        if any(name in other for other in (self._counters, self._gauges, self._histograms)):
-            raise InvalidInput("name", f"{name!r} is a metric of another kind", "Use another name")
-        if len(mine) >= _MOST:
+        known = self._kinds.get(name)
+        if known == kind:
+            return
+        parts = {f"{name}_sum", f"{name}_count"} if kind == "histogram" else set[str]()
+        if known is not None:
+            raise InvalidInput("name", f"{name!r} is a metric of another kind, a {known}", "Use another name")
+        if name in self._parts or not parts.isdisjoint(self._kinds):
+            raise InvalidInput("name", f"{name!r} means a part of a histogram elsewhere", "Use another name")
+        if len(self._kinds) >= _MOST:
             raise InvalidInput("name", f"there are {_MOST:,} metrics already", "Use fewer names: none for each item")
+        self._kinds[name] = kind
+        self._parts |= parts
 
 
 def _finite(field: str, value: Any) -> float:

@@ -58,11 +58,16 @@ class Usage:
 
 def cost_of(usage: Mapping[str, ModelUsage], prices: Mapping[str, Price]) -> float:
     """What ``usage`` costs by ``prices``, both by base model. Raises InvalidInput for a model without a price."""
+    if not isinstance(prices, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
+        raise InvalidInput("prices", f"is of type {type(prices).__name__}", "Give a dict of Price by base model")
     cost = 0.0
     for model, tokens in usage.items():
         price = prices.get(model)
         if price is None:
             raise InvalidInput("prices", f"has no price of {model!r}", f"Give prices[{model!r}] = Price(...)")
+        if not isinstance(price, Price):  # pyright: ignore[reportUnnecessaryIsInstance]  # as above
+            problem = f"is of type {type(price).__name__}"
+            raise InvalidInput(f"prices[{model!r}]", problem, "Give Price(trained=..., prompted=..., sampled=...)")
         amounts = (tokens.trained * price.trained, tokens.prompted * price.prompted, tokens.sampled * price.sampled)
         cost += sum(amounts) / _MILLION
     return cost

@@ -38,7 +38,7 @@ class DumpOnSignal(Actor):
         """Take the signal, if it is free."""
         number = getattr(signal, "SIGUSR1", None)
         main = threading.current_thread() is threading.main_thread()
-        if number is None or not main or signal.getsignal(number) is not signal.SIG_DFL:
+        if number is None or not main or signal.getsignal(number) not in (signal.SIG_DFL, signal.SIG_IGN):
             return
         # here and not in the task: a signal between the two would end the process
         received = self._stack.enter_context(trio.open_signal_receiver(number))

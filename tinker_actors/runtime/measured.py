@@ -17,9 +17,9 @@ __all__ = ["MeasuredTransport"]
 class MeasuredTransport(Transport):
     """``inner``, with its requests counted in ``metrics``.
 
-    For each purpose: ``{purpose}_requests``, ``{purpose}_requests_failed`` (no answer, or an error status) and the
-    histogram ``{purpose}_request_seconds`` until the head of the response; ``bytes_sent`` in bodies and
-    ``bytes_received`` as the servers announce them.
+    For each purpose: ``{purpose}_requests``, ``{purpose}_requests_failed`` (no answer, or an error status; a poll's
+    408 is none) and the histogram ``{purpose}_request_seconds`` until the head of the response; ``bytes_sent`` in
+    bodies and ``bytes_received`` as the servers announce them.
     """
 
     def __init__(self, inner: Transport, metrics: Metrics) -> None:
@@ -38,7 +38,7 @@ class MeasuredTransport(Transport):
         finally:
             metrics.add(f"{purpose}_requests")
             metrics.observe(f"{purpose}_request_seconds", trio.current_time() - began)
-        if response.status >= 400:
+        if response.status >= 400 and not (purpose == "poll" and response.status == 408):  # that is "not yet"
             metrics.add(f"{purpose}_requests_failed")
         metrics.add("bytes_sent", request.size or 0)
         length = response.headers.get("content-length", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import sys
@@ -14,6 +15,8 @@ from msgspec import structs
 
 from supervision import (
     Actor,
+    ActorCrashed,
+    ActorDegraded,
     ActorRef,
     ActorRestarted,
     ActorSystem,
@@ -33,10 +36,11 @@ from tinker_actors.clients.spec import client_spec
 from tinker_actors.config import Config, RetryConfig, Secret, parse_api_key
 from tinker_actors.config.fields import check
 from tinker_actors.credentials import Keeper
+from tinker_actors.errors import InvalidInput
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import Pending, PendingTable
 from tinker_actors.flow.rate_limit import RateLimiter, RateLimiters
-from tinker_actors.metrics import Metrics, ModelUsage, Price, Usage, cost_of
+from tinker_actors.metrics import OWN, Metrics, ModelUsage, Price, Usage, cost_of
 from tinker_actors.ports import NoPoints, Offload, Points, ThreadOffload, Transport
 from tinker_actors.runtime.dump import DumpOnSignal, render
 from tinker_actors.runtime.long_waits import LongWaits
@@ -48,6 +52,8 @@ from tinker_actors.sessions import Heartbeat, QueueObserver, Session, SessionMan
 from tinker_actors.wire.api import Api
 
 __all__ = ["Runtime", "open_runtime"]
+
+_log = logging.getLogger("tinker_actors.runtime")
 
 _OFFLOAD_THREADS = 4
 
@@ -167,9 +173,13 @@ class Runtime:
     def _lag(self, seconds: float) -> None:
         self._metrics.observe("loop_lag_seconds", seconds)
 
-    def _count(self, event: Event) -> None:
+    def _hear(self, event: Event) -> None:
         if isinstance(event, ActorRestarted):
             self._metrics.add("actor_restarts")
+        elif isinstance(event, ActorCrashed):
+            _log.warning("%s crashed: %s", event.path, event.crash)
+        elif isinstance(event, ActorDegraded):
+            _log.error("%s crashed too often and is given up", event.path)
 
     def _limiter_of(self, key: Secret | None) -> RateLimiter:
         # what a credential command prints may change at any time: all of its keys count as one
@@ -210,7 +220,7 @@ class Runtime:
 
     async def watch(self, stall_alarm: float | None) -> None:
         """Start what looks after the whole runtime. ``open_runtime`` calls it."""
-        self._system.events.subscribe(self._count)
+        self._system.events.subscribe(self._hear)
         factories: dict[str, Callable[[], Actor]] = {
             "long-waits": lambda: LongWaits(self._pending),
             "dump-on-signal": lambda: DumpOnSignal(self.dump),
@@ -242,6 +252,11 @@ async def open_runtime(
     None: not watched. Leaving the block stops everything in order: clients first, then sessions, which are finished
     at the server. Raises CredentialError or InvalidInput for bad settings.
     """
+    if config is not None and not isinstance(config, Config):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput("config", f"is of type {type(config).__name__}", "Give Config.load(...)")
+    if transport is not None and not callable(getattr(transport, "send", None)):
+        problem = f"is of type {type(transport).__name__}, which can't send"
+        raise InvalidInput("transport", problem, "Give a Transport: docs/transport.md shows two")
     settings = config if config is not None else Config.load(base_url=base_url, api_key=api_key)
     if retry_config is not None:
         settings = structs.replace(settings, retry=retry_config)
@@ -250,7 +265,7 @@ async def open_runtime(
     rng = random.Random(None if seed is None else integer("seed", seed, "Use an integer of 64 bits, or None"))
     carrier = transport if transport is not None else make_transport(settings)
     try:
-        metrics = Metrics()
+        metrics = Metrics(OWN)
         api = Api(traced(MeasuredTransport(carrier, metrics), settings), settings, Keeper(settings, carrier, rng))
         async with open_system("runtime", random=random.Random(rng.getrandbits(64))) as system:
             sessions = await system.start_child(DynamicSupervisorSpec("sessions"))

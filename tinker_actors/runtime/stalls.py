@@ -7,6 +7,7 @@ looked at: under a virtual clock nothing is watched.
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import threading
 import time
@@ -26,6 +27,8 @@ __all__ = ["StallWatch", "Stalls", "check_alarm"]
 _log = logging.getLogger("tinker_actors.stalls")
 
 _LONGEST_PERIOD = 0.5
+_SHORTEST_ALARM = 0.05
+_QUIET, _LONGEST_QUIET = 10.0, 600.0  # seconds after a report; longer each time while stalls go on
 _DEEPEST = 12  # frames of a stack that are shown, the innermost ones
 _CURE = "Run what takes so long in a thread (trio.to_thread.run_sync) or, if it holds the interpreter, in a process"
 
@@ -34,9 +37,9 @@ def check_alarm(stall_alarm: float | None) -> float | None:
     """``stall_alarm`` as seconds. Raises InvalidInput for what is no such time."""
     if stall_alarm is None:
         return None
-    cure = "Give seconds above 0, or None to watch nothing"
+    cure = f"Give seconds, {_SHORTEST_ALARM:g} or more, or None to watch nothing"
     seconds = number("stall_alarm", stall_alarm, cure)
-    if not 0.0 < seconds < float("inf"):
+    if not _SHORTEST_ALARM <= seconds < float("inf"):
         raise InvalidInput("stall_alarm", f"{seconds} is no time to wait", cure)
     return seconds
 
@@ -66,6 +69,9 @@ class StallWatch:
         self._clock = clock
         self._over = threading.Event()
         self._answered = threading.Event()
+        self._quiet = 0.0
+        self._quiet_until = -math.inf
+        self._unsaid = 0
 
     def end(self) -> None:
         """Let ``run`` return."""
@@ -75,16 +81,17 @@ class StallWatch:
         """Watch until ``end``, or until the loop has ended."""
         period = min(self._alarm / 2, _LONGEST_PERIOD)
         asked: float | None = None
-        told = False
+        told = said = False
         last = self._clock()
         while not self._over.wait(period):
             now = self._clock()
             late, last = now - last - period, now
             if late >= self._alarm:
-                self._tell_of_the_interpreter(late)
+                if self._may_tell(now):
+                    self._tell_of_the_interpreter(late)
                 asked = None if asked is None else now  # the loop could not run, either
             if asked is not None and self._answered.is_set():
-                if told:
+                if told and said:
                     _log.warning("the event loop runs again after %.1f s", now - asked)
                 asked, told = None, False
             if asked is None:
@@ -96,9 +103,24 @@ class StallWatch:
                     return
             elif not told and now - asked >= self._alarm:
                 told = True
+                said = self._may_tell(now)
+                if not said:
+                    continue
                 held_at = _frames().get(self._loop_thread)
                 text = "the event loop has been held for %.1f s: no heartbeat is sent meanwhile. %s. It is at:\n%s"
                 _log.warning(text, now - asked, _CURE, _stack(held_at))
+
+    def _may_tell(self, now: float) -> bool:
+        if now < self._quiet_until:
+            self._unsaid += 1
+            return False
+        if self._unsaid:
+            _log.warning("there were %d more stalls since the last report", self._unsaid)
+        going_on = now < self._quiet_until + self._quiet
+        self._quiet = min(2 * self._quiet, _LONGEST_QUIET) if going_on and self._quiet else _QUIET
+        self._quiet_until = now + self._quiet
+        self._unsaid = 0
+        return True
 
     def _answer(self, asked: float) -> None:  # on the loop
         self._answered.set()
@@ -106,7 +128,8 @@ class StallWatch:
 
     def _tell_of_the_interpreter(self, late: float) -> None:
         names = {thread.ident: thread.name for thread in threading.enumerate()}
-        others = {ident: frame for ident, frame in _frames().items() if ident != threading.get_ident()}
+        watchers = {name for name in names.values() if "/stalls#" in name}  # other runtimes' as well
+        others = {ident: frame for ident, frame in _frames().items() if names.get(ident) not in watchers}
         stacks = "\n".join(f"thread {names.get(ident, ident)}:\n{_stack(frame)}" for ident, frame in others.items())
         held = "one of these held the interpreter (the GIL), or the machine slept"
         _log.warning("no thread of Python's ran for %.1f s: %s. %s.\n%s", late, held, _CURE, stacks)

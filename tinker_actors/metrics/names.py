@@ -1,0 +1,36 @@
+"""The metrics that a runtime keeps of its own: docs/metrics.md says what each is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Literal, TypeAlias, get_args
+
+from tinker_actors.ports import Purpose
+
+__all__ = ["OWN", "Kind"]
+
+Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+
+_COUNTERS = (
+    *("bytes_sent", "bytes_received", "sends", "polls", "retries"),
+    *("operations_done", "samples_done", "samples_repeated"),
+    *("tokens_trained", "tokens_prompted", "tokens_sampled"),
+    *("heartbeats", "heartbeats_missed", "actor_restarts"),
+    *(f"{purpose}_requests" for purpose in get_args(Purpose)),
+    *(f"{purpose}_requests_failed" for purpose in get_args(Purpose)),
+)
+_HISTOGRAMS = (
+    *("operation_seconds", "sample_seconds", "queue_seconds", "loop_lag_seconds"),
+    *(f"{purpose}_request_seconds" for purpose in get_args(Purpose)),
+)
+
+
+def _own() -> Iterator[tuple[str, Kind]]:
+    for name in _COUNTERS:
+        yield name, "counter"
+    for name in _HISTOGRAMS:
+        yield name, "histogram"
+
+
+OWN: Mapping[str, Kind] = MappingProxyType(dict(_own()))
