@@ -179,7 +179,7 @@ class Incarnation:
                     if type(item) is ReplyCell:
                         if item.done:
                             del queue[0]
-                            inbox.dead -= 1
+                            inbox.bury(1)
                             continue
                         item.begun = True
                         self.cell = item

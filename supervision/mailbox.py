@@ -129,11 +129,11 @@ def _unwrap(entry: ReplyCell | SetAside) -> object:
 class Inbox:
     """The state behind a Mailbox. Everything is allocated on first use: an idle actor should be small."""
 
-    __slots__ = ("accepted", "aside", "dead", "items", "line", "parked", "room", "urgent")
+    __slots__ = ("accepted", "aside", "dead", "items", "limit", "line", "parked", "urgent")
 
     def __init__(self, capacity: float) -> None:
-        self.room = capacity
-        """How many may be queued: the capacity, less what is set aside."""
+        self.limit = capacity
+        """How long the queue may be: the capacity, less what is set aside, and the dead, which don't count."""
         self.items: deque[object] | None = None
         """Casts as they are, calls as their ReplyCell."""
         self.urgent: deque[object] | None = None
@@ -152,6 +152,11 @@ class Inbox:
         return 0 if self.items is None else len(self.items) - self.dead
 
     @property
+    def room(self) -> float:
+        """How many living items may be queued: the capacity, less what is set aside."""
+        return self.limit - self.dead
+
+    @property
     def waiting(self) -> int:
         """Senders in the line."""
         return 0 if self.line is None else len(self.line)
@@ -161,14 +166,14 @@ class Inbox:
         """Enqueue and wake the actor; False if there is no room."""
         items = self.items
         if not items:
-            if self.room <= 0:
+            if self.limit <= 0:
                 return False
             if items is None:
                 self.items = deque((item,))
                 self.accepted += 1
                 self.wake()
                 return True
-        elif len(items) - self.dead >= self.room:
+        elif len(items) >= self.limit:
             return False
         items.append(item)
         self.accepted += 1
@@ -230,7 +235,7 @@ class Inbox:
         line, items = self.line, self.items
         if items is None:
             items = self.items = deque()
-        while line and len(items) - self.dead < self.room:
+        while line and len(items) < self.limit:
             self._let_in(line, items)
         self.wake()
 
@@ -287,14 +292,15 @@ class Inbox:
             return
         if self.aside is not None and cell in self.aside:
             del self.aside[cell]
-            self.room += 1
+            self.limit += 1
         else:
             self.dead += 1
+            self.limit += 1
             items = self.items
             # The dead stay until they are met or outnumber the living.
             if items is not None and self.dead > 32 and self.dead > len(items) // 2:
                 self.items = deque(item for item in items if not (isinstance(item, ReplyCell) and item.done))
-                self.dead = 0
+                self.bury(self.dead)
         if self.line:
             self.admit()
 
@@ -311,7 +317,7 @@ class Inbox:
             self.aside[item] = None
         else:
             self.aside[entry] = None
-        self.room -= 1
+        self.limit -= 1
 
     @enable_ki_protection
     def replay(self) -> None:
@@ -321,7 +327,7 @@ class Inbox:
             if self.items is None:
                 self.items = deque()
             self.items.extendleft(map(_unwrap, reversed(aside)))
-            self.room += len(aside)
+            self.limit += len(aside)
             self.wake()
 
     @enable_ki_protection
@@ -329,16 +335,21 @@ class Inbox:
         """Take the oldest living item out. There is one: the mailbox is full."""
         if self.aside:
             entry, _ = self.aside.popitem(last=False)
-            self.room += 1
+            self.limit += 1
             return _unwrap(entry)
         items = self.items
         assert items is not None
         while True:
             item = items.popleft()
             if isinstance(item, ReplyCell) and item.done:
-                self.dead -= 1
+                self.bury(1)
                 continue
             return item
+
+    def bury(self, count: int) -> None:
+        """So many of the dead are no longer in the queue."""
+        self.dead -= count
+        self.limit -= count
 
     def put_back(self, item: object) -> None:
         """At the front, for the next incarnation; may exceed the bound by this one."""
@@ -349,7 +360,8 @@ class Inbox:
     def drain(self) -> Iterator[object]:
         """Take out every living item."""
         self.replay()
-        items, self.items, self.dead = self.items, None, 0
+        items, self.items = self.items, None
+        self.bury(self.dead)
         self.urgent = None
         for item in items or ():
             if not (isinstance(item, ReplyCell) and item.done):

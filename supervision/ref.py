@@ -140,7 +140,7 @@ class ActorRef:
             check_cast(place, message)
         # As Inbox.offer() does where it is not the first message: a function call less, of eight.
         items = inbox.items
-        if items is not None and len(items) - inbox.dead < inbox.room:
+        if items is not None and len(items) < inbox.limit:
             parked = inbox.parked
             if parked is not None:
                 if get_ident() != place.system.thread:  # asked only where someone is woken, or may be made to wait
