@@ -208,10 +208,13 @@ class Incarnation:
                 del queue[0]
                 if inbox.line:
                     inbox.admit()
-                handler = handlers.get(type(item)) or self._handler(item)
+                handler = handlers.get(type(item))
                 if handler is None:
-                    continue
-                result = handler(actor, self.hand)
+                    handler = self._handler(item)
+                    if handler is None:
+                        continue
+                    item = self.hand
+                result = handler(actor, item)
                 if result.__class__ is CoroutineType:
                     self.waits()
                     await result
