@@ -145,8 +145,8 @@ async def _speeds(rounds: int, calls: int) -> list[Row]:
                 "start": (await enter(raw_trio.start_task()), calls // 8),
                 "start_child": (actors.start_children(supervisor), calls // 8),
                 "raw_restart": (raw_trio.restart, calls // 8),
-                "restart": (actors.crashes(ref), calls // 8),
-                "traced_restart": (_listened(system, actors.crashes(ref)), calls // 8),
+                "restart": (actors.crashes(ref), calls // 2),
+                "traced_restart": (_listened(system, actors.crashes(ref)), calls // 2),
             },
             rounds=rounds,
         )
