@@ -177,7 +177,7 @@ class Runtime:
         if isinstance(event, ActorRestarted):
             self._metrics.add("actor_restarts")
         elif isinstance(event, ActorCrashed):
-            _log.warning("%s crashed: %s", event.path, event.crash)
+            _log.warning("%s crashed: %s", event.path, event.crash.text)
         elif isinstance(event, ActorDegraded):
             _log.error("%s crashed too often and is given up", event.path)
 
