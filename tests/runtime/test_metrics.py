@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+import trio
 
 from tests.clients.scenario import batch, train
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.errors import InvalidInput
-from tinker_actors.metrics import MetricsSnapshot, ModelUsage, Price
+from tinker_actors.metrics import OWN, Metrics, MetricsSnapshot, ModelUsage, Price
+from tinker_actors.ports import Request, Response, Transport
 from tinker_actors.runtime import open_runtime
+from tinker_actors.runtime.measured import MeasuredTransport
 from tinker_actors.testing.faults import CrashAt, Delay, DropBefore, Fault, Status
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT
 from tinker_actors.testing.simulation import World
@@ -105,3 +109,20 @@ def test_a_poll_that_says_not_yet_by_408_is_no_failure():
     assert "poll_requests_failed" not in measured(fault).counters
     other = Status(path="/retrieve_future", status=503, times=2)
     assert measured(other).counters["poll_requests_failed"] == 2
+
+
+@pytest.mark.parametrize(
+    ("length", "counted"), [("7", 7), ("9" * 5000, 0), ("9" * 19, 0), ("-1", 0), ("", 0), ("x", 0)]
+)
+async def test_what_a_server_says_of_a_length_harms_no_request(length: str, counted: int):
+    class Odd(Transport):
+        async def send(self, request: Request) -> Response:
+            await trio.lowlevel.checkpoint()
+            return cast("Response", SimpleNamespace(status=200, headers={"content-length": length}))
+
+        async def aclose(self) -> None:
+            """Nothing is open."""
+
+    metrics = Metrics(OWN)
+    await MeasuredTransport(Odd(), metrics).send(Request(method="GET", url="https://server/x"))
+    assert metrics.counters().get("bytes_received", 0) == counted

@@ -19,6 +19,7 @@ from tinker_actors.errors import ClosedError, InvalidInput
 from tinker_actors.flow.queue_state import ClientQueue, QueueStateChange
 from tinker_actors.runtime import Runtime
 from tinker_actors.sessions.queue_observer import Observe, QueueObserver
+from tinker_actors.testing.operations import BASE_MODEL
 from tinker_actors.testing.simulation import World
 from tinker_actors.types import AdamParams, ModelInput, QueueState, SamplingParams
 
@@ -171,9 +172,7 @@ async def test_a_plain_observer_that_blocks_its_thread_holds_up_neither_the_loop
     try:
         async with open_system("s", random=random.Random(0)) as system:
             queue, book = ClientQueue("m", "training"), set[Any]()
-            ref = await system.start_child(
-                ChildSpec("observer", lambda: QueueObserver(book), threads=QueueObserver.threads)
-            )
+            ref = await system.start_child(ChildSpec("observer", lambda: QueueObserver(book)))
             subscription = queue.subscribe(blocks)
             book.add(subscription)
             assert isinstance(ref, ActorRef)
@@ -241,3 +240,47 @@ def test_what_the_server_says_of_its_queue_is_the_clients_state_until_the_result
     paused_line, active_line = ask(story, odd)
     assert paused_line.startswith(f"{kind} paused_rate_limit: as many ")
     assert active_line == f"{kind} active: "
+
+
+async def test_many_plain_observers_that_hang_take_nobody_elses_thread():
+    release, heard = threading.Event(), threading.Event()
+
+    def hangs(change: QueueStateChange) -> None:
+        release.wait(30)
+
+    def well(change: QueueStateChange) -> None:
+        heard.set()
+
+    try:
+        async with open_system("s", random=random.Random(0)) as system:
+            queue = ClientQueue("m", "training")
+            book = {queue.subscribe(hangs) for _ in range(30)}
+            await system.start_child(ChildSpec("observer", lambda: QueueObserver(book)))
+            queue.report(CAPACITY, None)
+            book.add(queue.subscribe(well))
+            await system.restart_child("observer")
+            queue.report(RATE, None)
+            assert await trio.to_thread.run_sync(heard.wait, 8.0)  # before any of the others is given up
+    finally:
+        release.set()
+
+
+@pytest.mark.parametrize("kind", ["training", "sampling"])
+def test_subscriptions_end_with_their_client(kind: str):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        watched: Any = client if kind == "training" else await service.create_sampling_client(base_model=BASE_MODEL)
+
+        async def observer(change: QueueStateChange) -> None:
+            raise AssertionError
+
+        subscription = watched.on_queue_state_change(observer)
+        await trio.sleep(1.0)
+        await watched.aclose()
+        await trio.sleep(1.0)
+        assert not subscription.active
+        assert service._session.queue_subscriptions == set()
+        node = world.runtime.tree().find("runtime/sessions/session-0/queue-observer")
+        assert node is not None
+        assert node.tasks == 0
+
+    train(story)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from tinker_actors.cli.arguments import DemoOptions, parse
@@ -14,7 +15,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 well, 1 a failure, 2 a wrong command line, 128 + n a signal."""
-    if hasattr(signal, "SIGUSR1"):
+    if hasattr(signal, "SIGUSR1") and threading.current_thread() is threading.main_thread():
         signal.signal(
             signal.SIGUSR1, signal.SIG_IGN
         )  # it asks a runtime for its state: no reason to end where none is

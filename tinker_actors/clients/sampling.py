@@ -371,7 +371,7 @@ async def start_sampling_client(
 ) -> SamplingClient:
     """Start the actor under ``clients`` and return its handle."""
     name = f"sampler-{sampler.seq_id}"
-    spec = client_spec(name, lambda: SamplingActor(session, sampler))
+    spec = client_spec(name, lambda: SamplingActor(session, sampler), on_close=lambda _: sampler.queue.close())
     with closed_as_such("creating a sampling client"):
         ref = await clients.start_child(spec)
     return SamplingClient(session, sampler, ref, clients, name, retry=retry)

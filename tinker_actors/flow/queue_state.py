@@ -90,6 +90,12 @@ class ClientQueue:
         self._subscriptions.append(subscription)
         return subscription
 
+    def close(self) -> None:
+        """The client is gone: nobody is told any more."""
+        for subscription in self._subscriptions:
+            subscription.cancel()
+        self._subscriptions = []
+
     def report(self, state: QueueState, reason: str | None) -> None:
         """What a poll said. A state that is not known counts only with a reason."""
         if state is QueueState.UNKNOWN and not reason:

@@ -12,6 +12,8 @@ from tinker_actors.ports import Request, Response, Transport
 
 __all__ = ["MeasuredTransport"]
 
+_LONGEST_LENGTH = 18  # digits of a number below 2**63
+
 
 @final
 class MeasuredTransport(Transport):
@@ -42,7 +44,7 @@ class MeasuredTransport(Transport):
             metrics.add(f"{purpose}_requests_failed")
         metrics.add("bytes_sent", request.size or 0)
         length = response.headers.get("content-length", "")
-        if length.isdecimal():
+        if length.isdecimal() and len(length) <= _LONGEST_LENGTH:  # a server may write what it likes
             metrics.add("bytes_received", int(length))
         return response
 

@@ -128,6 +128,7 @@ class Runtime:
             tags=labels,
             project_id=project,
         )
+        self._open.add(session)  # now: a key that is renewed while the session is made is its key, too
         spec = SupervisorSpec(
             name,
             strategy="one_for_one",
@@ -138,7 +139,6 @@ class Runtime:
                     "queue-observer",
                     lambda: QueueObserver(session.queue_subscriptions),
                     mailbox=Mailbox(capacity=math.inf),
-                    threads=QueueObserver.threads,
                     max_restarts=10,
                     max_seconds=60.0,
                 ),
@@ -153,7 +153,6 @@ class Runtime:
         session.queue_observer = observer
         assert isinstance(clients, SupervisorRef)
         ref = await clients.start_child(client_spec("service", lambda: ServiceActor(session)))
-        self._open.add(session)
         return ServiceClient(session, ref, place, clients, self._sessions)
 
     def renew_api_key(self, api_key: str) -> None:

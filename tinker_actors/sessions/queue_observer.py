@@ -34,9 +34,6 @@ class QueueObserver(Actor):
     raises, or is not through after ten seconds, is told no more, and the log says so; nobody else waits for it.
     """
 
-    threads = 8
-    """For its spec: how many plain observers are called at a time."""
-
     def __init__(self, subscriptions: set[QueueSubscription]) -> None:
         self._subscriptions = subscriptions
 
@@ -76,8 +73,9 @@ class QueueObserver(Actor):
         if inspect.iscoroutinefunction(observer) or inspect.iscoroutinefunction(type(observer).__call__):
             await cast("Awaitable[object]", observer(change))
         else:
-            # left behind if it hangs: trio can't stop a thread
-            await self.context.run_in_thread(observer, change, abandon=True)
+            # Left behind if it hangs, since trio can't stop a thread. Not in the actor's own few threads: those that
+            # hang would take the room of those that don't.
+            await trio.to_thread.run_sync(observer, change, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
 
 
 def _name(subscription: QueueSubscription) -> str:

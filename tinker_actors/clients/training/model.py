@@ -45,6 +45,7 @@ class Model:
 
     def close(self, reason: StopReason) -> None:
         """The client's place has closed, by a stop or by too many crashes: nothing waits for nobody."""
+        self.queue.close()
         ledger = self.ledger
         if reason.crash is not None:
             error: TinkerError = LaneStopped(
