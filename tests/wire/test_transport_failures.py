@@ -15,7 +15,6 @@ from tinker_actors.errors import APIConnectionError, APIResponseError, APITimeou
 from tinker_actors.ports import Request
 from tinker_actors.wire.transport import HttpTransport
 
-
 # what breaks
 
 
