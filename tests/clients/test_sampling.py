@@ -9,7 +9,7 @@ from tests.clients.scenario import batch, train
 from tinker_actors.clients import SamplingClient, ServiceClient, TrainingClient
 from tinker_actors.errors import BadRequestError, ClosedError, InvalidInput, OutageError, TinkerError
 from tinker_actors.local import ServerSettings
-from tinker_actors.testing.faults import CrashAt, DropAfter, DropBefore, Duplicate, Status, Truncate
+from tinker_actors.testing.faults import CrashAt, Delay, DropAfter, DropBefore, Duplicate, Status, Truncate
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT, plain
 from tinker_actors.testing.simulation import World
 from tinker_actors.types import AdamParams, ModelInput, SamplingParams
@@ -198,6 +198,24 @@ def test_another_key_does_not_keep_the_pause_of_the_old_one():
         return trio.current_time() - start
 
     assert train(story, Status(path="/asample", status=429, retry_after=400.0)).value < 10.0
+
+
+def test_a_key_that_is_renewed_while_a_session_is_made_is_that_sessions_key():
+    async def story(world: World, service: ServiceClient, client: TrainingClient):
+        made: list[ServiceClient] = []
+
+        async def make() -> None:
+            made.append(await world.runtime.create_service_client())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(make)
+            await trio.sleep(1.0)
+            assert not made
+            world.runtime.renew_api_key("tml-another")
+        for session in (service._session, made[0]._session):
+            assert session.limits.sampling.limiter is world.runtime._limiter
+
+    train(story, Delay(path="/create_session", nth=2, seconds=5.0))
 
 
 def test_a_large_result_is_withheld_and_fetched_whole():
