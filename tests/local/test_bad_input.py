@@ -476,7 +476,7 @@ def test_no_body_makes_an_error_of_the_server_s(seed: int, changes: list[tuple[s
             "/session_heartbeat": {"session_id": session_id},
             "/get_info": {"model_id": model_id},
             "/client/config": {"sdk_version": "0.38.0"},
-            "/telemetry": {"events": []},
+            "/telemetry": {"events": [{"event_id": "e", "event": "GENERIC_EVENT"}], "session_id": session_id},
         }
         for path, body in bodies.items():
             for content in (

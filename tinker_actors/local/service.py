@@ -25,6 +25,7 @@ from tinker_actors.local.futures import FutureTable, ServerFuture
 from tinker_actors.local.model import Model, ModelRequest
 from tinker_actors.local.recordings import Recordings
 from tinker_actors.local.refusals import gone, not_found
+from tinker_actors.local.reports import Reports
 from tinker_actors.local.sampler import Sample, Sampler, SamplerTable
 from tinker_actors.local.session import Session, SessionTable
 from tinker_actors.local.settings import ServerSettings
@@ -74,6 +75,7 @@ class LocalService:
         self.futures = FutureTable(f"{random.getrandbits(32):08x}", settings.result_retention)
         self.sessions = SessionTable(settings.session_expiry, lambda name: catalog.session(name) is not None)
         self.samplers = SamplerTable()
+        self.reports = Reports(settings.max_reported_bytes)
         self.samples: WorkQueue[Sample] = WorkQueue("sample")
         self.models: dict[str, Model] = {}
         self._recordings = Recordings(settings.max_recorded_tokens)

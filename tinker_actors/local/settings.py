@@ -30,6 +30,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     Samples that are recorded for stable_reinforce are kept for their session, up to ``max_recorded_tokens`` in all;
     then the oldest go.
 
+    What clients report through /telemetry is kept in memory, up to ``max_reported_bytes`` in all; then the oldest go.
+
     ``dedup`` False runs a repeated (model, seq_id) again: a test switch, to show that such a server is noticed.
     """
 
@@ -42,6 +44,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     body_timeout: float = 60.0
     max_queued_samples: int = 20_000
     max_recorded_tokens: int = 8_000_000
+    max_reported_bytes: int = 16 * 1024 * 1024
     parallel_fwdbwd_chunks: bool = True
     proto_compress_fwdbwd: bool = False
     fwdbwd_max_chunk_len: int = 1024
@@ -61,6 +64,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             "max_body_bytes",
             "body_timeout",
             "max_queued_samples",
+            "max_reported_bytes",
             "max_recorded_tokens",
             "fwdbwd_max_chunk_len",
             "fwdbwd_max_chunk_bytes_count",

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import trio
 
+from tinker_actors.errors import InvalidInput
 from tinker_actors.local.endpoints.incoming import Incoming
 from tinker_actors.local.service import LocalService
 from tinker_actors.types import ClientConfig, GetServerCapabilitiesResponse, SupportedModel
@@ -35,9 +36,10 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TelemetryBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """POST /telemetry: accepted whatever it holds, and not kept."""
+    """POST /telemetry: events of any kind, each an object with an ``event_id``."""
 
-    events: tuple[Any, ...] = ()
+    events: tuple[dict[str, Any], ...] = ()
+    session_id: str = ""
 
 
 class TelemetryAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +87,16 @@ async def capabilities(service: LocalService, _call: Incoming[None]) -> GetServe
     )
 
 
-async def telemetry(_service: LocalService, _call: Incoming[TelemetryBatch]) -> TelemetryAnswer:
-    """Accept a batch."""
+async def telemetry(service: LocalService, call: Incoming[TelemetryBatch]) -> TelemetryAnswer:
+    """Keep a batch. Whose session it is need not be known here: it may be over, or of no session at all."""
     await trio.lowlevel.checkpoint()
+    events = [(_event_id(index, event), event) for index, event in enumerate(call.body.events)]
+    service.reports.keep(call.body.session_id, events)
     return TelemetryAnswer()
+
+
+def _event_id(index: int, event: dict[str, Any]) -> str:
+    event_id = event.get("event_id")
+    if not isinstance(event_id, str) or not event_id:
+        raise InvalidInput(f"events[{index}].event_id", "is no text", "Give each event an id of its own")
+    return event_id
