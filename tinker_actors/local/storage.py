@@ -21,7 +21,7 @@ from typing import Any, Protocol, final
 import msgspec
 
 from tinker_actors.errors import InvalidInput
-from tinker_actors.types import CheckpointKind, LoraConfig
+from tinker_actors.types import CheckpointKind, LoraConfig, SessionActive, SessionStatus
 
 __all__ = [
     "CheckpointRecord",
@@ -35,16 +35,19 @@ __all__ = [
 
 
 class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A session that once was."""
+    """A session that is or once was. ``status`` "active" of an earlier process means that nobody ended it."""
 
     session_id: str
     created_at: datetime
     tags: tuple[str, ...]
     user_metadata: Mapping[str, str]
+    project_id: str | None = None
+    display_name: str | None = None
+    status: SessionStatus = SessionActive()
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A training run: one model, by its id."""
+    """A training run: one model, by its id. One with ``copied_from`` only holds a copy of that checkpoint."""
 
     run_id: str
     session_id: str
@@ -52,6 +55,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     lora: LoraConfig
     created_at: datetime
     user_metadata: Mapping[str, str]
+    project_id: str | None = None
+    copied_from: str | None = None
 
 
 class CheckpointRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +73,7 @@ class CheckpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     expires_at: datetime | None
     user_metadata: Mapping[str, str]
+    public: bool = False
 
 
 class DamagedCheckpoint(Exception):
@@ -93,7 +99,7 @@ class Storage(Protocol):
         ...
 
     def add_session(self, record: SessionRecord) -> None:
-        """Keep a new session."""
+        """Keep a session, in place of the one of the same id."""
         ...
 
     def add_run(self, record: RunRecord) -> None:
@@ -102,6 +108,10 @@ class Storage(Protocol):
 
     def put(self, record: CheckpointRecord, data: bytes) -> None:
         """Keep a checkpoint, in place of one of the same path."""
+        ...
+
+    def amend(self, record: CheckpointRecord) -> None:
+        """Keep ``record`` in place of the one of the same path, whose weights stay."""
         ...
 
     def read(self, record: CheckpointRecord) -> bytes:
@@ -146,6 +156,9 @@ class MemoryStorage:
         """Keep the bytes."""
         self._data[record.path] = data
 
+    def amend(self, record: CheckpointRecord) -> None:
+        """The service's own tables know it."""
+
     def read(self, record: CheckpointRecord) -> bytes:
         """The bytes."""
         return self._data[record.path]
@@ -176,8 +189,17 @@ CREATE TABLE IF NOT EXISTS checkpoints (
 );
 CREATE INDEX IF NOT EXISTS checkpoints_of_run ON checkpoints (run_id);
 """
-_VERSION = 1
-_JSON_COLUMNS = frozenset({"lora", "tags", "user_metadata"})
+_VERSION = 2
+_ADDED = (  # by version 2: table, column, what it holds in rows from before
+    ("sessions", "project_id", "TEXT"),
+    ("sessions", "display_name", "TEXT"),
+    ("sessions", "status", """TEXT NOT NULL DEFAULT '{"type":"active"}'"""),
+    ("runs", "project_id", "TEXT"),
+    ("runs", "copied_from", "TEXT"),
+    ("checkpoints", "public", "TEXT NOT NULL DEFAULT 'false'"),
+)
+_KEYS = {"sessions": "session_id", "runs": "run_id", "checkpoints": "path"}
+_JSON_COLUMNS = frozenset({"lora", "public", "status", "tags", "user_metadata"})
 
 
 @final
@@ -217,6 +239,10 @@ class DirectoryStorage:
         if version > _VERSION:
             raise InvalidInput("directory", f"{directory} was written by a newer version", "Upgrade tinker-actors")
         self._database.executescript(_SCHEMA)
+        for table, column, kind in _ADDED:
+            present = {row["name"] for row in self._database.execute(f"PRAGMA table_info({table})")}
+            if column not in present:
+                self._database.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
         self._database.execute(f"PRAGMA user_version={_VERSION}")
         self._database.commit()
         rows = self._database.execute("SELECT file FROM checkpoints").fetchall()
@@ -238,7 +264,7 @@ class DirectoryStorage:
         return tuple(msgspec.convert(row, CheckpointRecord) for row in self._rows("checkpoints"))
 
     def add_session(self, record: SessionRecord) -> None:
-        """Insert its row."""
+        """Insert its row, or change it."""
         self._insert("sessions", record)
 
     def add_run(self, record: RunRecord) -> None:
@@ -261,6 +287,13 @@ class DirectoryStorage:
             raise
         if old is not None and old != target:
             old.unlink(missing_ok=True)
+
+    def amend(self, record: CheckpointRecord) -> None:
+        """Change its row; the file stays."""
+        file = self._file_of(record.path)
+        if file is None:
+            raise FileNotFoundError(f"{record.path} has no row any more")
+        self._insert("checkpoints", record, file=str(file.relative_to(self._files)))
 
     def read(self, record: CheckpointRecord) -> bytes:
         """Read the file and check its digest."""
@@ -303,9 +336,11 @@ class DirectoryStorage:
             for key, value in values.items()
         }
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
+        changes = ", ".join(f"{column} = excluded.{column}" for column in row)
         with self._transaction() as database:
+            # an update, not a replacement: the row keeps its number, by which listings are in order
             database.execute(
-                f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})",  # noqa: S608  # names of ours
+                f"INSERT INTO {table} ({columns}) VALUES ({marks}) ON CONFLICT ({_KEYS[table]}) DO UPDATE SET {changes}",  # noqa: S608, E501  # names of ours
                 tuple(row.values()),
             )
 
