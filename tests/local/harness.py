@@ -13,6 +13,7 @@ import trio
 from supervision.testing import run_seeded
 from tinker_actors.codec.forward_backward import encode_forward_backward_request
 from tinker_actors.codec.forward_backward_output import decode_forward_backward_output
+from tinker_actors.local.owners import Owner
 from tinker_actors.local.service import LocalService, open_service
 from tinker_actors.local.settings import ServerSettings
 from tinker_actors.ports import InlineOffload, Request, Transport
@@ -212,6 +213,15 @@ class Stage(msgspec.Struct):
     caller: Caller
     service: LocalService
     network: Network
+
+    @property
+    def owner(self) -> Owner:
+        """Whom ``caller`` is for the service."""
+        return self.service.owners.identify(self.caller.key or "")
+
+    def other(self, key: str = "tml-other") -> Caller:
+        """Somebody with another key, by a connection of their own."""
+        return Caller(self.network.transport(), key=key)
 
 
 @asynccontextmanager

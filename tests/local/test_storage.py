@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tinker_actors.local.owners import UNOWNED, Owner
 from tinker_actors.local.storage import CheckpointRecord, DirectoryStorage, RunRecord, SessionRecord
 from tinker_actors.types import FinishReason, LoraConfig, SessionActive, SessionClientFinished
 
@@ -50,6 +51,7 @@ def test_a_directory_of_version_1_is_read_and_written_on(tmp_path: Path) -> None
     with closing(DirectoryStorage(tmp_path)) as storage:
         (session,) = storage.sessions()
         assert (session.session_id, session.tags, session.user_metadata) == ("s", ("a",), {"b": "c"})
+        assert session.owner == UNOWNED
         assert (session.project_id, session.display_name, session.status) == (None, None, SessionActive())
         (run,) = storage.runs()
         assert (run.lora.rank, run.project_id, run.copied_from) == (2, None, None)
@@ -62,7 +64,7 @@ def test_a_directory_of_version_1_is_read_and_written_on(tmp_path: Path) -> None
 
 def test_a_changed_session_keeps_its_place(storage: DirectoryStorage) -> None:
     first, second = (
-        SessionRecord(session_id=name, created_at=NOON, tags=(), user_metadata={}) for name in ("first", "second")
+        SessionRecord(session_id=name, owner=Owner("o"), created_at=NOON, tags=(), user_metadata={}) for name in ("first", "second")
     )
     storage.add_session(first)
     storage.add_session(second)
@@ -74,12 +76,13 @@ def test_a_changed_session_keeps_its_place(storage: DirectoryStorage) -> None:
 
 def test_an_amended_checkpoint_keeps_its_weights(storage: DirectoryStorage) -> None:
     run = RunRecord(
-        run_id="s:train:0", session_id="s", base_model="base", lora=LoraConfig(), created_at=NOON, user_metadata={}
+        run_id="s:train:0", session_id="s", owner=Owner("o"), base_model="base", lora=LoraConfig(), created_at=NOON, user_metadata={}
     )
     storage.add_run(run)
     record = CheckpointRecord(
         path="tinker://s:train:0/weights/n",
         run_id=run.run_id,
+        owner=run.owner,
         kind="weights",
         name="n",
         base_model="base",

@@ -5,7 +5,6 @@ Every error is JSON, {"detail": ...}, with its Content-Length: clients take an e
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -24,6 +23,7 @@ from tinker_actors.errors import DecodeError, InvalidInput
 from tinker_actors.local.endpoints.futures import JSON
 from tinker_actors.local.endpoints.incoming import Incoming, Raw
 from tinker_actors.local.endpoints.table import ENDPOINTS, Endpoint
+from tinker_actors.local.owners import NOBODY, Owner
 from tinker_actors.local.refusals import Refusal, unauthorized
 from tinker_actors.local.service import LocalService
 from tinker_actors.local.settings import ServerSettings
@@ -46,12 +46,12 @@ def make_app(service: LocalService) -> Starlette:
 def _handler(service: LocalService, endpoint: Endpoint[Any]) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         try:
-            if not endpoint.open:
-                _check_key(service.settings, request)
+            owner = NOBODY if endpoint.open else _owner(service, request)
             body = await _body(service.settings, endpoint.body, request)
             answer = await endpoint.call(
                 service,
                 Incoming(
+                    owner=owner,
                     body=body,
                     path=request.path_params,
                     query=dict(request.query_params),
@@ -83,21 +83,14 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     return _error(error.status_code, detail, dict(error.headers or {}))
 
 
-def _check_key(settings: ServerSettings, request: Request) -> None:
+def _owner(service: LocalService, request: Request) -> Owner:
     key = request.headers.get("x-api-key")
     if key is None:
         scheme, _, value = request.headers.get("authorization", "").partition(" ")
         key = value.strip() if scheme.lower() == "bearer" else None
     if not key:
         raise unauthorized("there is no API key. Send one as X-API-Key")
-    if settings.api_keys is None:
-        if not key.startswith("tml-"):
-            raise unauthorized("the API key is malformed. This server takes any that starts with 'tml-'")
-        return
-    given = key.encode()
-    # every key is compared, so that the time tells nothing
-    if not any([hmac.compare_digest(given, known.encode()) for known in settings.api_keys]):  # noqa: C419
-        raise unauthorized("the API key is not known to this server")
+    return service.owners.identify(key)
 
 
 async def _body(settings: ServerSettings, type_: type[Any], request: Request) -> Any:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import final
 
 from tinker_actors.local.clock import Now
+from tinker_actors.local.owners import Owner, owns
 from tinker_actors.local.storage import CheckpointRecord, RunRecord, SessionRecord, Storage
 from tinker_actors.types import CheckpointKind, TinkerPath
 
@@ -21,6 +22,8 @@ class NameInUse(Exception):
 @final
 class Catalog:
     """An index in memory over a Storage. Methods that say so block; the others may be called on the event loop.
+
+    What finds takes the owner who asks, and gives only what that one may see.
 
     The blocking ones change the index within the same work that changes the storage, so that both agree even
     when nobody waits for the work any more.
@@ -56,12 +59,13 @@ class Catalog:
     ) -> CheckpointRecord:
         """Keep ``data``; blocks. Raises NameInUse and OSError, and then nothing has changed."""
         path = str(TinkerPath(run.run_id, kind, name))
-        if self.find(path) is not None and not overwrite:
+        if self._living(path) is not None and not overwrite:
             raise NameInUse(path)
         created_at = self._now()
         record = CheckpointRecord(
             path=path,
             run_id=run.run_id,
+            owner=run.owner,
             kind=kind,
             name=name,
             base_model=run.base_model,
@@ -89,30 +93,48 @@ class Catalog:
         """Close the storage; blocks."""
         self._storage.close()
 
-    def session(self, session_id: str) -> SessionRecord | None:
-        """What is kept of a session."""
-        return self._sessions.get(session_id)
+    def knows_session(self, session_id: str) -> bool:
+        """Whether there ever was a session of this id, whosever it was."""
+        return session_id in self._sessions
 
-    def run(self, run_id: str) -> RunRecord | None:
-        """What is kept of a run."""
-        return self._runs.get(run_id)
+    def session(self, owner: Owner, session_id: str) -> SessionRecord | None:
+        """What is kept of the owner's session of this id."""
+        record = self._sessions.get(session_id)
+        return record if record is not None and owns(owner, record.owner) else None
 
-    def find(self, path: str) -> CheckpointRecord | None:
-        """The checkpoint of this path, unless its time is over."""
-        record = self._checkpoints.get(path)
-        return record if record is not None and self._alive(record) else None
+    def run(self, owner: Owner, run_id: str) -> RunRecord | None:
+        """What is kept of the owner's run of this id."""
+        record = self._runs.get(run_id)
+        return record if record is not None and owns(owner, record.owner) else None
 
-    def runs(self) -> tuple[RunRecord, ...]:
-        """Every run, oldest first."""
-        return tuple(self._runs.values())
+    def find(self, owner: Owner, path: str) -> CheckpointRecord | None:
+        """The owner's checkpoint of this path, unless its time is over: for what changes it or tells of it."""
+        record = self._living(path)
+        return record if record is not None and owns(owner, record.owner) else None
 
-    def checkpoints(self, run_id: str | None = None) -> tuple[CheckpointRecord, ...]:
-        """Every checkpoint (of one run), oldest first, without those whose time is over."""
+    def readable(self, owner: Owner, path: str) -> CheckpointRecord | None:
+        """The checkpoint of this path if the owner may read its weights, unless its time is over."""
+        return self.find(owner, path)
+
+    def sessions(self, owner: Owner) -> tuple[SessionRecord, ...]:
+        """Every session of the owner's, oldest first."""
+        return tuple(record for record in tuple(self._sessions.values()) if owns(owner, record.owner))
+
+    def runs(self, owner: Owner) -> tuple[RunRecord, ...]:
+        """Every run of the owner's, oldest first."""
+        return tuple(record for record in tuple(self._runs.values()) if owns(owner, record.owner))
+
+    def checkpoints(self, owner: Owner, run_id: str | None = None) -> tuple[CheckpointRecord, ...]:
+        """Every checkpoint of the owner's (of one run), oldest first, without those whose time is over."""
         return tuple(
             record
             for record in tuple(self._checkpoints.values())
-            if (run_id is None or record.run_id == run_id) and self._alive(record)
+            if (run_id is None or record.run_id == run_id) and owns(owner, record.owner) and self._alive(record)
         )
+
+    def _living(self, path: str) -> CheckpointRecord | None:
+        record = self._checkpoints.get(path)
+        return record if record is not None and self._alive(record) else None
 
     def _alive(self, record: CheckpointRecord) -> bool:
         return record.expires_at is None or record.expires_at > self._now()

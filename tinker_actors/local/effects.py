@@ -32,6 +32,7 @@ from tinker_actors.local.engine import (
 from tinker_actors.local.engine import Operation as EngineOperation
 from tinker_actors.local.futures import Result
 from tinker_actors.local.model import Model, ModelRequest, Operation
+from tinker_actors.local.owners import Owner
 from tinker_actors.local.sampler import Sample, Sampler, SamplerTable
 from tinker_actors.local.storage import CheckpointRecord, DamagedCheckpoint
 from tinker_actors.types import (
@@ -118,7 +119,7 @@ class Effects:
         sampler = samples[0].sampler
         try:
             if sampler.snapshot is None and sampler.model_path is not None:
-                sampler.snapshot = self._read(sampler.model_path)
+                sampler.snapshot = self._read(sampler.owner, sampler.model_path)
             return self._engine.sample_many(
                 sampler.base_model, sampler.snapshot, [sample.request for sample in samples]
             )
@@ -165,7 +166,9 @@ class Effects:
                 self._create(model, None)
                 return CreateModelResponse(model_id=model_id)
             case LoadWeightsRequest() as request:
-                load = LoadState(model_id=model_id, snapshot=self._read(request.path), optimizer=request.optimizer)
+                load = LoadState(
+                    model_id=model_id, snapshot=self._read(model.run.owner, request.path), optimizer=request.optimizer
+                )
                 if operation.seq_id == 0:
                     self._create(model, load)
                 else:
@@ -198,6 +201,7 @@ class Effects:
             f"{model.run.session_id}:sample:{request.sampling_session_seq_id}",
             model.run.session_id,
             model.run.base_model,
+            owner=model.run.owner,
             snapshot=self._engine.apply(SaveSampler(model_id=model.model_id)),
         )
         if not self._samplers.add(sampler):
@@ -237,8 +241,8 @@ class Effects:
             raise
         model.in_engine = True
 
-    def _read(self, path: str) -> Snapshot:
-        record = self._catalog.find(path)
+    def _read(self, owner: Owner, path: str) -> Snapshot:
+        record = self._catalog.readable(owner, path)
         if record is None:
             raise _Failed(f"path: there is no checkpoint {path}")
         try:

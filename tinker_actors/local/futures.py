@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import deque
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import TypeAlias, final
 import msgspec
 import trio
 
+from tinker_actors.local.owners import Owner
 from tinker_actors.local.refusals import gone, not_found
 from tinker_actors.types import FailedResult, RequestErrorCategory
 
@@ -30,16 +32,17 @@ def _accepted() -> Progress:
     return Progress("active", "accepted")
 
 
-_ID = re.compile(r"req-([0-9a-f]{8})-([1-9][0-9]{0,18})\Z")
+_ID = re.compile(r"req-([0-9a-f]{8})-([0-9a-f]{8})-([1-9][0-9]{0,18})\Z")
 
 
 @final
 class ServerFuture:
     """One promise."""
 
-    __slots__ = ("_done", "_result", "done_at", "explain", "request_id", "what")
+    __slots__ = ("_done", "_result", "done_at", "explain", "owner", "request_id", "what")
 
-    def __init__(self, request_id: str, what: str) -> None:
+    def __init__(self, owner: Owner, request_id: str, what: str) -> None:
+        self.owner = owner
         self.request_id = request_id
         self.what = what
         self.explain: Callable[[], Progress] = _accepted
@@ -69,24 +72,25 @@ class ServerFuture:
 class FutureTable:
     """All promises of one server process.
 
-    Ids name the process (``process_id``), so that one from an earlier process is told from one that never was.
+    Ids name the process (``process_id``) and, by a digest, the owner, and are counted for each owner: so one's own
+    of an earlier process, or of long ago, is told from one that never was, and another's is not.
     """
 
     def __init__(self, process_id: str, retention: float) -> None:
         self._process_id = process_id
         self._retention = retention
-        self._futures: dict[str, ServerFuture] = {}
+        self._futures: dict[tuple[Owner, str], ServerFuture] = {}
         self._done: deque[ServerFuture] = deque()
-        self._issued = 0
+        self._issued: dict[Owner, int] = {}
         self._holds: set[trio.CancelScope] = set()
         self._released = False
 
-    def create(self, what: str) -> ServerFuture:
-        """A new promise; ``what`` says for what, in error texts."""
+    def create(self, owner: Owner, what: str) -> ServerFuture:
+        """A new promise of ``owner``'s; ``what`` says for what, in error texts."""
         self._forget_old()
-        self._issued += 1
-        future = ServerFuture(f"req-{self._process_id}-{self._issued}", what)
-        self._futures[future.request_id] = future
+        number = self._issued[owner] = self._issued.get(owner, 0) + 1
+        future = ServerFuture(owner, f"req-{self._process_id}-{_tag(owner)}-{number}", what)
+        self._futures[owner, future.request_id] = future
         return future
 
     def finish(self, future: ServerFuture, result: Result) -> None:
@@ -117,20 +121,20 @@ class FutureTable:
         for scope in self._holds:
             scope.cancel(reason="the server is about to end")
 
-    def find(self, request_id: str) -> ServerFuture:
+    def find(self, owner: Owner, request_id: str) -> ServerFuture:
         """The promise of this id. Refuses with 410 when it was kept long enough or belongs to an earlier process,
-        and with 404 when it never was.
+        and with 404 when it never was or is another owner's.
         """
         self._forget_old()
-        future = self._futures.get(request_id)
+        future = self._futures.get((owner, request_id))
         if future is not None:
             return future
         match = _ID.match(request_id)
-        if match is None:
+        if match is None or match[2] != _tag(owner):
             raise not_found(f"request_id {request_id!r}: there is no such promise")
         if match[1] != self._process_id:
             raise gone(f"request_id {request_id}: the server has restarted since, and its promises are lost")
-        if int(match[2]) > self._issued:
+        if int(match[3]) > self._issued.get(owner, 0):
             raise not_found(f"request_id {request_id}: there is no such promise")
         raise gone(f"request_id {request_id}: its result was kept for {self._retention:g} s and is gone")
 
@@ -141,4 +145,9 @@ class FutureTable:
             assert done_at is not None
             if done_at > limit:
                 break
-            del self._futures[self._done.popleft().request_id]
+            forgotten = self._done.popleft()
+            del self._futures[forgotten.owner, forgotten.request_id]
+
+
+def _tag(owner: Owner) -> str:
+    return hashlib.sha256(owner.encode()).hexdigest()[:8]

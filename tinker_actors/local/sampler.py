@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from tinker_actors.local.futures import ServerFuture
+from tinker_actors.local.owners import Owner
 from tinker_actors.local.refusals import invalid
 from tinker_actors.types import Promise, SampleRequest
 
@@ -28,11 +29,13 @@ class Sampler:
         session_id: str,
         base_model: str,
         *,
+        owner: Owner,
         model_path: str | None = None,
         snapshot: Snapshot | None = None,
     ) -> None:
         self.sampling_session_id = sampling_session_id
         self.session_id = session_id
+        self.owner = owner
         self.base_model = base_model
         self.model_path = model_path
         self.snapshot = snapshot

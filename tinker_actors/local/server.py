@@ -41,7 +41,7 @@ async def serve(settings: ServerSettings, host: str = "127.0.0.1", port: int = 0
     stop = trio.Event()
     with (
         trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
-        open_listener(host, port, keys=settings.api_keys is not None) as listener,
+        open_listener(host, port, keys=not settings.takes_any_key) as listener,
     ):
         async with (
             open_service(

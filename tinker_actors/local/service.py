@@ -23,6 +23,7 @@ from tinker_actors.local.effects import Effects
 from tinker_actors.local.engine import BaseModel, CreateModel, Engine
 from tinker_actors.local.futures import FutureTable, ServerFuture
 from tinker_actors.local.model import Model, ModelRequest
+from tinker_actors.local.owners import Owner, Owners, owns
 from tinker_actors.local.recordings import Recordings
 from tinker_actors.local.refusals import gone, not_found
 from tinker_actors.local.reports import Reports
@@ -73,7 +74,10 @@ class LocalService:
         self.catalog = catalog
         self.engine = engine
         self.futures = FutureTable(f"{random.getrandbits(32):08x}", settings.result_retention)
-        self.sessions = SessionTable(settings.session_expiry, lambda name: catalog.session(name) is not None)
+        self.owners = Owners(settings)
+        self.sessions = SessionTable(
+            settings.session_expiry, lambda owner, name: catalog.session(owner, name) is not None
+        )
         self.samplers = SamplerTable()
         self.reports = Reports(settings.max_reported_bytes)
         self.samples: WorkQueue[Sample] = WorkQueue("sample")
@@ -110,20 +114,26 @@ class LocalService:
         return self._log.failure
 
     async def digest(self, model_id: str) -> str:
-        """The digest of the model's weights now, or of its last ones when it was unloaded. Refuses with 404."""
-        model = self.find_model(model_id)
+        """The digest of the model's weights now, or of its last ones when it was unloaded.
+
+        The model is one of this process, whosever it is.
+        """
+        model = self.models[model_id]
         await model.created.wait()
         digest = await self.offload.run(partial(self._effects.digest, model))
         if digest is None:
             raise gone(f"model {model_id}: {model.closed}")
         return digest
 
-    def find_model(self, model_id: str) -> Model:
-        """The model of this process, open or not. Refuses with 404, or 410 for one of an earlier process."""
+    def find_model(self, owner: Owner, model_id: str) -> Model:
+        """The owner's model of this process, open or not.
+
+        Refuses with 410 one of an earlier process, and with 404 what never was or is another's.
+        """
         model = self.models.get(model_id)
-        if model is not None:
+        if model is not None and owns(owner, model.run.owner):
             return model
-        if self.catalog.run(model_id) is not None:
+        if self.catalog.run(owner, model_id) is not None:
             raise gone(
                 f"model {model_id} ended when the server restarted; only its checkpoints are left. "
                 "Create a new one and load the last checkpoint"
@@ -179,20 +189,24 @@ class LocalService:
         if model.unloading is None:
             model.close("it was unloaded", abandon=False)
             model.unload(
-                ModelIdRequest(model_id=model.model_id), self.futures.create(f"unload_model of {model.model_id}")
+                ModelIdRequest(model_id=model.model_id),
+                self.futures.create(model.run.owner, f"unload_model of {model.model_id}"),
             )
         assert model.unloading is not None
         return model.unloading
 
-    def find_sampler(self, sampling_session_id: str) -> Sampler:
-        """The sampler, its session seen. Refuses with 410 when its session is over, 404 when it never was."""
+    def find_sampler(self, owner: Owner, sampling_session_id: str) -> Sampler:
+        """The owner's sampler, its session seen.
+
+        Refuses with 410 when its session is over, and with 404 what never was or is another's.
+        """
         sampler = self.samplers.find(sampling_session_id)
         if sampler is not None:
-            self.sessions.get(sampler.session_id)
+            self.sessions.get(owner, sampler.session_id)
             return sampler
         session_id, named, _ = sampling_session_id.rpartition(":sample:")
         if named:
-            self.sessions.get(session_id)
+            self.sessions.get(owner, session_id)
         raise not_found(f"sampling session {sampling_session_id!r}: there is no such sampling session")
 
     def end_session(self, session: Session, why: str, *, abandon: bool) -> None:

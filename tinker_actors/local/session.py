@@ -9,6 +9,7 @@ import trio
 
 from tinker_actors.local.futures import ServerFuture
 from tinker_actors.local.model import Model
+from tinker_actors.local.owners import Owner, owns
 from tinker_actors.local.refusals import Refusal, gone, invalid
 from tinker_actors.local.storage import SessionRecord
 
@@ -30,6 +31,11 @@ class Session:
     def session_id(self) -> str:
         """Its id."""
         return self.record.session_id
+
+    @property
+    def owner(self) -> Owner:
+        """Whose it is."""
+        return self.record.owner
 
     def touch(self) -> None:
         """A sign of life."""
@@ -57,7 +63,7 @@ class Session:
 class SessionTable:
     """Every session of this process."""
 
-    def __init__(self, expiry: float, was_before: Callable[[str], bool]) -> None:
+    def __init__(self, expiry: float, was_before: Callable[[Owner, str], bool]) -> None:
         self._expiry = expiry
         self._was_before = was_before
         self._sessions: dict[str, Session] = {}
@@ -68,21 +74,21 @@ class SessionTable:
         self._sessions[session.session_id] = session
         self._changed.set()
 
-    def get(self, session_id: str) -> Session:
-        """The living session of this id, now seen. Refuses with 410 when it is over, 404 when it never was."""
-        session = self._sessions.get(session_id)
-        if session is None:
-            raise self._unknown(session_id)
+    def get(self, owner: Owner, session_id: str) -> Session:
+        """The owner's living session of this id, now seen. Refuses as ``find`` does, and with 410 when it is over."""
+        session = self.find(owner, session_id)
         if session.ended is not None:
             raise gone(f"session {session_id} {session.ended}. Create a new one")
         session.touch()
         return session
 
-    def find(self, session_id: str) -> Session:
-        """The session of this id, living or not. Refuses with 404 or 410."""
+    def find(self, owner: Owner, session_id: str) -> Session:
+        """The owner's session of this id, living or not. Refuses with 410 when it was of an earlier process, and with
+        404 when it never was or is another's.
+        """
         session = self._sessions.get(session_id)
-        if session is None:
-            raise self._unknown(session_id)
+        if session is None or not owns(owner, session.owner):
+            raise self._unknown(owner, session_id)
         return session
 
     def alive(self) -> tuple[Session, ...]:
@@ -102,7 +108,7 @@ class SessionTable:
                 return next(session for session in sessions if session.last_seen == due)
             await trio.sleep_until(due + self._expiry)
 
-    def _unknown(self, session_id: str) -> Refusal:
-        if self._was_before(session_id):
+    def _unknown(self, owner: Owner, session_id: str) -> Refusal:
+        if self._was_before(owner, session_id):
             return gone(f"session {session_id} ended when the server restarted. Create a new one")
         return Refusal(404, f"session {session_id!r}: there is no such session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -11,6 +13,7 @@ from tinker_actors.errors import InvalidInput
 __all__ = ["DEFAULT_BASE_MODEL", "ServerSettings"]
 
 DEFAULT_BASE_MODEL = "tinker-actors/base-s"
+_OWNER = re.compile(r"(?!key-|nobody\Z)[A-Za-z0-9_.@-]{1,64}")
 _LONGEST_HOLD = 30.0  # clients give up on one poll after 45 s
 
 
@@ -18,8 +21,11 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one server. Times are in seconds, sizes in bytes. Raises InvalidInput.
 
     ``base_models`` are offered besides ``base_model``. ``directory`` keeps checkpoints, metadata and the log of
-    applied operations; None keeps all of them in memory, and they end with the service. ``api_keys`` None takes
-    any key that starts with "tml-"; printing the settings never shows them.
+    applied operations; None keeps all of them in memory, and they end with the service.
+
+    Each key of ``api_keys`` is an owner of its own, who sees nothing of the others. ``owners`` names owners, each
+    with the keys that are theirs. With neither the server takes any key that starts with "tml-", and each is an
+    owner. Printing the settings never shows a key.
 
     ``fwdbwd_max_chunk_len`` (datums), ``fwdbwd_max_chunk_bytes_count`` and ``parallel_fwdbwd_chunks`` are served
     to clients, which cut their batches accordingly. ``poll_hold`` is how long a poll waits for its result before
@@ -40,6 +46,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path | None = None
     max_rank: int = 128
     api_keys: tuple[str, ...] | None = None
+    owners: Mapping[str, tuple[str, ...]] = {}
     max_body_bytes: int = 64 * 1024 * 1024
     body_timeout: float = 60.0
     max_queued_samples: int = 20_000
@@ -78,14 +85,35 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         if self.api_keys is not None and not (self.api_keys and all(self.api_keys)):
             problem = "holds an empty key" if self.api_keys else "is empty, so that nobody could be served"
             raise InvalidInput("api_keys", problem, "Give the keys, or None to take any that starts with tml-")
+        self._check_owners()
         if not all(self.offered):
             raise InvalidInput("base_models", "holds an empty name", "Name models such as tinker-actors/base-s")
+
+    def _check_owners(self) -> None:
+        holders = dict.fromkeys(self.api_keys or (), "api_keys")
+        for name, keys in self.owners.items():
+            if not _OWNER.fullmatch(name):
+                cure = "Use up to 64 letters, digits and _ . @ -, not beginning with 'key-', and not 'nobody'"
+                raise InvalidInput("owners", f"{name[:64]!r} can't be an owner's name", cure)
+            if not keys or not all(keys):
+                raise InvalidInput("owners", f"{name!r} has no key, or an empty one", "Give each owner its keys")
+            for key in keys:
+                holder = f"owners[{name!r}]"
+                first = holders.setdefault(key, holder)
+                if first != holder:
+                    raise InvalidInput(holder, f"holds a key that {first} holds, too", "Give each key one owner")
 
     def __repr__(self) -> str:
         values = {name: getattr(self, name) for name in self.__struct_fields__}
         if self.api_keys is not None:
             values["api_keys"] = f"<{len(self.api_keys)} hidden>"
+        values["owners"] = {name: f"<{len(keys)} hidden>" for name, keys in self.owners.items()}
         return f"ServerSettings({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
+    @property
+    def takes_any_key(self) -> bool:
+        """Whether a key needs only to look like one."""
+        return self.api_keys is None and not self.owners
 
     @property
     def offered(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from typing import Any, Protocol, final
 import msgspec
 
 from tinker_actors.errors import InvalidInput
+from tinker_actors.local.owners import Owner
 from tinker_actors.types import CheckpointKind, LoraConfig, SessionActive, SessionStatus
 
 __all__ = [
@@ -38,6 +39,7 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A session that is or once was. ``status`` "active" of an earlier process means that nobody ended it."""
 
     session_id: str
+    owner: Owner
     created_at: datetime
     tags: tuple[str, ...]
     user_metadata: Mapping[str, str]
@@ -51,6 +53,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     run_id: str
     session_id: str
+    owner: Owner
     base_model: str
     lora: LoraConfig
     created_at: datetime
@@ -64,6 +67,7 @@ class CheckpointRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     run_id: str
+    owner: Owner
     kind: CheckpointKind
     name: str
     base_model: str
@@ -191,6 +195,9 @@ CREATE INDEX IF NOT EXISTS checkpoints_of_run ON checkpoints (run_id);
 """
 _VERSION = 2
 _ADDED = (  # by version 2: table, column, what it holds in rows from before
+    ("sessions", "owner", "TEXT NOT NULL DEFAULT ''"),
+    ("runs", "owner", "TEXT NOT NULL DEFAULT ''"),
+    ("checkpoints", "owner", "TEXT NOT NULL DEFAULT ''"),
     ("sessions", "project_id", "TEXT"),
     ("sessions", "display_name", "TEXT"),
     ("sessions", "status", """TEXT NOT NULL DEFAULT '{"type":"active"}'"""),

@@ -30,6 +30,10 @@ class WorkQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def count(self, wanted: Callable[[T], bool]) -> int:
+        """How many of those that wait are ``wanted``."""
+        return sum(wanted(item) for _, item in self._waiting)
+
     def push(self, item: T) -> Callable[[], Progress]:
         """Add ``item`` at the end; the value tells how far it has come."""
         self._pushed += 1

@@ -7,6 +7,7 @@ import trio
 
 from tinker_actors.local.applied import AppliedOperation
 from tinker_actors.local.endpoints.incoming import Incoming
+from tinker_actors.local.owners import owns
 from tinker_actors.local.service import LocalService
 
 __all__ = ["applied", "digest", "queue"]
@@ -47,17 +48,18 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
 async def applied(service: LocalService, call: Incoming[None]) -> AppliedList:
     """What this process applied to a model, in order."""
     await trio.lowlevel.checkpoint()
-    model = service.find_model(call.path["model_id"])
+    model = service.find_model(call.owner, call.path["model_id"])
     return AppliedList(applied=service.applied(model.model_id))
 
 
 async def digest(service: LocalService, call: Incoming[None]) -> Digest:
     """A model's weights, in one number."""
-    return Digest(digest=await service.digest(call.path["model_id"]))
+    model = service.find_model(call.owner, call.path["model_id"])
+    return Digest(digest=await service.digest(model.model_id))
 
 
-async def queue(service: LocalService, _call: Incoming[None]) -> Queue:
-    """What waits, and for what."""
+async def queue(service: LocalService, call: Incoming[None]) -> Queue:
+    """What of the owner's waits, and for what."""
     await trio.lowlevel.checkpoint()
     models = tuple(
         ModelQueue(
@@ -70,5 +72,7 @@ async def queue(service: LocalService, _call: Incoming[None]) -> Queue:
             corrupted=model.corrupted,
         )
         for model in service.models.values()
+        if owns(call.owner, model.run.owner)
     )
-    return Queue(models=models, samples_queued=len(service.samples), log_failure=service.log_failure)
+    samples = service.samples.count(lambda sample: owns(call.owner, sample.sampler.owner))
+    return Queue(models=models, samples_queued=samples, log_failure=service.log_failure)

@@ -29,7 +29,7 @@ async def retrieve_future(
     service: LocalService, call: Incoming[RetrieveFutureRequest]
 ) -> Raw | TryAgain | MetadataOnly | FailedResult:
     """A promise's result, once it is there; try_again when that takes longer than one poll is held."""
-    future = service.futures.find(call.body.request_id)
+    future = service.futures.find(call.owner, call.body.request_id)
     result = await service.futures.hold(future, service.settings.poll_hold)
     if result is None:
         progress = future.explain()

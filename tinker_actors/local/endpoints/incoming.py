@@ -7,14 +7,20 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from tinker_actors.local.owners import Owner
+
 __all__ = ["Incoming", "Raw"]
 
 T = TypeVar("T")
 
 
 class Incoming(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """A checked request: the decoded body (None without one), parameters of path and query, and the Accept header."""
+    """A checked request: whose it is, the decoded body (None without one), parameters of path and query, and Accept.
 
+    ``owner`` goes first into whatever finds things by id (``local.owners``).
+    """
+
+    owner: Owner
     body: T
     path: Mapping[str, str]
     query: Mapping[str, str]

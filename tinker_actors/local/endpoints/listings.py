@@ -46,16 +46,16 @@ async def list_checkpoints(service: LocalService, call: Incoming[None]) -> Check
     """The checkpoints of one run, oldest first."""
     await trio.lowlevel.checkpoint()
     run_id = call.path["run_id"]
-    if service.catalog.run(run_id) is None:
+    if service.catalog.run(call.owner, run_id) is None:
         raise not_found(f"training run {run_id!r}: there is no such run")
-    return CheckpointList(checkpoints=tuple(map(_checkpoint, service.catalog.checkpoints(run_id))))
+    return CheckpointList(checkpoints=tuple(map(_checkpoint, service.catalog.checkpoints(call.owner, run_id))))
 
 
 async def weights_info(service: LocalService, call: Incoming[TinkerPathRequest]) -> WeightsInfoResponse:
     """What a client must know of a checkpoint to make a model of its shape."""
     await trio.lowlevel.checkpoint()
     path = str(TinkerPath.parse(call.body.tinker_path, field="tinker_path"))
-    record = service.catalog.find(path)
+    record = service.catalog.readable(call.owner, path)
     if record is None:
         raise not_found(f"tinker_path: there is no checkpoint {path}")
     return WeightsInfoResponse(

@@ -9,6 +9,7 @@ import trio
 
 from tinker_actors.codec.json import encode_json
 from tinker_actors.local.endpoints.incoming import Incoming
+from tinker_actors.local.owners import Owner
 from tinker_actors.local.refusals import invalid, not_found
 from tinker_actors.local.sequence_numbers import check_model_number
 from tinker_actors.local.service import LocalService
@@ -34,18 +35,18 @@ async def create_model(service: LocalService, call: Incoming[CreateModelRequest]
     """A new LoRA adapter on a base model; asked again with the same numbers, the same one."""
     request = call.body
     _check_optimizer(request)
-    place = _Place(request.session_id, request.model_seq_id)
+    place = _Place(call.owner, request.session_id, request.model_seq_id)
     return await _create(service, request, place, request.base_model, request.lora_config or LoraConfig())
 
 
-async def create_by_load(service: LocalService, request: LoadWeightsRequest) -> Promise:
+async def create_by_load(service: LocalService, owner: Owner, request: LoadWeightsRequest) -> Promise:
     """load_weights by session: a new model with the weights, and the LoRA shape, of a checkpoint."""
     await trio.lowlevel.checkpoint()
     if request.session_id is None or request.model_seq_id is None:
         raise invalid("load_weights", "names no model", "Give model_id and seq_id, or session_id and model_seq_id")
     _check_optimizer(request)
     path = str(TinkerPath.parse(request.path, kind="weights"))
-    record = service.catalog.find(path)
+    record = service.catalog.readable(owner, path)
     if record is None:
         raise not_found(f"path: there is no checkpoint {path}")
     if request.base_model not in (None, record.base_model):
@@ -54,7 +55,7 @@ async def create_by_load(service: LocalService, request: LoadWeightsRequest) -> 
             f"{request.base_model!r} is not that of {path}, which is {record.base_model!r}",
             "Leave base_model out",
         )
-    place = _Place(request.session_id, request.model_seq_id)
+    place = _Place(owner, request.session_id, request.model_seq_id)
     return await _create(service, request, place, record.base_model, record.lora)
 
 
@@ -66,6 +67,7 @@ def _check_optimizer(request: CreateModelRequest | LoadWeightsRequest) -> None:
 
 
 class _Place(msgspec.Struct, frozen=True):
+    owner: Owner
     session_id: str
     model_seq_id: int
 
@@ -77,9 +79,9 @@ async def _create(
     base_model: str,
     lora: LoraConfig,
 ) -> Promise:
-    session_id, model_seq_id = place.session_id, place.model_seq_id
+    owner, session_id, model_seq_id = place.owner, place.session_id, place.model_seq_id
     check_model_number(model_seq_id)
-    session = service.sessions.get(session_id)
+    session = service.sessions.get(owner, session_id)
     model_id = f"{session_id}:train:{model_seq_id}"
     digest = hashlib.sha256(encode_json(request)).hexdigest()
     known = session.creation(model_seq_id, digest)
@@ -99,13 +101,14 @@ async def _create(
     run = RunRecord(
         run_id=model_id,
         session_id=session_id,
+        owner=owner,
         base_model=base_model,
         lora=lora,
         created_at=service.now(),
         user_metadata=request.user_metadata or {},
     )
     service.check_creation(run)
-    future = service.futures.create(f"creation of {model_id}")
+    future = service.futures.create(owner, f"creation of {model_id}")
     session.promise_creation(model_seq_id, digest, future)
     await service.start_model(session, run, request, future)
     return Promise(request_id=future.request_id, model_id=model_id)
@@ -114,8 +117,8 @@ async def _create(
 async def get_info(service: LocalService, call: Incoming[ModelIdRequest]) -> GetInfoResponse:
     """What a model is."""
     await trio.lowlevel.checkpoint()
-    model = service.find_model(call.body.model_id)
-    service.sessions.find(model.run.session_id).touch()
+    model = service.find_model(call.owner, call.body.model_id)
+    service.sessions.find(call.owner, model.run.session_id).touch()
     base = service.bases[model.run.base_model]
     return GetInfoResponse(
         model_id=model.model_id,
@@ -134,5 +137,5 @@ async def get_info(service: LocalService, call: Incoming[ModelIdRequest]) -> Get
 async def unload_model(service: LocalService, call: Incoming[ModelIdRequest]) -> Promise:
     """Free a model behind what it still has to do."""
     await trio.lowlevel.checkpoint()
-    model = service.find_model(call.body.model_id)
+    model = service.find_model(call.owner, call.body.model_id)
     return Promise(request_id=service.unload(model).request_id, model_id=model.model_id)

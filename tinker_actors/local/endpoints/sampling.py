@@ -41,7 +41,7 @@ async def create_sampling_session(
     """A sampler of a base model or of a checkpoint; asked again with the same number, the same one."""
     await trio.lowlevel.checkpoint()
     request = call.body
-    session = service.sessions.get(request.session_id)
+    session = service.sessions.get(call.owner, request.session_id)
     check_sampler_number(request.sampling_session_seq_id)
     base_model = request.base_model
     path = None
@@ -50,7 +50,7 @@ async def create_sampling_session(
         if parsed.kind == "external_weights":
             raise invalid("model_path", f"{parsed} can't be sampled from", "Use sampler_weights or weights")
         path = str(parsed)
-        record = service.catalog.find(path)
+        record = service.catalog.readable(call.owner, path)
         if record is None:
             raise not_found(f"model_path: there is no checkpoint {path}")
         if base_model not in (None, record.base_model):
@@ -62,7 +62,7 @@ async def create_sampling_session(
         offered = ", ".join(service.bases)
         raise invalid("base_model", f"{base_model!r} is not offered", f"Use one of: {offered}")
     name = f"{session.session_id}:sample:{request.sampling_session_seq_id}"
-    sampler = Sampler(name, session.session_id, base_model, model_path=path)
+    sampler = Sampler(name, session.session_id, base_model, owner=call.owner, model_path=path)
     if not service.samplers.add(sampler):
         known = service.samplers.find(name)
         if known is None or known.ephemeral or (known.base_model, known.model_path) != (base_model, path):
@@ -83,7 +83,7 @@ async def asample(service: LocalService, call: Incoming[SampleRequest]) -> Promi
             "sampling_session_id", "or seq_id is missing", "Create a sampling session and number its requests"
         )
     check_sample_number(request.seq_id)
-    sampler = service.find_sampler(request.sampling_session_id)
+    sampler = service.find_sampler(call.owner, request.sampling_session_id)
     digest = hashlib.sha256(encode_json(request)).hexdigest()
     known = sampler.promised(request.seq_id, digest)
     if known is not None:
@@ -98,7 +98,7 @@ async def asample(service: LocalService, call: Incoming[SampleRequest]) -> Promi
     if request.sampling_params.seed is None:
         seeded = msgspec.structs.replace(request.sampling_params, seed=service.random.getrandbits(_SEED_BITS))
         request = msgspec.structs.replace(request, sampling_params=seeded)
-    future = service.futures.create(f"sample {request.seq_id} of {sampler.sampling_session_id}")
+    future = service.futures.create(call.owner, f"sample {request.seq_id} of {sampler.sampling_session_id}")
     assert request.seq_id is not None
     promise = sampler.promise(request.seq_id, digest, future, request.num_samples)
     future.explain = service.samples.push(Sample(sampler, request, future))
@@ -108,7 +108,7 @@ async def asample(service: LocalService, call: Incoming[SampleRequest]) -> Promi
 async def get_sampler(service: LocalService, call: Incoming[None]) -> SamplerInfo:
     """What a sampling session samples from."""
     await trio.lowlevel.checkpoint()
-    sampler = service.find_sampler(call.path["sampling_session_id"])
+    sampler = service.find_sampler(call.owner, call.path["sampling_session_id"])
     return SamplerInfo(
         sampler_id=sampler.sampling_session_id, base_model=sampler.base_model, model_path=sampler.model_path
     )

@@ -88,10 +88,12 @@ async def capabilities(service: LocalService, _call: Incoming[None]) -> GetServe
 
 
 async def telemetry(service: LocalService, call: Incoming[TelemetryBatch]) -> TelemetryAnswer:
-    """Keep a batch. Whose session it is need not be known here: it may be over, or of no session at all."""
+    """Keep a batch. The session may be over, or unknown; in another owner's name nothing is kept."""
     await trio.lowlevel.checkpoint()
+    session_id = call.body.session_id
     events = [(_event_id(index, event), event) for index, event in enumerate(call.body.events)]
-    service.reports.keep(call.body.session_id, events)
+    if not service.catalog.knows_session(session_id) or service.catalog.session(call.owner, session_id) is not None:
+        service.reports.keep(session_id, events)
     return TelemetryAnswer()
 
 

@@ -29,6 +29,7 @@ async def create_session(service: LocalService, call: Incoming[CreateSessionRequ
     """A new session."""
     record = SessionRecord(
         session_id=_new_id(service),
+        owner=call.owner,
         created_at=service.now(),
         tags=call.body.tags,
         user_metadata=call.body.user_metadata,
@@ -44,14 +45,14 @@ async def create_session(service: LocalService, call: Incoming[CreateSessionRequ
 async def session_heartbeat(service: LocalService, call: Incoming[SessionIdRequest]) -> HeartbeatAnswer:
     """A sign of life. 410 when the session is over, 404 when it never was."""
     await trio.lowlevel.checkpoint()
-    service.sessions.get(call.body.session_id)
+    service.sessions.get(call.owner, call.body.session_id)
     return HeartbeatAnswer()
 
 
 async def finish_session(service: LocalService, call: Incoming[FinishSessionRequest]) -> Finished:
     """End a session: what it had accepted is done, and nothing new is taken. The first reason counts."""
     await trio.lowlevel.checkpoint()
-    session = service.sessions.find(call.path["session_id"])
+    session = service.sessions.find(call.owner, call.path["session_id"])
     kind = call.body.reason.get("type", "success")
     service.end_session(session, f"was finished by its client ({kind[:40]})", abandon=False)
     return Finished()
@@ -61,5 +62,5 @@ def _new_id(service: LocalService) -> str:
     # a seeded generator may give an id that this directory has seen
     while True:
         session_id = f"sess-{service.random.getrandbits(64):016x}"
-        if service.catalog.session(session_id) is None:
+        if not service.catalog.knows_session(session_id):
             return session_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tinker_actors.codec.digest import operation_digest
 from tinker_actors.local.endpoints.incoming import Incoming
 from tinker_actors.local.endpoints.models import create_by_load
+from tinker_actors.local.owners import Owner
 from tinker_actors.local.refusals import invalid
 from tinker_actors.local.sequence_numbers import check_sampler_number, check_seq_id
 from tinker_actors.local.service import LocalService
@@ -30,7 +31,7 @@ async def forward_backward(service: LocalService, call: Incoming[ForwardBackward
     """Losses, and unless forward_only gradients."""
     if not call.body.data:
         raise invalid("data", "is empty", "Give at least one datum")
-    return await _submit(service, call.body.model_id, call.body.seq_id, call.body)
+    return await _submit(service, call.owner, call.body.model_id, call.body.seq_id, call.body)
 
 
 async def optim_step(service: LocalService, call: Incoming[OptimStepRequest]) -> Promise:
@@ -40,7 +41,7 @@ async def optim_step(service: LocalService, call: Incoming[OptimStepRequest]) ->
         raise invalid("optimizer_params", f"are of {family!r}, which is not offered", "Give adam_params for AdamW")
     if call.body.adam_params is None:
         raise invalid("adam_params", "is missing", "Give adam_params: only AdamW is offered")
-    return await _submit(service, call.body.model_id, call.body.seq_id, call.body)
+    return await _submit(service, call.owner, call.body.model_id, call.body.seq_id, call.body)
 
 
 async def save_weights(service: LocalService, call: Incoming[SaveWeightsRequest]) -> Promise:
@@ -48,7 +49,7 @@ async def save_weights(service: LocalService, call: Incoming[SaveWeightsRequest]
     if call.body.path is not None:
         checkpoint_name(call.body.path, field="path")
     _check_ttl(call.body.ttl_seconds)
-    return await _submit(service, call.body.model_id, call.body.seq_id, call.body)
+    return await _submit(service, call.owner, call.body.model_id, call.body.seq_id, call.body)
 
 
 async def save_weights_for_sampler(service: LocalService, call: Incoming[SaveWeightsForSamplerRequest]) -> Promise:
@@ -63,20 +64,21 @@ async def save_weights_for_sampler(service: LocalService, call: Incoming[SaveWei
     if request.kind != "snapshot":
         raise invalid("kind", f"{request.kind!r} is not offered", "Use 'snapshot'")
     _check_ttl(request.ttl_seconds)
-    return await _submit(service, request.model_id, request.seq_id, request)
+    return await _submit(service, call.owner, request.model_id, request.seq_id, request)
 
 
 async def load_weights(service: LocalService, call: Incoming[LoadWeightsRequest]) -> Promise:
     """Weights of a checkpoint: into a model, or as a new model."""
     request = call.body
     if request.model_id is None:
-        return await create_by_load(service, request)
+        return await create_by_load(service, call.owner, request)
     TinkerPath.parse(request.path, kind="weights")
-    return await _submit(service, request.model_id, request.seq_id, request)
+    return await _submit(service, call.owner, request.model_id, request.seq_id, request)
 
 
 async def _submit(
     service: LocalService,
+    owner: Owner,
     model_id: str,
     seq_id: int | None,
     request: ForwardBackwardRequest
@@ -88,8 +90,8 @@ async def _submit(
     if seq_id is None:
         raise invalid("seq_id", "is missing", "Number a model's requests 1, 2, 3, ...")
     check_seq_id(seq_id)
-    model = service.find_model(model_id)
-    session = service.sessions.find(model.run.session_id)
+    model = service.find_model(owner, model_id)
+    session = service.sessions.find(owner, model.run.session_id)
     session.touch()
     await model.created.wait()
     digest = operation_digest(request)

@@ -1,0 +1,256 @@
+"""One owner never sees what is another's: by id it is as if it never was."""
+
+import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import trio
+
+from supervision.testing import run_seeded
+from tests.local.harness import TINY, Caller, Stage, create_body, open_stage, play, sample_body
+from tinker_actors.errors import InvalidInput
+from tinker_actors.local.settings import ServerSettings
+
+
+async def everything(caller: Caller) -> dict[str, str]:
+    """One of each that a server can hold, with ids as they stand in requests."""
+    session_id = await caller.session()
+    model_id = await caller.start_model(session_id)
+    await caller.train(model_id, 1)
+    await caller.save(model_id, 5, "kept")
+    await caller.save_sampler(model_id, 6, path="kept")
+    sampler = await caller.sampler(session_id, 0)
+    request_id = (await caller.post("/asample", sample_body(sampler))).ok["request_id"]
+    await caller.result(request_id)
+    return {"session": session_id, "model": model_id, "sampler": sampler, "request": request_id}
+
+
+NEVER = {
+    "session": "sess-0000000000000000",
+    "model": "sess-0000000000000000:train:0",
+    "sampler": "sess-0000000000000000:sample:0",
+    "request": "req-00000000-00000000-1",
+}
+
+
+async def asked(caller: Caller, own: str, ids: dict[str, str]) -> dict[str, tuple[int, str]]:
+    """What each endpoint answers that is given ``ids``; ``own`` is the asker's session."""
+    model, session, sampler = ids["model"], ids["session"], ids["sampler"]
+    numbered = {"model_id": model, "seq_id": 7}
+    weights, sampled = f"tinker://{model}/weights/kept", f"tinker://{model}/sampler_weights/kept"
+    load = {"session_id": own, "model_seq_id": 0, "path": weights, "optimizer": True}
+    answers = {
+        "heartbeat": await caller.post("/session_heartbeat", {"session_id": session}),
+        "finish": await caller.post(f"/sessions/{session}/finish", {"reason": {"type": "success"}, "detail": None}),
+        "create": await caller.post("/create_model", create_body(session, 0)),
+        "create another": await caller.post("/create_model", create_body(session, 1)),
+        "info": await caller.post("/get_info", {"model_id": model}),
+        "forward_backward": await caller.forward_backward(model, 7),
+        "repeated": await caller.forward_backward(model, 1),
+        "optim_step": await caller.optim_step(model, 7),
+        "save": await caller.post("/save_weights", numbered | {"path": "mine"}),
+        "save for sampler": await caller.post("/save_weights_for_sampler", numbered | {"path": "mine"}),
+        "load into": await caller.post("/load_weights", numbered | {"path": weights, "optimizer": True}),
+        "load": await caller.post("/load_weights", load),
+        "weights": await caller.post("/weights_info", {"tinker_path": weights}),
+        "listing": await caller.get(f"/training_runs/{model}/checkpoints"),
+        "sampler in": await caller.post(
+            "/create_sampling_session", {"session_id": session, "sampling_session_seq_id": 0, "base_model": TINY}
+        ),
+        "sampler of": await caller.post(
+            "/create_sampling_session",
+            {"session_id": own, "sampling_session_seq_id": 0, "model_path": sampled},
+        ),
+        "sample": await caller.post("/asample", sample_body(sampler, 0)),
+        "sampler": await caller.get(f"/samplers/{sampler}"),
+        "poll": await caller.poll(ids["request"]),
+        "applied": await caller.get(f"/local/applied/{model}"),
+        "digest": await caller.get(f"/local/digest/{model}"),
+        "unload": await caller.post("/unload_model", {"model_id": model}),
+    }
+    texts: dict[str, tuple[int, str]] = {}
+    for name, answer in answers.items():
+        text = answer.detail if answer.status != 200 else str(answer.json)
+        for kind in sorted(ids):
+            text = text.replace(ids[kind], kind)
+        texts[name] = (answer.status, text)
+    return texts
+
+
+def test_what_is_anothers_is_as_if_it_never_was() -> None:
+    async def scenario(stage: Stage) -> None:
+        theirs = await everything(stage.caller)
+        digest = await stage.caller.digest(theirs["model"])
+        applied = await stage.caller.applied(theirs["model"])
+        other = stage.other()
+        own = await other.session()
+        answers = await asked(other, own, theirs)
+        assert {name: status for name, (status, _) in answers.items()} == dict.fromkeys(answers, 404)
+        assert answers == await asked(other, own, NEVER)
+        # and nothing happened to it
+        assert await stage.caller.digest(theirs["model"]) == digest
+        assert await stage.caller.applied(theirs["model"]) == applied
+        answers = await asked(stage.caller, await stage.caller.session(), theirs)
+        assert {name for name, (status, _) in answers.items() if status == 404} == set()
+
+    play(scenario)
+
+
+def test_what_is_anothers_is_as_if_it_never_was_after_its_time_and_after_a_restart(tmp_path: Path) -> None:
+    settings = ServerSettings(base_model=TINY, directory=tmp_path, session_expiry=100.0, result_retention=100.0)
+
+    async def before() -> dict[str, str]:
+        async with open_stage(settings, seed=1) as stage:
+            theirs = await everything(stage.caller)
+            await trio.sleep(101.0)
+            other = stage.other()
+            assert (await stage.caller.poll(theirs["request"])).status == 410
+            own = await other.session()
+            assert await asked(other, own, theirs) == await asked(other, own, NEVER)
+            return theirs
+
+    async def after(theirs: dict[str, str]) -> None:
+        async with open_stage(settings, seed=2) as stage:
+            assert (await stage.caller.poll(theirs["request"])).status == 410
+            assert (await stage.caller.post("/session_heartbeat", {"session_id": theirs["session"]})).status == 410
+            assert (await stage.caller.post("/get_info", {"model_id": theirs["model"]})).status == 410
+            listed = (await stage.caller.get(f"/training_runs/{theirs['model']}/checkpoints")).ok["checkpoints"]
+            assert len(listed) == 2
+            other = stage.other()
+            own = await other.session()
+            assert await asked(other, own, theirs) == await asked(other, own, NEVER)
+
+    theirs = run_seeded(before, seed=1)
+    run_seeded(lambda: after(theirs), seed=2)
+
+
+def test_promises_are_counted_for_each_owner() -> None:
+    # the number in an id tells nobody how much others do
+    async def scenario(stage: Stage) -> None:
+        await everything(stage.caller)
+        other = stage.other()
+        first = (await other.post("/create_model", create_body(await other.session()))).ok["request_id"]
+        assert first.endswith("-1")
+
+    play(scenario)
+
+
+def test_a_queue_shows_what_is_ones_own() -> None:
+    async def scenario(stage: Stage) -> None:
+        other = stage.other()
+        mine, theirs = await stage.caller.model(), await other.model()
+        assert [model["model_id"] for model in (await stage.caller.get("/local/queue")).ok["models"]] == [mine]
+        assert [model["model_id"] for model in (await other.get("/local/queue")).ok["models"]] == [theirs]
+        sampler = await other.sampler(theirs.partition(":train:")[0])
+        with trio.CancelScope(shield=True):
+            for number in range(30):
+                await other.post("/asample", sample_body(sampler, number) | {"num_samples": 64})
+        assert (await stage.caller.get("/local/queue")).ok["samples_queued"] == 0
+        assert (await other.get("/local/queue")).ok["samples_queued"] > 0
+
+    play(scenario)
+
+
+def test_nothing_is_reported_in_anothers_name() -> None:
+    async def scenario(stage: Stage) -> None:
+        session_id = await stage.caller.session()
+        for caller, event_id in ((stage.other(), "0"), (stage.caller, "1")):
+            body = {"session_id": session_id, "events": [{"event_id": event_id, "event": "GENERIC_EVENT"}]}
+            assert (await caller.post("/telemetry", body)).ok == {"status": "accepted"}
+        assert [event.event_id for event in stage.service.reports.of(session_id)] == ["1"]
+
+    play(scenario)
+
+
+def test_keys_of_one_name_are_one_owner() -> None:
+    async def scenario(stage: Stage) -> None:
+        laptop, cluster, other = (Caller(stage.network.transport(), key=key) for key in ("tml-a", "tml-b", "tml-c"))
+        model_id = await laptop.model()
+        await cluster.train(model_id, 1)
+        assert await cluster.digest(model_id) == await laptop.digest(model_id)
+        assert (await other.get(f"/local/digest/{model_id}")).status == 404
+        assert (await stage.other("tml-d").get(f"/local/digest/{model_id}")).status == 401
+
+    play(scenario, owners={"lab": ("tml-a", "tml-b")}, api_keys=("tml-c",))
+
+
+def test_owners_that_can_not_be() -> None:
+    for owners, words in (
+        ({"": ("tml-a",)}, "owner's name"),
+        ({"key-a": ("tml-a",)}, "owner's name"),
+        ({"nobody": ("tml-a",)}, "owner's name"),
+        ({"a b": ("tml-a",)}, "owner's name"),
+        ({"a": ()}, "no key"),
+        ({"a": ("",)}, "no key"),
+        ({"a": ("tml-x",), "b": ("tml-x",)}, "one owner"),
+        ({"a": ("tml-known",)}, "one owner"),
+    ):
+        with pytest.raises(InvalidInput, match=words):
+            ServerSettings(owners=owners, api_keys=("tml-known",))
+    shown = repr(ServerSettings(owners={"lab": ("tml-planted",)}))
+    assert "planted" not in shown
+    assert "lab" in shown
+
+
+def test_no_key_is_kept(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with open_stage(ServerSettings(base_model=TINY, directory=tmp_path)) as stage:
+            await everything(stage.other("tml-planted-secret"))
+
+    run_seeded(run, seed=0)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 2
+    assert [path for path in files if b"planted" in path.read_bytes()] == []
+
+
+def test_what_a_directory_holds_from_before_there_were_owners_is_everybodys(tmp_path: Path) -> None:
+    settings = ServerSettings(base_model=TINY, directory=tmp_path)
+
+    async def before() -> str:
+        async with open_stage(settings, seed=1) as stage:
+            return (await everything(stage.caller))["model"]
+
+    model_id = run_seeded(before, seed=1)
+    with closing(sqlite3.connect(tmp_path / "server.sqlite3")) as database:
+        for table in ("sessions", "runs", "checkpoints"):
+            database.execute(f"ALTER TABLE {table} DROP COLUMN owner")
+        database.execute("PRAGMA user_version=1")
+        database.commit()
+
+    async def after() -> None:
+        async with open_stage(settings, seed=2) as stage:
+            for caller in (stage.caller, stage.other()):
+                listed = (await caller.get(f"/training_runs/{model_id}/checkpoints")).ok["checkpoints"]
+                assert [entry["checkpoint_id"] for entry in listed] == ["weights/kept", "sampler_weights/kept"]
+            other = stage.other()
+            mine = await other.model()
+            assert (await stage.caller.get(f"/training_runs/{mine}/checkpoints")).status == 404
+
+    run_seeded(after, seed=2)
+
+
+def test_random_owners_end_as_if_each_had_the_server_alone() -> None:
+    async def work(caller: Caller, seed: int) -> str:
+        model_id = await caller.model()
+        for step in range(3):
+            await trio.sleep(random.Random(seed * 10 + step).random())
+            await caller.train(model_id, 2 * step + 1, 1)
+        return await caller.digest(model_id)
+
+    async def alone(stage: Stage) -> str:
+        return await work(stage.caller, 0)
+
+    async def together(stage: Stage) -> set[str]:
+        digests: set[str] = set()
+
+        async def one(seed: int) -> None:
+            digests.add(await work(stage.other(f"tml-{seed}"), seed))
+
+        async with trio.open_nursery() as nursery:
+            for seed in range(4):
+                nursery.start_soon(one, seed)
+        return digests
+
+    assert play(together) == {play(alone)}
