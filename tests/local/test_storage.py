@@ -64,7 +64,8 @@ def test_a_directory_of_version_1_is_read_and_written_on(tmp_path: Path) -> None
 
 def test_a_changed_session_keeps_its_place(storage: DirectoryStorage) -> None:
     first, second = (
-        SessionRecord(session_id=name, owner=Owner("o"), created_at=NOON, tags=(), user_metadata={}) for name in ("first", "second")
+        SessionRecord(session_id=name, owner=Owner("o"), created_at=NOON, tags=(), user_metadata={})
+        for name in ("first", "second")
     )
     storage.add_session(first)
     storage.add_session(second)
@@ -76,7 +77,13 @@ def test_a_changed_session_keeps_its_place(storage: DirectoryStorage) -> None:
 
 def test_an_amended_checkpoint_keeps_its_weights(storage: DirectoryStorage) -> None:
     run = RunRecord(
-        run_id="s:train:0", session_id="s", owner=Owner("o"), base_model="base", lora=LoraConfig(), created_at=NOON, user_metadata={}
+        run_id="s:train:0",
+        session_id="s",
+        owner=Owner("o"),
+        base_model="base",
+        lora=LoraConfig(),
+        created_at=NOON,
+        user_metadata={},
     )
     storage.add_run(run)
     record = CheckpointRecord(
