@@ -93,6 +93,11 @@ if TYPE_CHECKING:
         Runtime,
         open_runtime,
     )
+    from tinker_actors.sessions import (
+        SessionEnd,
+        SessionLost,
+        SessionState,
+    )
     from tinker_actors.types import (
         AdamParams,
         Datum,
@@ -185,6 +190,9 @@ __all__ = [
     "SaveWeightsResponse",
     "ServiceClient",
     "ServiceUnavailableError",
+    "SessionEnd",
+    "SessionLost",
+    "SessionState",
     "SupportedModel",
     "TensorData",
     "TinkerError",
@@ -272,6 +280,11 @@ _HOMES = {
     "tinker_actors.runtime": (
         "open_runtime",
         "Runtime",
+    ),
+    "tinker_actors.sessions": (
+        "SessionEnd",
+        "SessionLost",
+        "SessionState",
     ),
     "tinker_actors.types": (
         "AdamParams",

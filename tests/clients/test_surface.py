@@ -11,7 +11,7 @@ import pytest
 from tests.clients.scenario import batch, train
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.clients.sampling import Sampler
-from tinker_actors.clients.training.combine import reduce_metrics
+from tinker_actors.clients.training.combine import combine_outputs, reduce_metrics
 from tinker_actors.clients.training.data_processor import datum_size, split
 from tinker_actors.errors import InvalidInput
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT
@@ -186,7 +186,8 @@ def test_metrics_reduce_as_their_names_say():
     chunks = [
         {f"m:{name}": value for name in ("mean", "sum", "min", "max", "slack", "unique")} for value in (1.0, 3.0, 5.0)
     ]
-    reduced = reduce_metrics(chunks, [1.0, 3.0, 2.0])
+    reduced, unreduced = reduce_metrics(chunks, [1.0, 3.0, 2.0])
+    assert unreduced == ()
     assert reduced["m:mean"] == pytest.approx(20 / 6)
     assert (reduced["m:sum"], reduced["m:min"], reduced["m:max"]) == (9.0, 1.0, 5.0)
     assert reduced["m:slack"] == pytest.approx(5.0 - 20 / 6)
@@ -194,10 +195,22 @@ def test_metrics_reduce_as_their_names_say():
 
 
 def test_metrics_of_the_first_chunk_count_and_order_does_not():
-    assert reduce_metrics([{"a:sum": 1.0}, {"a:sum": 2.0, "b:sum": 3.0}], [1.0, 1.0]) == {"a:sum": 3.0}
+    assert reduce_metrics([{"a:sum": 1.0}, {"a:sum": 2.0, "b:sum": 3.0}], [1.0, 1.0])[0] == {"a:sum": 3.0}
+    assert reduce_metrics([{"a:sum": 1.0, "b:sum": 3.0}, {"a:sum": 2.0}], [1.0, 1.0]) == ({"a:sum": 3.0}, ())
     hashes = [{"h:hash2": 3.0}, {"h:hash2": 5.0}]
     assert reduce_metrics(hashes, [1, 1]) == reduce_metrics(hashes[::-1], [1, 1]) != reduce_metrics(hashes[:1], [1])
-    assert math.isnan(reduce_metrics([{"a:mean": 1.0}], [0.0])["a:mean"])
+    assert math.isnan(reduce_metrics([{"a:mean": 1.0}], [0.0])[0]["a:mean"])
+
+
+def test_metrics_that_cannot_be_reduced_are_kept_and_flagged():
+    def output(rate: float, loss: float) -> ForwardBackwardOutput:
+        metrics = {"loss:sum": loss, "policy_lr:last": rate, "bare": rate}
+        return ForwardBackwardOutput(loss_fn_output_type="T", loss_fn_outputs=({},), metrics=metrics)
+
+    combined = combine_outputs([output(0.1, 2.0), output(0.2, 3.0)])
+    assert combined.metrics == {"loss:sum": 5.0, "policy_lr:last": 0.1, "bare": 0.1}
+    assert combined.unreduced == ("policy_lr:last", "bare")
+    assert combine_outputs([output(0.1, 2.0)]).unreduced == ()  # of one chunk, the value is the batch's
 
 
 def test_types_keep_their_promises():

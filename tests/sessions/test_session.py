@@ -10,9 +10,9 @@ from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.config import Config
 from tinker_actors.errors import APIConnectionError, ClosedError, ModelLost
 from tinker_actors.local import ServerSettings
-from tinker_actors.sessions import SessionState
+from tinker_actors.sessions import SessionLost, SessionState
 from tinker_actors.testing.faults import CrashAt, DropAfter, DropBefore, FaultPlan, Status
-from tinker_actors.testing.operations import BASE_MODEL
+from tinker_actors.testing.operations import BASE_MODEL, PROMPT
 from tinker_actors.testing.simulation import World, simulate
 from tinker_actors.types import AdamParams
 
@@ -55,6 +55,53 @@ def test_the_server_may_end_it():
             await service.create_lora_training_client(BASE_MODEL, rank=2)
 
     train(story, Status(path="/session_heartbeat", nth=2, status=410))
+
+
+def test_a_lost_one_is_told_once_as_an_event():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> str:
+        other = await world.runtime.create_service_client()
+        await trio.sleep(100)
+        assert {service.state, other.state} == {SessionState.ACTIVE, SessionState.LOST}
+        return service.session_id if service.state is SessionState.LOST else other.session_id
+
+    outcome = train(story, Status(path="/session_heartbeat", nth=5, status=404))
+    (lost,) = [event for event in outcome.events if isinstance(event, SessionLost)]
+    assert lost.session_id == outcome.value
+    assert lost.path in ("runtime/sessions/session-0", "runtime/sessions/session-1")
+    assert lost.reason
+    assert outcome.counters["sessions_lost"] == 1
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "sampling"])
+def test_a_client_that_meets_its_end_has_it_noticed_before_the_next_beat(training: bool):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> float:
+        sampler = await service.create_sampling_client(base_model=BASE_MODEL)
+        session = world.service.sessions.find(service.session_id)
+        await trio.sleep(10.5)
+        world.service.end_session(session, "was ended by hand", abandon=True)
+        began = trio.current_time()
+        with pytest.raises(ModelLost):
+            await (await client.optim_step(AdamParams()) if training else sampler.sample(PROMPT))
+        await trio.sleep(2.0)
+        assert service.state is SessionState.LOST
+        assert trio.current_time() - began < 5.0
+        return began
+
+    train(story)
+
+
+def test_doubts_that_are_wrong_cost_one_beat_a_second_at_most():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> int:
+        sampler = await service.create_sampling_client(base_model=BASE_MODEL)
+        world.service.samplers.forget(world.service.find_sampler(sampler.sampling_session_id))
+        began, before = trio.current_time(), world.runtime.counters().get("heartbeats", 0)
+        while trio.current_time() - began < 30.0:
+            with pytest.raises(ModelLost):
+                await sampler.sample(PROMPT)
+        assert service.state is SessionState.ACTIVE
+        return world.runtime.counters()["heartbeats"] - before
+
+    assert 10 <= train(story).value <= 31
 
 
 def test_closing_it_finishes_it_at_the_server_and_closes_its_clients():

@@ -328,6 +328,7 @@ class SamplingClient:
                 if now - lost_since >= session.config.outage_bound:
                     raise self._failure(gone, "get its result") from gone.error
                 _log.warning("%s: %s; sampling again", entry.name, gone.error)
+                session.doubt()
                 session.metrics.add("samples_repeated")
                 await trio.sleep(session.random.uniform(0.0, 1.0))
                 continue
@@ -355,6 +356,7 @@ class SamplingClient:
                 pending=self._session.pending.lines(),
             )
         if gone.reaction is Reaction.LOST:
+            self._session.doubt()
             return ModelLost(
                 f"a sample of {self._name} could not {what}: the server no longer holds its session or weights "
                 f"({gone.error}). Create a new sampling client from a saved path",

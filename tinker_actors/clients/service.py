@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import final
+from types import TracebackType
+from typing import Self, final
 
 import trio
 
@@ -18,13 +19,14 @@ from tinker_actors.errors import InvalidInput, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import while_polling
 from tinker_actors.ledger import Ledger
-from tinker_actors.sessions import Session, SessionState
+from tinker_actors.sessions import Session, SessionEnd, SessionState, SessionStatus, end_for
 from tinker_actors.types import GetServerCapabilitiesResponse, LoraConfig, checkpoint_path
 from tinker_actors.wire.endpoints.service import get_server_capabilities
 
 __all__ = ["ServiceActor", "ServiceClient"]
 
 _SEED_BITS = 31
+_CLOSED_WITHIN = 10.0  # seconds, whatever has cancelled the block
 
 
 class GetServerCapabilities(Call[GetServerCapabilitiesResponse], frozen=True):
@@ -185,13 +187,35 @@ class ServiceClient:
         )
         return await start_sampling_client(session, sampler, self._clients, retry)
 
-    async def aclose(self) -> None:
-        """Close every client of this session and finish it at the server."""
+    async def close(self, status: SessionStatus = "success", detail: str | None = None) -> None:
+        """Close every client of this session and finish it at the server as ``status``, with ``detail`` for people.
+
+        The first status given counts, also over that of leaving the runtime. Raises InvalidInput for another one.
+        """
+        end = SessionEnd(status, detail)
         self._session.home.require(self)
         if self._session.state.value is SessionState.FINISHED:
             await trio.lowlevel.checkpoint()
             return
+        self._session.end_as(end)
         await stop_child(self._sessions, self._place.name)
+
+    async def aclose(self) -> None:
+        """``close("success")``."""
+        await self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it: as a success, or as errored or interrupted by what left the block."""
+        self._session.home.require(self)
+        self._session.end_as(end_for(error))
+        # What the runtime would do at its own end has its time here, too; if that is over, the runtime goes on.
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLOSED_WITHIN):
+            await self.close()
 
     def __repr__(self) -> str:
         return f"<ServiceClient {self._session.name} {self._session.state.value}>"

@@ -16,7 +16,7 @@ _COUNTERS = (
     *("bytes_sent", "bytes_received", "sends", "polls", "retries"),
     *("operations_done", "samples_done", "samples_repeated"),
     *("tokens_trained", "tokens_prompted", "tokens_sampled"),
-    *("heartbeats", "heartbeats_missed", "actor_restarts"),
+    *("heartbeats", "heartbeats_missed", "sessions_lost", "actor_restarts"),
     *(f"{purpose}_requests" for purpose in get_args(Purpose)),
     *(f"{purpose}_requests_failed" for purpose in get_args(Purpose)),
 )

@@ -48,7 +48,7 @@ from tinker_actors.runtime.measured import MeasuredTransport
 from tinker_actors.runtime.settings import make_transport, set_level
 from tinker_actors.runtime.stalls import Stalls, check_alarm
 from tinker_actors.runtime.tracing import traced
-from tinker_actors.sessions import Heartbeat, QueueObserver, Session, SessionManager
+from tinker_actors.sessions import Heartbeat, QueueObserver, Session, SessionEnd, SessionManager, end_for
 from tinker_actors.wire.api import Api
 
 __all__ = ["Runtime", "open_runtime"]
@@ -169,6 +169,11 @@ class Runtime:
             for ledger in session.ledgers:
                 ledger.resume()
 
+    def end_as(self, end: SessionEnd) -> None:
+        """Finish the sessions that are open as ``end``. ``open_runtime`` calls it when its block raises."""
+        for session in self._open:
+            session.end_as(end)
+
     def _lag(self, seconds: float) -> None:
         self._metrics.observe("loop_lag_seconds", seconds)
 
@@ -279,7 +284,11 @@ async def open_runtime(
                 metrics=metrics,
             )
             await runtime.watch(alarm)
-            yield runtime
+            try:
+                yield runtime
+            except BaseException as error:
+                runtime.end_as(end_for(error))
+                raise
     finally:
         if carrier is not transport and carrier is not settings.http_client:
             await carrier.aclose()

@@ -1,5 +1,7 @@
 """Sessions: created, kept alive by heartbeats, finished."""
 
+from tinker_actors.sessions.ending import SessionEnd, SessionStatus, end_for
+from tinker_actors.sessions.events import SessionLost
 from tinker_actors.sessions.heartbeat import Heartbeat
 from tinker_actors.sessions.limits import LimitsStatistics, SessionLimits
 from tinker_actors.sessions.manager import SessionManager
@@ -11,7 +13,11 @@ __all__ = [
     "LimitsStatistics",
     "QueueObserver",
     "Session",
+    "SessionEnd",
     "SessionLimits",
+    "SessionLost",
     "SessionManager",
     "SessionState",
+    "SessionStatus",
+    "end_for",
 ]

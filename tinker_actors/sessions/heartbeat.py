@@ -8,6 +8,7 @@ import trio
 
 from supervision import Actor
 from tinker_actors.errors import APIError, APIStatusError
+from tinker_actors.sessions.events import SessionLost
 from tinker_actors.sessions.session import Session, SessionState
 from tinker_actors.wire.endpoints.sessions import session_heartbeat
 
@@ -18,11 +19,15 @@ _log = logging.getLogger("tinker_actors.sessions")
 _WARN_AFTER = 120.0  # seconds without a success; the official SDK's, which then repeats itself at every beat
 _LONGEST_QUIET = 600.0  # seconds between two such warnings, in the end
 _JITTER = 0.1
+_SHORTEST = 1.0  # seconds between two beats, however much the session is doubted
 _LATE = 4.0  # seconds: with a beat every ten, the server has then been without one for fifteen
 
 
 class Heartbeat(Actor):
-    """Beats every ``heartbeat_interval`` seconds, give or take a tenth. An ended session stops it."""
+    """Beats every ``heartbeat_interval`` seconds, give or take a tenth, and at once when the session is doubted.
+
+    A session that the server has ended is lost: its state says so, SessionLost is told, and no more is sent.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -37,8 +42,12 @@ class Heartbeat(Actor):
         succeeded = trio.current_time()
         while session.state.value in (SessionState.CREATING, SessionState.ACTIVE):
             interval = session.config.heartbeat_interval
-            due = trio.current_time() + interval * self.context.random.uniform(1 - _JITTER, 1 + _JITTER)
-            await trio.sleep_until(due)
+            now = trio.current_time()
+            due = now + interval * self.context.random.uniform(1 - _JITTER, 1 + _JITTER)
+            with trio.move_on_at(due):
+                await session.doubted.wait_value(True)  # pyright: ignore[reportUnknownMemberType]  # trio-util's own gap
+                await trio.sleep_until(now + _SHORTEST)
+            session.doubted.value = False
             if (late := trio.current_time() - due) > _LATE:
                 _log.warning(
                     "a heartbeat of session %s is %.0f s late: something held the event loop, or the machine slept",
@@ -52,8 +61,7 @@ class Heartbeat(Actor):
                 await session_heartbeat(session.api, session.session_id)
             except APIStatusError as error:
                 if error.status in (404, 410):
-                    _log.error("the server has ended session %s: %s", session.session_id, error.detail)
-                    session.state.value = SessionState.LOST
+                    self._lose(error)
                     return
                 self._missed(succeeded, error)
             except APIError as error:
@@ -62,6 +70,14 @@ class Heartbeat(Actor):
                 succeeded = trio.current_time()
                 self._warn_at = _WARN_AFTER
                 session.metrics.add("heartbeats")
+
+    def _lose(self, error: APIStatusError) -> None:
+        session = self._session
+        _log.error("the server has ended session %s: %s", session.session_id, error.detail)
+        session.state.value = SessionState.LOST
+        session.metrics.add("sessions_lost")
+        place = self.context.path.rpartition("/")[0]
+        self.context.system.events.emit(SessionLost(place, session.session_id, error.detail))
 
     def _missed(self, succeeded: float, error: APIError) -> None:
         self._session.metrics.add("heartbeats_missed")

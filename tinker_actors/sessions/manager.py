@@ -7,10 +7,11 @@ import logging
 import msgspec
 
 from supervision import Actor, Call, StopReason, handles
-from tinker_actors.errors import APIError, NotFoundError
+from tinker_actors.errors import GoneError, NotFoundError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import while_submitting
 from tinker_actors.flow.retry import RetryHandler
+from tinker_actors.sessions.ending import SessionEnd
 from tinker_actors.sessions.session import Session, SessionState
 from tinker_actors.types import CreateSessionRequest
 from tinker_actors.wire.endpoints.service import client_config
@@ -19,6 +20,8 @@ from tinker_actors.wire.endpoints.sessions import create_session, finish_session
 __all__ = ["GetSessionInfo", "SessionInfo", "SessionManager"]
 
 _log = logging.getLogger("tinker_actors.sessions")
+
+_FINISHED_WITHIN = 3.0  # seconds of tries; the server ends the session by itself when its heartbeats stop
 
 
 class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,11 +104,26 @@ class SessionManager(Actor):
         if reason.restarting or session.state.value is not SessionState.ACTIVE:
             return
         session.state.value = SessionState.FINISHED
-        try:
-            with session.pending.track(session.name, "finish_session", "sent"):
-                await finish_session(session.api, session.session_id, "success", None)
-        except NotFoundError:
-            _log.info("session %s ends with its heartbeats: the server knows no other end", session.session_id)
-        except APIError as error:
-            # the server ends the session by itself when its heartbeats stop
-            _log.warning("session %s could not be finished: %s", session.session_id, error)
+        end = session.end or SessionEnd()
+        config, bound = session.config, _FINISHED_WITHIN
+        patience = RetryHandler(
+            config.retry, session.random, outage_bound=bound, billing_bound=bound, max_retries=config.max_retries
+        ).patience()
+        with session.pending.track(session.name, "finish_session", "sent") as entry:
+            try:
+                await patience.persist(
+                    lambda: finish_session(
+                        session.api, session.session_id, end.status, end.detail, attempt=patience.tries
+                    ),
+                    while_submitting,
+                    entry.explain,
+                )
+            except OutOfPatience as gone:
+                name = session.session_id
+                match gone.error:
+                    case NotFoundError():
+                        _log.info("session %s ends with its heartbeats: the server knows no other end", name)
+                    case GoneError():
+                        _log.info("session %s had ended at the server: %s", name, gone.error)
+                    case error:
+                        _log.warning("session %s could not be finished: %s", name, error)

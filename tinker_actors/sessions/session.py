@@ -23,6 +23,7 @@ from tinker_actors.ledger import Ledger
 from tinker_actors.metrics import Metrics, Usage
 from tinker_actors.polling import Poller
 from tinker_actors.ports import Offload, Points
+from tinker_actors.sessions.ending import SessionEnd
 from tinker_actors.sessions.limits import SessionLimits
 from tinker_actors.sessions.queue_observer import Observe
 from tinker_actors.types import ClientConfig
@@ -81,6 +82,10 @@ class Session:
         self.tags = tags
         self.project_id = project_id
         self.state: AsyncValue[SessionState] = AsyncValue(SessionState.CREATING)
+        self.doubted: AsyncValue[bool] = AsyncValue(value=False)
+        """Set when a client has met what may mean that the server has ended the session."""
+        self.end: SessionEnd | None = None
+        """What the server is to be told, once that is known."""
         self.ledgers: set[Ledger] = set()
         self.home = Home()
         self.queue_subscriptions: set[QueueSubscription] = set()
@@ -128,6 +133,16 @@ class Session:
         self._server_config = server_config
         self._limits = SessionLimits(server_config, self._limiter)
         self.state.value = SessionState.ACTIVE
+
+    def end_as(self, end: SessionEnd) -> None:
+        """Finish the session as ``end`` when it comes to that. The first one given counts, as at the server."""
+        if self.end is None:
+            self.end = end
+
+    def doubt(self) -> None:
+        """Have the Heartbeat ask now, and not at its next beat, whether the server still has the session."""
+        if self.state.value is SessionState.ACTIVE:
+            self.doubted.value = True
 
     def require_active(self) -> str:
         """The session id; ClosedError or ModelLost when the session is over."""

@@ -98,16 +98,19 @@ class CreateModelResponse(msgspec.Struct, frozen=True, kw_only=True):
     model_id: Id
 
 
-class ForwardBackwardOutput(msgspec.Struct, frozen=True, kw_only=True):
+class ForwardBackwardOutput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The result of forward or forward_backward.
 
     ``loss_fn_outputs`` has one record for each datum, in order, at least with ``logprobs`` (float32, the
     shape of ``target_tokens``). ``metrics`` has keys "name:reduction"; ``loss:sum`` is the summed loss.
+    ``unreduced`` names the metrics of a batch sent in several chunks whose reduction is unknown here: each has the
+    first chunk's value, which does not speak for the others.
     """
 
     loss_fn_output_type: str
     loss_fn_outputs: tuple[Mapping[str, TensorData], ...]
     metrics: Mapping[str, float]
+    unreduced: tuple[str, ...] = ()
 
 
 class OptimStepResponse(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from tinker_actors.clients.training.messages import GetInfo, Wake
 from tinker_actors.clients.training.model import Model
 from tinker_actors.clients.training.operations import REQUEST_TYPES, RESULT_TYPES, combine, problem_of
 from tinker_actors.clients.training.saves import is_named_save, name_is_taken, saved_before
-from tinker_actors.errors import APIResponseError, RequestFailedError, TinkerError
+from tinker_actors.errors import APIResponseError, ModelLost, RequestFailedError, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import Reaction, while_polling, while_polling_save, while_submitting
 from tinker_actors.ledger import Chunk, Operation, Sending
@@ -240,6 +240,8 @@ class TrainingActor(Actor):
 
     def _stop_lane(self, error: TinkerError) -> None:
         _log.error("the lane of %s stops: %s", self._ledger.name, error)
+        if isinstance(error, ModelLost):
+            self._session.doubt()
         self._ledger.stop(error)
         for scope in tuple(self._scopes):
             scope.cancel(reason="the lane has stopped")

@@ -15,25 +15,31 @@ _Reduction = Callable[[Sequence[float], Sequence[float]], float]
 def combine_outputs(outputs: Sequence[ForwardBackwardOutput]) -> ForwardBackwardOutput:
     """One output for all chunks: records in chunk order, metrics reduced by the rule in their names."""
     records: list[dict[str, TensorData]] = [dict(r) for output in outputs for r in output.loss_fn_outputs]
+    metrics, unreduced = reduce_metrics(
+        [output.metrics for output in outputs],
+        [float(len(output.loss_fn_outputs)) for output in outputs],
+    )
     return ForwardBackwardOutput(
         loss_fn_output_type=outputs[0].loss_fn_output_type,
         loss_fn_outputs=tuple(records),
-        metrics=reduce_metrics(
-            [output.metrics for output in outputs],
-            [float(len(output.loss_fn_outputs)) for output in outputs],
-        ),
+        metrics=metrics,
+        unreduced=unreduced,
     )
 
 
-def reduce_metrics(chunks: Sequence[Mapping[str, float]], weights: Sequence[float]) -> dict[str, float]:
+def reduce_metrics(
+    chunks: Sequence[Mapping[str, float]], weights: Sequence[float]
+) -> tuple[dict[str, float], tuple[str, ...]]:
     """Reduce metrics named "name:reduction" over chunks; a chunk weighs its number of records.
 
     mean, sum, min, max, slack (max minus mean), unique (each chunk's value, later ones under key_1, key_2,
-    ...) and hash2 (sum modulo 2**64) are the official SDK 0.38's. A key that some chunk lacks is dropped, as
-    there; a name without a known reduction is kept as the first chunk's value, where the SDK would raise.
+    ...) and hash2 (sum modulo 2**64) are the official SDK 0.38's (WIRE 4.4). A key that some chunk lacks is dropped,
+    as there; a name without a known reduction, where the SDK raises or drops it, is kept as the first chunk's value
+    and returned among the flagged ones when there are other chunks.
     """
     first, *rest = chunks
     reduced: dict[str, float] = {}
+    unreduced: list[str] = []
     for key, value in first.items():
         if not all(key in metrics for metrics in rest):
             continue
@@ -46,7 +52,9 @@ def reduce_metrics(chunks: Sequence[Mapping[str, float]], weights: Sequence[floa
             reduced[key] = _REDUCTIONS[reduction](values, weights)
         else:
             reduced[key] = value
-    return reduced
+            if rest:
+                unreduced.append(key)
+    return reduced, tuple(unreduced)
 
 
 def _mean(values: Sequence[float], weights: Sequence[float]) -> float:

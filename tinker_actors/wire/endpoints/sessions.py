@@ -30,8 +30,14 @@ async def session_heartbeat(api: Api, session_id: str) -> None:
 
 
 async def finish_session(
-    api: Api, session_id: str, reason: Literal["success", "errored", "interrupted"], detail: str | None
+    api: Api,
+    session_id: str,
+    reason: Literal["success", "errored", "interrupted"],
+    detail: str | None,
+    *,
+    attempt: int = 0,
 ) -> None:
     """POST /sessions/{id}/finish. The first reason given counts."""
     body = encode_json(FinishSessionRequest(reason={"type": reason}, detail=detail))
-    await api.exchange("POST", f"/sessions/{quote(session_id, safe=':')}/finish", (body,), purpose="session")
+    path = f"/sessions/{quote(session_id, safe=':')}/finish"
+    await api.exchange("POST", path, (body,), purpose="session", attempt=attempt)
