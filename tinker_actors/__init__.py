@@ -82,6 +82,9 @@ if TYPE_CHECKING:
     from tinker_actors.ledger import (
         Future,
     )
+    from tinker_actors.local import (
+        ServerSettings,
+    )
     from tinker_actors.metrics import (
         HistogramSnapshot,
         Metrics,
@@ -97,6 +100,11 @@ if TYPE_CHECKING:
         SessionEnd,
         SessionLost,
         SessionState,
+    )
+    from tinker_actors.testing.local_server import (
+        LocalServer,
+        local_server,
+        local_server_thread,
     )
     from tinker_actors.types import (
         AdamParams,
@@ -155,6 +163,9 @@ __all__ = [
     "InvalidInput",
     "LaneStopped",
     "LoadWeightsResponse",
+    "local_server",
+    "local_server_thread",
+    "LocalServer",
     "LoraConfig",
     "Metrics",
     "MetricsSnapshot",
@@ -188,6 +199,7 @@ __all__ = [
     "SamplingParams",
     "SaveWeightsForSamplerResponse",
     "SaveWeightsResponse",
+    "ServerSettings",
     "ServiceClient",
     "ServiceUnavailableError",
     "SessionEnd",
@@ -270,6 +282,7 @@ _HOMES = {
         "RetryHandler",
     ),
     "tinker_actors.ledger": ("Future",),
+    "tinker_actors.local": ("ServerSettings",),
     "tinker_actors.metrics": (
         "HistogramSnapshot",
         "Metrics",
@@ -285,6 +298,11 @@ _HOMES = {
         "SessionEnd",
         "SessionLost",
         "SessionState",
+    ),
+    "tinker_actors.testing.local_server": (
+        "local_server",
+        "local_server_thread",
+        "LocalServer",
     ),
     "tinker_actors.types": (
         "AdamParams",

@@ -7,6 +7,7 @@ and randomness an injected ``random.Random``, so neither needs a port.
 from tinker_actors.ports.credentials import Credential, Credentials, FixedCredentials
 from tinker_actors.ports.offload import InlineOffload, Offload, ThreadOffload
 from tinker_actors.ports.points import NoPoints, Points
+from tinker_actors.ports.server import Server
 from tinker_actors.ports.transport import Purpose, Request, Response, StreamedBody, Transport
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Purpose",
     "Request",
     "Response",
+    "Server",
     "StreamedBody",
     "ThreadOffload",
     "Transport",

@@ -41,7 +41,7 @@ from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import Pending, PendingTable
 from tinker_actors.flow.rate_limit import RateLimiter, RateLimiters
 from tinker_actors.metrics import OWN, Metrics, ModelUsage, Price, Usage, cost_of
-from tinker_actors.ports import NoPoints, Offload, Points, ThreadOffload, Transport
+from tinker_actors.ports import NoPoints, Offload, Points, Server, ThreadOffload, Transport
 from tinker_actors.runtime.dump import DumpOnSignal, render
 from tinker_actors.runtime.long_waits import LongWaits
 from tinker_actors.runtime.measured import MeasuredTransport
@@ -247,21 +247,37 @@ async def open_runtime(
     points: Points | None = None,
     offload: Offload | None = None,
     stall_alarm: float | None = 5.0,
+    server: Server | None = None,
 ) -> AsyncGenerator[Runtime]:
-    """Open a runtime for the server at ``base_url`` with ``api_key``, or as ``config`` says.
+    """Open a runtime for the server at ``base_url`` with ``api_key``, for ``server``, or as ``config`` says.
 
-    Without them TINKER_BASE_URL and TINKER_API_KEY count. ``retry_config`` says how requests are tried again, before
-    what ``config`` says of it. ``seed`` fixes every random choice of the runtime (seeds of adapters and samples,
-    jitter). What holds the event loop, or the interpreter, for ``stall_alarm`` seconds is logged with its stack;
-    None: not watched. Leaving the block stops everything in order: clients first, then sessions, which are finished
-    at the server. Raises CredentialError or InvalidInput for bad settings.
+    Without them TINKER_BASE_URL and TINKER_API_KEY count. ``server`` is one of ``local_server()`` or another that
+    knows its URL and key; ``config`` may stand beside it for everything else. ``retry_config`` says how requests are
+    tried again, before what ``config`` says of it. ``seed`` fixes every random choice of the runtime (seeds of
+    adapters and samples, jitter). What holds the event loop, or the interpreter, for ``stall_alarm`` seconds is
+    logged with its stack; None: not watched. Leaving the block stops everything in order: clients first, then
+    sessions, which are finished at the server. Raises CredentialError or InvalidInput for bad settings.
     """
     if config is not None and not isinstance(config, Config):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidInput("config", f"is of type {type(config).__name__}", "Give Config.load(...)")
     if transport is not None and not callable(getattr(transport, "send", None)):
         problem = f"is of type {type(transport).__name__}, which can't send"
         raise InvalidInput("transport", problem, "Give a Transport: docs/transport.md shows two")
-    settings = config if config is not None else Config.load(base_url=base_url, api_key=api_key)
+    if server is not None:
+        if not callable(getattr(server, "transport", None)):
+            problem = f"is of type {type(server).__name__}, which is no server"
+            raise InvalidInput("server", problem, "Give what local_server() yields, or a base_url and an api_key")
+        if base_url is not None or api_key is not None or transport is not None:
+            raise InvalidInput("server", "is given beside a base_url, api_key or transport", "Give one or the other")
+        base_url, api_key, transport = server.url, server.key, server.transport()
+    if config is None:
+        settings = Config.load(base_url=base_url, api_key=api_key)
+    elif server is not None:
+        settings = structs.replace(
+            config, base_url=server.url, api_key=parse_api_key(server.key), credential_cmd=None
+        )
+    else:
+        settings = config
     if retry_config is not None:
         settings = structs.replace(settings, retry=retry_config)
     alarm = check_alarm(stall_alarm)
