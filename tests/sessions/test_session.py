@@ -76,7 +76,7 @@ def test_a_lost_one_is_told_once_as_an_event():
 def test_a_client_that_meets_its_end_has_it_noticed_before_the_next_beat(training: bool):
     async def story(world: World, service: ServiceClient, client: TrainingClient) -> float:
         sampler = await service.create_sampling_client(base_model=BASE_MODEL)
-        session = world.service.sessions.find(service.session_id)
+        (session,) = world.service.sessions.alive()
         await trio.sleep(10.5)
         world.service.end_session(session, "was ended by hand", abandon=True)
         began = trio.current_time()
@@ -93,7 +93,9 @@ def test_a_client_that_meets_its_end_has_it_noticed_before_the_next_beat(trainin
 def test_doubts_that_are_wrong_cost_one_beat_a_second_at_most():
     async def story(world: World, service: ServiceClient, client: TrainingClient) -> int:
         sampler = await service.create_sampling_client(base_model=BASE_MODEL)
-        world.service.samplers.forget(world.service.find_sampler(sampler.sampling_session_id))
+        found = world.service.samplers.find(sampler.sampling_session_id)
+        assert found is not None
+        world.service.samplers.forget(found)
         began, before = trio.current_time(), world.runtime.counters().get("heartbeats", 0)
         while trio.current_time() - began < 30.0:
             with pytest.raises(ModelLost):
