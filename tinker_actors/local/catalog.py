@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import final
 
@@ -112,9 +112,25 @@ class Catalog:
         record = self._living(path)
         return record if record is not None and owns(owner, record.owner) else None
 
-    def readable(self, owner: Owner, path: str) -> CheckpointRecord | None:
-        """The checkpoint of this path if the owner may read its weights, unless its time is over."""
-        return self.find(owner, path)
+    def readable(self, owner: Owner, path: str, access: Owner | None = None) -> CheckpointRecord | None:
+        """The checkpoint of this path, unless its time is over, if ``owner`` may read its weights.
+
+        That is who owns it, everybody while it is published, and who shows a key of its owner's: ``access`` is the
+        owner of the request's ``weights_access_token`` (``Owners.of_token``, WIRE 2.4).
+        """
+        record = self._living(path)
+        return record if record is not None and _may_read(owner, record, access) else None
+
+    def accessible_checkpoints(self, owner: Owner, run_id: str | None = None) -> tuple[CheckpointRecord, ...]:
+        """As ``checkpoints``, with those that others have published (access_scope=accessible, WIRE 2.7)."""
+        return tuple(record for record in self._of_run(run_id) if _may_read(owner, record, None))
+
+    def accessible_runs(self, owner: Owner) -> tuple[RunRecord, ...]:
+        """As ``runs``, with those that others have published a checkpoint of."""
+        shown = {record.run_id for record in self.accessible_checkpoints(owner)}
+        return tuple(
+            record for record in tuple(self._runs.values()) if owns(owner, record.owner) or record.run_id in shown
+        )
 
     def sessions(self, owner: Owner) -> tuple[SessionRecord, ...]:
         """Every session of the owner's, oldest first."""
@@ -126,11 +142,12 @@ class Catalog:
 
     def checkpoints(self, owner: Owner, run_id: str | None = None) -> tuple[CheckpointRecord, ...]:
         """Every checkpoint of the owner's (of one run), oldest first, without those whose time is over."""
-        return tuple(
-            record
-            for record in tuple(self._checkpoints.values())
-            if (run_id is None or record.run_id == run_id) and owns(owner, record.owner) and self._alive(record)
-        )
+        return tuple(record for record in self._of_run(run_id) if owns(owner, record.owner))
+
+    def _of_run(self, run_id: str | None) -> Iterator[CheckpointRecord]:
+        for record in tuple(self._checkpoints.values()):
+            if (run_id is None or record.run_id == run_id) and self._alive(record):
+                yield record
 
     def _living(self, path: str) -> CheckpointRecord | None:
         record = self._checkpoints.get(path)
@@ -138,3 +155,7 @@ class Catalog:
 
     def _alive(self, record: CheckpointRecord) -> bool:
         return record.expires_at is None or record.expires_at > self._now()
+
+
+def _may_read(owner: Owner, record: CheckpointRecord, access: Owner | None) -> bool:
+    return owns(owner, record.owner) or record.public or (access is not None and owns(access, record.owner))

@@ -32,7 +32,7 @@ from tinker_actors.local.engine import (
 from tinker_actors.local.engine import Operation as EngineOperation
 from tinker_actors.local.futures import Result
 from tinker_actors.local.model import Model, ModelRequest, Operation
-from tinker_actors.local.owners import Owner
+from tinker_actors.local.owners import Owner, Owners
 from tinker_actors.local.sampler import Sample, Sampler, SamplerTable
 from tinker_actors.local.storage import CheckpointRecord, DamagedCheckpoint
 from tinker_actors.types import (
@@ -79,11 +79,14 @@ _FILE_COST = 0.01  # modelled seconds of what is mostly writing or reading a fil
 class Effects:
     """The engine with its catalogue and log."""
 
-    def __init__(self, engine: Engine, catalog: Catalog, log: AppliedLog, samplers: SamplerTable) -> None:
+    def __init__(
+        self, engine: Engine, catalog: Catalog, log: AppliedLog, samplers: SamplerTable, owners: Owners
+    ) -> None:
         self._engine = engine
         self._catalog = catalog
         self._log = log
         self._samplers = samplers
+        self._owners = owners
 
     def apply(self, model: Model, operation: Operation) -> Result:
         """Do it and log it; the value is its result, a FailedResult when it can't be done.
@@ -166,9 +169,9 @@ class Effects:
                 self._create(model, None)
                 return CreateModelResponse(model_id=model_id)
             case LoadWeightsRequest() as request:
-                load = LoadState(
-                    model_id=model_id, snapshot=self._read(model.run.owner, request.path), optimizer=request.optimizer
-                )
+                access = self._owners.of_token(request.weights_access_token)
+                snapshot = self._read(model.run.owner, request.path, access)
+                load = LoadState(model_id=model_id, snapshot=snapshot, optimizer=request.optimizer)
                 if operation.seq_id == 0:
                     self._create(model, load)
                 else:
@@ -241,8 +244,8 @@ class Effects:
             raise
         model.in_engine = True
 
-    def _read(self, owner: Owner, path: str) -> Snapshot:
-        record = self._catalog.readable(owner, path)
+    def _read(self, owner: Owner, path: str, access: Owner | None = None) -> Snapshot:
+        record = self._catalog.readable(owner, path, access)
         if record is None:
             raise _Failed(f"path: there is no checkpoint {path}")
         try:

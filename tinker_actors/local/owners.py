@@ -55,6 +55,10 @@ class Owners:
                 found = owner
         return found
 
+    def of_token(self, token: str | None) -> Owner | None:
+        """Whose weights a request may read besides its own owner's: the owner of its ``weights_access_token``."""
+        return None if token is None else self.find(token)
+
     def identify(self, key: str) -> Owner:
         """The owner of ``key``. Refuses with 401, never showing it."""
         owner = self.find(key)

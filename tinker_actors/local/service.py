@@ -84,7 +84,7 @@ class LocalService:
         self.models: dict[str, Model] = {}
         self._recordings = Recordings(settings.max_recorded_tokens)
         self._log = log
-        self._effects = Effects(self.engine, catalog, log, self.samplers)
+        self._effects = Effects(self.engine, catalog, log, self.samplers, self.owners)
         self._children: SupervisorRef | None = None
         self._system: ActorSystem | None = None
         self._app: Starlette | None = None

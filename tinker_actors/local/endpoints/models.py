@@ -46,7 +46,7 @@ async def create_by_load(service: LocalService, owner: Owner, request: LoadWeigh
         raise invalid("load_weights", "names no model", "Give model_id and seq_id, or session_id and model_seq_id")
     _check_optimizer(request)
     path = str(TinkerPath.parse(request.path, kind="weights"))
-    record = service.catalog.readable(owner, path)
+    record = service.catalog.readable(owner, path, service.owners.of_token(request.weights_access_token))
     if record is None:
         raise not_found(f"path: there is no checkpoint {path}")
     if request.base_model not in (None, record.base_model):
