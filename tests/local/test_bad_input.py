@@ -389,7 +389,8 @@ def test_bodies_too_long_and_bombs():
             answer = await caller.send("POST", "/forward_backward", content, headers=headers)
             assert answer.status == status
             assert answer.detail
-        answer = await caller.post("/forward_backward", b"{}")
+        assert (await caller.post("/forward_backward", b"{}")).status == 422
+        answer = await caller.post("/forward_backward", body, content_type="text/plain")
         assert answer.status == 415
         assert "application/x-protobuf" in answer.detail
 

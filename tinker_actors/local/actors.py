@@ -6,7 +6,7 @@ is what its predecessor crashed in: it fails, once, and the rest goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import final
 
@@ -120,7 +120,7 @@ def _same_sampler(first: Sample, second: Sample) -> bool:
 class Janitor(Actor):
     """Ends sessions that have been silent for too long."""
 
-    def __init__(self, sessions: SessionTable, end: Callable[[Session], None]) -> None:
+    def __init__(self, sessions: SessionTable, end: Callable[[Session], Awaitable[None]]) -> None:
         self._sessions = sessions
         self._end = end
 
@@ -130,4 +130,4 @@ class Janitor(Actor):
 
     async def _run(self) -> None:
         while True:
-            self._end(await self._sessions.next_silent())
+            await self._end(await self._sessions.next_silent())

@@ -18,10 +18,12 @@ from starlette.routing import Route
 
 from tinker_actors.codec.compression import decompress
 from tinker_actors.codec.forward_backward import decode_forward_backward_request
+from tinker_actors.codec.forward_backward_json import decode_forward_backward_json
 from tinker_actors.codec.json import decode_json, encode_json
 from tinker_actors.errors import DecodeError, InvalidInput
 from tinker_actors.local.endpoints.futures import JSON
 from tinker_actors.local.endpoints.incoming import Incoming, Raw
+from tinker_actors.local.endpoints.query import decode_query
 from tinker_actors.local.endpoints.table import ENDPOINTS, Endpoint
 from tinker_actors.local.owners import NOBODY, Owner
 from tinker_actors.local.refusals import Refusal, unauthorized
@@ -47,7 +49,7 @@ def _handler(service: LocalService, endpoint: Endpoint[Any]) -> Callable[[Reques
     async def handle(request: Request) -> Response:
         try:
             owner = NOBODY if endpoint.open else _owner(service, request)
-            body = await _body(service.settings, endpoint.body, request)
+            body = await _body(service.settings, endpoint, request)
             answer = await endpoint.call(
                 service,
                 Incoming(
@@ -66,8 +68,10 @@ def _handler(service: LocalService, endpoint: Endpoint[Any]) -> Callable[[Reques
             return _error(400, str(error))
         except ClientDisconnect:
             return _error(400, "the connection ended within the body")
+        if answer is None:
+            return Response(status_code=204)
         if isinstance(answer, Raw):
-            return Response(answer.content, media_type=answer.media_type)
+            return Response(answer.content, answer.status, answer.headers, answer.media_type)
         return Response(encode_json(answer), media_type=JSON)
 
     return handle
@@ -93,19 +97,24 @@ def _owner(service: LocalService, request: Request) -> Owner:
     return service.owners.identify(key)
 
 
-async def _body(settings: ServerSettings, type_: type[Any], request: Request) -> Any:
+async def _body(settings: ServerSettings, endpoint: Endpoint[Any], request: Request) -> Any:
+    type_ = endpoint.body
     if type_ is type(None):
         return None
+    if endpoint.method == "GET":
+        return decode_query(request.query_params.multi_items(), type_)
     data = await _read(settings, request)
     encoding = request.headers.get("content-encoding")
     if encoding is not None:
         data = decompress(data, encoding, limit=settings.max_body_bytes)
     media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-    if type_ is ForwardBackwardRequest:
-        if media_type not in _PROTOBUF_TYPES:
-            raise Refusal(415, f"the body is {media_type[:80]!r}. Send forward_backward as application/x-protobuf")
+    if type_ is not ForwardBackwardRequest:
+        return decode_json(data, type_)
+    if media_type in _PROTOBUF_TYPES:
         return decode_forward_backward_request(data)
-    return decode_json(data, type_)
+    if media_type == JSON:  # WIRE 2.3: SDKs up to 0.24
+        return decode_forward_backward_json(data)
+    raise Refusal(415, f"the body is {media_type[:80]!r}. Send application/x-protobuf, or JSON as old SDKs do")
 
 
 async def _read(settings: ServerSettings, request: Request) -> bytes:

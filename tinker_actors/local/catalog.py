@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import final
 
@@ -12,11 +12,15 @@ from tinker_actors.local.owners import Owner, owns
 from tinker_actors.local.storage import CheckpointRecord, RunRecord, SessionRecord, Storage
 from tinker_actors.types import CheckpointKind, TinkerPath
 
-__all__ = ["Catalog", "NameInUse"]
+__all__ = ["Catalog", "NameInUse", "NoSuchCheckpoint"]
 
 
 class NameInUse(Exception):
     """There is a checkpoint of this path, and it was not to be overwritten."""
+
+
+class NoSuchCheckpoint(Exception):
+    """There is no checkpoint of this path, or no longer."""
 
 
 @final
@@ -40,6 +44,12 @@ class Catalog:
         """Keep a new session; blocks."""
         self._storage.add_session(record)
         self._sessions[record.session_id] = record
+
+    def change_session(self, session_id: str, change: Callable[[SessionRecord], SessionRecord]) -> SessionRecord:
+        """Keep what ``change`` makes of a session; blocks."""
+        record = change(self._sessions[session_id])
+        self.add_session(record)
+        return record
 
     def add_run(self, record: RunRecord) -> None:
         """Keep a new run; blocks."""
@@ -84,8 +94,24 @@ class Catalog:
         """Its safetensors bytes; blocks. Raises DamagedCheckpoint."""
         return self._storage.read(record)
 
-    def remove(self, path: str) -> None:
-        """Delete a checkpoint; blocks."""
+    def change(
+        self, owner: Owner, path: str, change: Callable[[CheckpointRecord], CheckpointRecord]
+    ) -> CheckpointRecord:
+        """Keep what ``change`` makes of the owner's checkpoint, whose weights stay; blocks.
+
+        Raises NoSuchCheckpoint, OSError and whatever ``change`` raises, and then nothing has changed.
+        """
+        record = change(self._existing(owner, path))
+        self._storage.amend(record)
+        self._checkpoints[path] = record
+        return record
+
+    def remove(self, owner: Owner, path: str) -> None:
+        """Delete the owner's checkpoint; blocks.
+
+        Raises NoSuchCheckpoint and OSError, and then nothing has changed.
+        """
+        self._existing(owner, path)
         self._storage.remove(path)
         self._checkpoints.pop(path, None)
 
@@ -152,6 +178,12 @@ class Catalog:
     def _living(self, path: str) -> CheckpointRecord | None:
         record = self._checkpoints.get(path)
         return record if record is not None and self._alive(record) else None
+
+    def _existing(self, owner: Owner, path: str) -> CheckpointRecord:
+        record = self.find(owner, path)
+        if record is None:
+            raise NoSuchCheckpoint(path)
+        return record
 
     def _alive(self, record: CheckpointRecord) -> bool:
         return record.expires_at is None or record.expires_at > self._now()

@@ -95,6 +95,7 @@ class Model:
         self.in_engine = False
         self.over = False
         self.final_digest: str | None = None
+        self.last_request_at = run.created_at
         self.queue: WorkQueue[Operation] = WorkQueue("operation")
         self._futures = futures
         self._dedup = dedup

@@ -91,10 +91,18 @@ class SamplerTable:
 
     def __init__(self) -> None:
         self._samplers: dict[str, Sampler] = {}
+        self._names: dict[str, list[str]] = {}
 
     def add(self, sampler: Sampler) -> bool:
         """Add it; False when there is one of this id. Safe from any thread."""
-        return self._samplers.setdefault(sampler.sampling_session_id, sampler) is sampler
+        if self._samplers.setdefault(sampler.sampling_session_id, sampler) is not sampler:
+            return False
+        self._names.setdefault(sampler.session_id, []).append(sampler.sampling_session_id)
+        return True
+
+    def ids_of_session(self, session_id: str) -> tuple[str, ...]:
+        """The ids of all samplers that the session has or had in this process, in the order of their making."""
+        return tuple(self._names.get(session_id, ()))
 
     def find(self, sampling_session_id: str) -> Sampler | None:
         """The sampler of this id."""

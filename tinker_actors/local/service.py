@@ -6,13 +6,15 @@ async with open_service(ServerSettings(base_model="tinker-actors/tiny"), offload
 
 from __future__ import annotations
 
+import logging
 import random as random_module
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, final
 
 import trio
+from msgspec import structs
 
 from supervision import ActorSystem, Backoff, ChildSpec, DynamicSupervisorSpec, SupervisorRef, open_system
 from tinker_actors.local.actors import Janitor, ModelActor, SamplingActor
@@ -25,12 +27,12 @@ from tinker_actors.local.futures import FutureTable, ServerFuture
 from tinker_actors.local.model import Model, ModelRequest
 from tinker_actors.local.owners import Owner, Owners, owns
 from tinker_actors.local.recordings import Recordings
-from tinker_actors.local.refusals import gone, not_found
+from tinker_actors.local.refusals import Refusal, gone, not_found, unavailable
 from tinker_actors.local.reports import Reports
 from tinker_actors.local.sampler import Sample, Sampler, SamplerTable
 from tinker_actors.local.session import Session, SessionTable
 from tinker_actors.local.settings import ServerSettings
-from tinker_actors.local.storage import DirectoryStorage, MemoryStorage, RunRecord
+from tinker_actors.local.storage import DirectoryStorage, MemoryStorage, RunRecord, SessionRecord
 from tinker_actors.local.work_queue import WorkQueue
 from tinker_actors.ports import Offload
 from tinker_actors.types import (
@@ -40,6 +42,9 @@ from tinker_actors.types import (
     ModelIdRequest,
     RequestErrorCategory,
     SampleRequest,
+    SessionActive,
+    SessionCancelled,
+    SessionStatus,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalService", "open_service"]
 
+_log = logging.getLogger("tinker_actors.local")
 _PROMPT = Backoff(initial=0.05, factor=2.0, maximum=1.0)
 
 
@@ -209,11 +215,31 @@ class LocalService:
             self.sessions.get(owner, session_id)
         raise not_found(f"sampling session {sampling_session_id!r}: there is no such sampling session")
 
-    def end_session(self, session: Session, why: str, *, abandon: bool) -> None:
-        """Take no more of this session; unload its models behind what they still have to do (nothing: abandon)."""
+    def status_of(self, record: SessionRecord) -> SessionStatus:
+        """How the session is doing. One that nobody had ended when an earlier process did is cancelled."""
+        if isinstance(record.status, SessionActive) and record.session_id not in self.sessions:
+            return SessionCancelled(detail="the server restarted")
+        return record.status
+
+    async def change_session(self, session_id: str, change: Callable[[SessionRecord], SessionRecord]) -> None:
+        """Keep what ``change`` makes of a session's record. Refuses with 503 when it can't be kept."""
+        try:
+            await self.offload.run(partial(self.catalog.change_session, session_id, change))
+        except OSError as error:
+            raise unavailable(f"the session could not be kept: {error}") from error
+
+    async def end_session(self, session: Session, why: str, status: SessionStatus, *, abandon: bool) -> None:
+        """Take no more of this session; unload its models behind what they still have to do (nothing: abandon).
+
+        What ended it first counts. Refuses with 503 when ``status`` can't be kept; the session has ended then, too.
+        """
         if session.ended is not None:
             return
         session.ended = why
+        self._end(session, why, abandon=abandon)
+        await self.change_session(session.session_id, lambda record: structs.replace(record, status=status))
+
+    def _end(self, session: Session, why: str, *, abandon: bool) -> None:
         for model in session.models:
             if model.closed is None:
                 model.close(f"its session {session.session_id} {why}", abandon=abandon)
@@ -225,6 +251,13 @@ class LocalService:
         for sampler in self.samplers.of_session(session.session_id):
             self.samplers.forget(sampler)
         self._recordings.forget(session.session_id)
+
+    async def _expire(self, session: Session) -> None:
+        why = f"was silent for {self.settings.session_expiry:g} s"
+        try:
+            await self.end_session(session, why, SessionCancelled(detail=why), abandon=True)
+        except Refusal as refusal:
+            _log.error("session %s %s: %s", session.session_id, why, refusal.detail)
 
     @asynccontextmanager
     async def _running(self) -> AsyncGenerator[None]:
@@ -243,11 +276,10 @@ class LocalService:
                     backoff=_PROMPT,
                 )
             )
-            expired = f"was silent for {self.settings.session_expiry:g} s"
             await system.start_child(
                 ChildSpec(
                     "janitor",
-                    lambda: Janitor(self.sessions, lambda session: self.end_session(session, expired, abandon=True)),
+                    lambda: Janitor(self.sessions, self._expire),
                 )
             )
             yield

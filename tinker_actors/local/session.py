@@ -91,6 +91,9 @@ class SessionTable:
             raise self._unknown(owner, session_id)
         return session
 
+    def __contains__(self, session_id: str) -> bool:
+        return session_id in self._sessions
+
     def alive(self) -> tuple[Session, ...]:
         """Those that have not ended."""
         return tuple(session for session in self._sessions.values() if session.ended is None)

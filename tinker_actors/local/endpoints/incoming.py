@@ -17,7 +17,8 @@ T = TypeVar("T")
 class Incoming(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """A checked request: whose it is, the decoded body (None without one), parameters of path and query, and Accept.
 
-    ``owner`` goes first into whatever finds things by id (``local.owners``).
+    The body of a GET is what its query says. ``owner`` goes first into whatever finds things by id
+    (``local.owners``).
     """
 
     owner: Owner
@@ -32,3 +33,5 @@ class Raw(msgspec.Struct, frozen=True):
 
     content: bytes
     media_type: str
+    status: int = 200
+    headers: Mapping[str, str] = {}

@@ -2,53 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from typing import Annotated
 
 import msgspec
 import trio
 
 from tinker_actors.local.endpoints.incoming import Incoming
+from tinker_actors.local.endpoints.query import Page, part
 from tinker_actors.local.refusals import not_found
 from tinker_actors.local.service import LocalService
 from tinker_actors.local.storage import CheckpointRecord
-from tinker_actors.types import CheckpointKind, TinkerPath, TinkerPathRequest, WeightsInfoResponse
+from tinker_actors.types import (
+    Checkpoint,
+    CheckpointsListResponse,
+    TinkerPath,
+    TinkerPathRequest,
+    WeightsInfoResponse,
+)
 
-__all__ = ["list_checkpoints", "weights_info"]
-
-_TYPES: Mapping[CheckpointKind, str] = {
-    "weights": "training",
-    "sampler_weights": "sampler",
-    "external_weights": "external",
-}
-
-
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One checkpoint, as listings show it."""
-
-    checkpoint_id: str
-    checkpoint_type: str
-    time: datetime
-    tinker_path: str
-    size_bytes: int
-    public: bool
-    user_metadata: Mapping[str, str]
-    expires_at: datetime | None
+__all__ = ["CheckpointsPage", "list_checkpoints", "list_user_checkpoints", "listed_checkpoint", "weights_info"]
 
 
-class CheckpointList(msgspec.Struct, frozen=True, kw_only=True):
-    """GET /training_runs/{run}/checkpoints."""
+class CheckpointsPage(Page, frozen=True, kw_only=True):
+    """GET /checkpoints."""
 
-    checkpoints: tuple[Checkpoint, ...]
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
 
 
-async def list_checkpoints(service: LocalService, call: Incoming[None]) -> CheckpointList:
-    """The checkpoints of one run, oldest first."""
+async def list_checkpoints(service: LocalService, call: Incoming[None]) -> CheckpointsListResponse:
+    """The checkpoints of one run, oldest first, all of them."""
     await trio.lowlevel.checkpoint()
     run_id = call.path["run_id"]
     if service.catalog.run(call.owner, run_id) is None:
         raise not_found(f"training run {run_id!r}: there is no such run")
-    return CheckpointList(checkpoints=tuple(map(_checkpoint, service.catalog.checkpoints(call.owner, run_id))))
+    return CheckpointsListResponse(
+        checkpoints=tuple(map(listed_checkpoint, service.catalog.checkpoints(call.owner, run_id)))
+    )
+
+
+async def list_user_checkpoints(service: LocalService, call: Incoming[CheckpointsPage]) -> CheckpointsListResponse:
+    """A part of the checkpoints of all the caller's runs, newest first."""
+    await trio.lowlevel.checkpoint()
+    records = sorted(service.catalog.checkpoints(call.owner), key=lambda record: record.created_at)
+    found, cursor = part(records[::-1], call.body)
+    return CheckpointsListResponse(checkpoints=tuple(map(listed_checkpoint, found)), cursor=cursor)
 
 
 async def weights_info(service: LocalService, call: Incoming[TinkerPathRequest]) -> WeightsInfoResponse:
@@ -68,14 +65,16 @@ async def weights_info(service: LocalService, call: Incoming[TinkerPathRequest])
     )
 
 
-def _checkpoint(record: CheckpointRecord) -> Checkpoint:
+def listed_checkpoint(record: CheckpointRecord) -> Checkpoint:
+    """The checkpoint as listings show it (WIRE 5.10)."""
+    path = TinkerPath(record.run_id, record.kind, record.name)
     return Checkpoint(
-        checkpoint_id=f"{record.kind}/{record.name}",
-        checkpoint_type=_TYPES[record.kind],
+        checkpoint_id=path.checkpoint_id,
+        checkpoint_type=path.checkpoint_type,
         time=record.created_at,
         tinker_path=record.path,
         size_bytes=record.size_bytes,
-        public=False,
+        public=record.public,
         user_metadata=record.user_metadata,
         expires_at=record.expires_at,
     )

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import get_args
 
 import msgspec
 import trio
 
 from tinker_actors.local.endpoints.incoming import Incoming
-from tinker_actors.local.refusals import unavailable
+from tinker_actors.local.refusals import invalid, unavailable
 from tinker_actors.local.service import LocalService
 from tinker_actors.local.session import Session
 from tinker_actors.local.storage import SessionRecord
-from tinker_actors.types import CreateSessionRequest, CreateSessionResponse, FinishSessionRequest, SessionIdRequest
+from tinker_actors.types import (
+    CreateSessionRequest,
+    CreateSessionResponse,
+    FinishReason,
+    FinishReasonType,
+    FinishSessionRequest,
+    SessionClientFinished,
+    SessionIdRequest,
+)
 
 __all__ = ["create_session", "finish_session", "session_heartbeat"]
 
@@ -33,6 +42,8 @@ async def create_session(service: LocalService, call: Incoming[CreateSessionRequ
         created_at=service.now(),
         tags=call.body.tags,
         user_metadata=call.body.user_metadata,
+        project_id=call.body.project_id,
+        display_name=call.body.display_name,
     )
     try:
         await service.offload.run(partial(service.catalog.add_session, record))
@@ -53,9 +64,17 @@ async def finish_session(service: LocalService, call: Incoming[FinishSessionRequ
     """End a session: what it had accepted is done, and nothing new is taken. The first reason counts."""
     await trio.lowlevel.checkpoint()
     session = service.sessions.find(call.owner, call.path["session_id"])
-    kind = call.body.reason.get("type", "success")
-    service.end_session(session, f"was finished by its client ({kind[:40]})", abandon=False)
+    reason = FinishReason(type=_reason(call.body.reason.get("type", "success")))
+    status = SessionClientFinished(reason=reason, detail=call.body.detail)
+    await service.end_session(session, f"was finished by its client ({reason.type})", status, abandon=False)
     return Finished()
+
+
+def _reason(given: str) -> FinishReasonType:
+    for known in get_args(FinishReasonType):
+        if given == known:
+            return known
+    raise invalid("reason.type", f"{given[:40]!r} is not known", "Use success, errored or interrupted")
 
 
 def _new_id(service: LocalService) -> str:

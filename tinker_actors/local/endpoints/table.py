@@ -7,8 +7,21 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from tinker_actors.local.endpoints import extras, futures, listings, models, sampling, service, sessions, training
+from tinker_actors.local.endpoints import (
+    checkpoints,
+    extras,
+    futures,
+    listings,
+    models,
+    runs,
+    sampling,
+    service,
+    session_listings,
+    sessions,
+    training,
+)
 from tinker_actors.local.endpoints.incoming import Incoming
+from tinker_actors.local.endpoints.query import Scope
 from tinker_actors.local.service import LocalService
 from tinker_actors.types import (
     CreateModelRequest,
@@ -24,6 +37,8 @@ from tinker_actors.types import (
     SaveWeightsForSamplerRequest,
     SaveWeightsRequest,
     SessionIdRequest,
+    SessionSearchRequest,
+    SetTtlRequest,
     TinkerPathRequest,
 )
 
@@ -33,7 +48,7 @@ T = TypeVar("T")
 
 
 class Endpoint(msgspec.Struct, Generic[T], frozen=True):
-    """One endpoint. ``open`` ones need no key."""
+    """One endpoint. ``body`` is what a GET's query, or any other's body, decodes to. ``open`` ones need no key."""
 
     method: str
     path: str
@@ -43,6 +58,8 @@ class Endpoint(msgspec.Struct, Generic[T], frozen=True):
 
 
 _NONE = type(None)
+_RUN = "/training_runs/{run_id}"
+_CHECKPOINT = _RUN + "/checkpoints/{checkpoint_id:path}"  # an id has a slash in it: <kind>/<name>
 
 ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint("GET", "/healthz", _NONE, service.healthz, open=True),
@@ -57,12 +74,25 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint("POST", "/get_info", ModelIdRequest, models.get_info),
     Endpoint("POST", "/unload_model", ModelIdRequest, models.unload_model),
     Endpoint("POST", "/forward_backward", ForwardBackwardRequest, training.forward_backward),
+    Endpoint("POST", "/forward", ForwardBackwardRequest, training.forward),
     Endpoint("POST", "/optim_step", OptimStepRequest, training.optim_step),
     Endpoint("POST", "/save_weights", SaveWeightsRequest, training.save_weights),
     Endpoint("POST", "/save_weights_for_sampler", SaveWeightsForSamplerRequest, training.save_weights_for_sampler),
     Endpoint("POST", "/load_weights", LoadWeightsRequest, training.load_weights),
     Endpoint("POST", "/weights_info", TinkerPathRequest, listings.weights_info),
-    Endpoint("GET", "/training_runs/{run_id}/checkpoints", _NONE, listings.list_checkpoints),
+    Endpoint("GET", "/training_runs", runs.RunsPage, runs.list_training_runs),
+    Endpoint("GET", _RUN, Scope, runs.get_training_run),
+    Endpoint("GET", _RUN + "/checkpoints", _NONE, listings.list_checkpoints),
+    Endpoint("GET", "/models/{run_id}/checkpoints", _NONE, listings.list_checkpoints),
+    Endpoint("GET", "/checkpoints", listings.CheckpointsPage, listings.list_user_checkpoints),
+    Endpoint("POST", _CHECKPOINT + "/publish", _NONE, checkpoints.publish_checkpoint),
+    Endpoint("DELETE", _CHECKPOINT + "/publish", _NONE, checkpoints.unpublish_checkpoint),
+    Endpoint("PUT", _CHECKPOINT + "/ttl", SetTtlRequest, checkpoints.set_checkpoint_ttl),
+    Endpoint("DELETE", _CHECKPOINT, _NONE, checkpoints.delete_checkpoint),
+    Endpoint("GET", "/sessions", session_listings.SessionsPage, session_listings.list_sessions),
+    Endpoint("GET", "/sessions/{session_id}", Scope, session_listings.get_session),
+    Endpoint("PUT", "/sessions/{session_id}/project", session_listings.Project, session_listings.set_project),
+    Endpoint("POST", "/sessions/search", SessionSearchRequest, session_listings.search_sessions),
     Endpoint("POST", "/create_sampling_session", CreateSamplingSessionRequest, sampling.create_sampling_session),
     Endpoint("POST", "/asample", SampleRequest, sampling.asample),
     Endpoint("GET", "/samplers/{sampling_session_id}", _NONE, sampling.get_sampler),

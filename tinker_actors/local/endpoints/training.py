@@ -20,7 +20,15 @@ from tinker_actors.types import (
     checkpoint_name,
 )
 
-__all__ = ["forward_backward", "load_weights", "optim_step", "save_weights", "save_weights_for_sampler"]
+__all__ = [
+    "check_ttl",
+    "forward",
+    "forward_backward",
+    "load_weights",
+    "optim_step",
+    "save_weights",
+    "save_weights_for_sampler",
+]
 
 
 _LONGEST_SHOWN = 60
@@ -32,6 +40,13 @@ async def forward_backward(service: LocalService, call: Incoming[ForwardBackward
     if not call.body.data:
         raise invalid("data", "is empty", "Give at least one datum")
     return await _submit(service, call.owner, call.body.model_id, call.body.seq_id, call.body)
+
+
+async def forward(service: LocalService, call: Incoming[ForwardBackwardRequest]) -> Promise:
+    """Losses only: what SDKs up to 0.24 ask for in an endpoint of its own."""
+    if not call.body.forward_only:
+        raise invalid("forward_input", "is missing", "Give it, or use /forward_backward")
+    return await forward_backward(service, call)
 
 
 async def optim_step(service: LocalService, call: Incoming[OptimStepRequest]) -> Promise:
@@ -48,7 +63,7 @@ async def save_weights(service: LocalService, call: Incoming[SaveWeightsRequest]
     """A training checkpoint."""
     if call.body.path is not None:
         checkpoint_name(call.body.path, field="path")
-    _check_ttl(call.body.ttl_seconds)
+    check_ttl(call.body.ttl_seconds)
     return await _submit(service, call.owner, call.body.model_id, call.body.seq_id, call.body)
 
 
@@ -63,7 +78,7 @@ async def save_weights_for_sampler(service: LocalService, call: Incoming[SaveWei
         check_sampler_number(request.sampling_session_seq_id)
     if request.kind != "snapshot":
         raise invalid("kind", f"{request.kind!r} is not offered", "Use 'snapshot'")
-    _check_ttl(request.ttl_seconds)
+    check_ttl(request.ttl_seconds)
     return await _submit(service, call.owner, request.model_id, request.seq_id, request)
 
 
@@ -93,6 +108,7 @@ async def _submit(
     model = service.find_model(owner, model_id)
     session = service.sessions.find(owner, model.run.session_id)
     session.touch()
+    model.last_request_at = service.now()
     await model.created.wait()
     digest = operation_digest(request)
     request_id = model.promised(seq_id, request, digest)
@@ -104,7 +120,8 @@ async def _submit(
     return Promise(request_id=request_id, model_id=model_id)
 
 
-def _check_ttl(seconds: int | None) -> None:
+def check_ttl(seconds: int | None) -> None:
+    """Refuse (400) a lifetime that no checkpoint can have; None is for good."""
     if seconds is not None and seconds < 1:
         raise invalid("ttl_seconds", f"{seconds} is not positive", "Give seconds, or null to keep it")
     if seconds is not None and seconds > _LONGEST_TTL:
