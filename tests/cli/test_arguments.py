@@ -52,6 +52,15 @@ def test_the_servers_keys_may_come_from_the_environment(monkeypatch: pytest.Monk
     assert [key.reveal() for key in options.api_keys] == ["tml-c"]
 
 
+def test_a_key_may_have_its_owners_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINKER_ACTORS_SERVER_KEYS", "lab=tml-a,lab=tml-b=,tml-c=d")
+    options = parse(["serve"])
+    assert isinstance(options, ServeOptions)
+    assert [(name, key.reveal()) for name, key in options.named_keys] == [("lab", "tml-a"), ("lab", "tml-b=")]
+    assert [key.reveal() for key in options.api_keys] == ["tml-c=d"]
+    assert "tml-" not in repr(options)
+
+
 @pytest.mark.parametrize("keys", [",", " , ,"])
 def test_a_list_without_a_key_does_not_mean_any_key(
     keys: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -92,6 +101,8 @@ def test_a_key_of_the_environment_that_is_none_is_named_and_not_shown(
             "base_url (option base_url): 'ftp://x' is not an http or https URL",
         ),
         ("demo --base-url http://x", "api_key: is missing"),
+        ("serve --api-key lab=secret", "--api-key: does not start with 'tml-'"),
+        ("serve --api-key lab=", "--api-key: is missing"),
         ("serve --api-key secret", "--api-key: does not start with 'tml-'"),
         ("serve --api-keyy tml-secret", "unrecognized arguments: --api-keyy [hidden]"),
         ("serve --port eyJsecret", "argument --port: '[hidden]' is not a whole number"),

@@ -37,6 +37,10 @@ def test_every_option_reaches_the_server(tmp_path: Path) -> None:
         directory=tmp_path, base_model="tinker-actors/tiny", base_models=("b",), max_rank=8, api_keys=("tml-k",)
     )
     assert settings(options) == expected
+    named = (("lab", Secret("tml-a")), ("me", Secret("tml-b")), ("lab", Secret("tml-c")))
+    assert settings(ServeOptions(named_keys=named)) == ServerSettings(
+        owners={"lab": ("tml-a", "tml-c"), "me": ("tml-b",)}
+    )
 
 
 @pytest.mark.process

@@ -39,7 +39,10 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``serve`` is asked for. Without a ``directory`` everything is kept in memory."""
+    """What ``serve`` is asked for. Without a ``directory`` everything is kept in memory.
+
+    ``named_keys`` are keys with the names of their owners.
+    """
 
     host: str = _LOOPBACK
     port: int = 8000
@@ -47,6 +50,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     base_models: tuple[str, ...] = ()
     max_rank: int | None = None
     api_keys: tuple[Secret, ...] = ()
+    named_keys: tuple[tuple[str, Secret], ...] = ()
     stop_with_stdin: bool = False
 
 
@@ -152,9 +156,10 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         dest="api_keys",
         action="append",
         default=[],
-        metavar="KEY",
+        metavar="[NAME=]KEY",
         help=(
-            f"accept only this key; may be given several times (default: {_SERVER_KEYS}, separated by commas and not "
+            "accept only this key; may be given several times. Keys of one NAME are one owner, any other key is an "
+            f"owner of its own, who sees nothing of others (default: {_SERVER_KEYS}, separated by commas and not "
             "seen in the list of processes; without either any that starts with tml-)"
         ),
     )
@@ -189,20 +194,25 @@ def _read_serve(values: argparse.Namespace, environ: Mapping[str, str]) -> Serve
         given = [key.strip() for key in named.split(",") if key.strip()]
         if named.strip() and not given:  # whoever set it did not mean that any key will do
             raise CredentialError(source, "holds no key", "Separate keys by commas, or leave it out to take any key")
+    keys = [_server_key(key, source) for key in given]
     return ServeOptions(
         host=values.host,
         port=values.port,
         directory=values.directory,
         base_models=tuple(values.base_models),
         max_rank=values.max_rank,
-        api_keys=tuple([_server_key(key, source) for key in given]),
+        api_keys=tuple([key for name, key in keys if name is None]),
+        named_keys=tuple([(name, key) for name, key in keys if name is not None]),
         stop_with_stdin=values.stop_with_stdin,
     )
 
 
-def _server_key(given: str, source: str) -> Secret:
+def _server_key(given: str, source: str) -> tuple[str | None, Secret]:
+    name, named, key = given.partition("=")
+    if not named or _KEY.match(given):  # a key may hold a "=" itself
+        name, key = None, given
     try:
-        return parse_api_key(given, source)
+        return name, parse_api_key(key, source)
     except CredentialError as error:
         problem = error.problem
     raise CredentialError(source, problem, "Clients send only keys that start with 'tml-'")

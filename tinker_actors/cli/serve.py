@@ -59,6 +59,11 @@ def settings(options: ServeOptions) -> ServerSettings:
         chosen = msgspec.structs.replace(chosen, max_rank=options.max_rank)
     if options.api_keys:
         chosen = msgspec.structs.replace(chosen, api_keys=tuple(key.reveal() for key in options.api_keys))
+    if options.named_keys:
+        owners: dict[str, tuple[str, ...]] = {}
+        for name, key in options.named_keys:
+            owners[name] = (*owners.get(name, ()), key.reveal())
+        chosen = msgspec.structs.replace(chosen, owners=owners)
     return chosen
 
 

@@ -24,6 +24,7 @@ from tinker_actors.local.clock import Now, trio_now
 from tinker_actors.local.effects import Effects
 from tinker_actors.local.engine import BaseModel, CreateModel, Engine
 from tinker_actors.local.futures import FutureTable, ServerFuture
+from tinker_actors.local.limits import Limits
 from tinker_actors.local.model import Model, ModelRequest
 from tinker_actors.local.owners import Owner, Owners, owns
 from tinker_actors.local.recordings import Recordings
@@ -88,6 +89,7 @@ class LocalService:
         self.reports = Reports(settings.max_reported_bytes)
         self.samples: WorkQueue[Sample] = WorkQueue("sample")
         self.models: dict[str, Model] = {}
+        self.limits = Limits(settings, self.sessions, self.models.values())
         self._recordings = Recordings(settings.max_recorded_tokens)
         self._log = log
         self._effects = Effects(self.engine, catalog, log, self.samplers, self.owners)
@@ -152,6 +154,8 @@ class LocalService:
 
     def check(self, model: Model, request: ModelRequest) -> None:
         """Raise InvalidInput when the model could not do this, whatever comes before it."""
+        if isinstance(request, ForwardBackwardRequest):
+            self.limits.check_tokens(request)
         self._effects.check(model, request)
 
     def filled(self, model: Model, request: ModelRequest) -> ModelRequest:

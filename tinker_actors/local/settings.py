@@ -33,6 +33,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``result_retention`` after it was there. Results above ``metadata_only_above`` are announced by their size
     first, to clients that ask so. A request of whose body no byte comes for ``body_timeout`` is answered 408.
 
+    One owner may have ``max_sessions_per_owner`` sessions and ``max_models_per_owner`` models at a time, one session
+    ``max_models_per_session`` models: one more is refused with 403. A training request may hold
+    ``max_tokens_per_request`` tokens in all, each datum as many as the base model's context.
+
     Samples that are recorded for stable_reinforce are kept for their session, up to ``max_recorded_tokens`` in all;
     then the oldest go.
 
@@ -50,6 +54,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 64 * 1024 * 1024
     body_timeout: float = 60.0
     max_queued_samples: int = 20_000
+    max_sessions_per_owner: int = 10_000
+    max_models_per_session: int = 1_000
+    max_models_per_owner: int = 10_000
+    max_tokens_per_request: int = 2_000_000
     max_recorded_tokens: int = 8_000_000
     max_reported_bytes: int = 16 * 1024 * 1024
     parallel_fwdbwd_chunks: bool = True
@@ -71,6 +79,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             "max_body_bytes",
             "body_timeout",
             "max_queued_samples",
+            "max_sessions_per_owner",
+            "max_models_per_session",
+            "max_models_per_owner",
+            "max_tokens_per_request",
             "max_reported_bytes",
             "max_recorded_tokens",
             "fwdbwd_max_chunk_len",

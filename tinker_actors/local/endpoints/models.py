@@ -108,6 +108,7 @@ async def _create(
         user_metadata=request.user_metadata or {},
     )
     service.check_creation(run)
+    service.limits.check_model(session)
     future = service.futures.create(owner, f"creation of {model_id}")
     session.promise_creation(model_seq_id, digest, future)
     await service.start_model(session, run, request, future)

@@ -35,21 +35,22 @@ class Finished(msgspec.Struct, frozen=True):
 
 
 async def create_session(service: LocalService, call: Incoming[CreateSessionRequest]) -> CreateSessionResponse:
-    """A new session."""
-    record = SessionRecord(
-        session_id=_new_id(service),
-        owner=call.owner,
-        created_at=service.now(),
-        tags=call.body.tags,
-        user_metadata=call.body.user_metadata,
-        project_id=call.body.project_id,
-        display_name=call.body.display_name,
-    )
-    try:
-        await service.offload.run(partial(service.catalog.add_session, record))
-    except OSError as error:
-        raise unavailable(f"the session could not be kept: {error}") from error
-    service.sessions.add(Session(record))
+    """A new session. 403 when its owner has too many."""
+    with service.limits.session(call.owner):
+        record = SessionRecord(
+            session_id=_new_id(service),
+            owner=call.owner,
+            created_at=service.now(),
+            tags=call.body.tags,
+            user_metadata=call.body.user_metadata,
+            project_id=call.body.project_id,
+            display_name=call.body.display_name,
+        )
+        try:
+            await service.offload.run(partial(service.catalog.add_session, record))
+        except OSError as error:
+            raise unavailable(f"the session could not be kept: {error}") from error
+        service.sessions.add(Session(record))
     return CreateSessionResponse(session_id=record.session_id)
 
 
