@@ -377,6 +377,31 @@ class WaitTimeout(TinkerError, TimeoutError):
     """The time given to a wait ran out. The operation itself goes on; wait again to get its result."""
 
 
+class LossTermError(TinkerError):
+    """A term of a custom loss, a function of the user's, could not be computed.
+
+    ``term`` is the regularizer's name or "base loss", ``problem`` what it did, ``cure`` what to do; what the function
+    raised is the cause.
+    """
+
+    def __init__(self, term: str, problem: str, cure: str) -> None:
+        super().__init__(term, problem, cure)
+        self.term = term
+        self.problem = problem
+        self.cure = cure
+
+    def __str__(self) -> str:
+        return f"{self.term}: {self.problem}. {self.cure}"
+
+
+class LossTermTimeout(LossTermError, TimeoutError):
+    """A term of a custom loss took longer than it may. Its thread may still run; what it returns is not used."""
+
+
+class GradientUnavailable(LossTermError):
+    """A term of a custom loss has a value but no gradient that could be had; it is never taken for 0."""
+
+
 class CircuitOpen(TinkerError):
     """What was to be called has failed too often of late. It was not called; the text says when it will be again."""
 

@@ -21,14 +21,24 @@ class Offload(Protocol):
 
 
 class ThreadOffload:
-    """Production: a worker thread, at most ``workers`` at a time."""
+    """Production: a worker thread, at most ``workers`` at a time.
 
-    def __init__(self, workers: int = 1) -> None:
+    With ``abandon_on_cancel`` a waiter that is cancelled leaves at once, for work that may never return: its thread
+    goes on, counts among ``workers`` until it ends, and what it returns is dropped.
+    """
+
+    def __init__(self, workers: int = 1, *, abandon_on_cancel: bool = False) -> None:
         self._limiter = trio.CapacityLimiter(workers)
+        self._abandon = abandon_on_cancel
+
+    @property
+    def running(self) -> int:
+        """How many threads are at work, those that nobody waits for any more included."""
+        return self._limiter.borrowed_tokens
 
     async def run(self, work: Callable[[], T], *, cost: float = 0.0) -> T:
         """Run ``work`` in a thread."""
-        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+        return await trio.to_thread.run_sync(work, limiter=self._limiter, abandon_on_cancel=self._abandon)
 
 
 class InlineOffload:
