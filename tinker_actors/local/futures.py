@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias, final
 
 import msgspec
@@ -39,7 +39,7 @@ _ID = re.compile(r"req-([0-9a-f]{8})-([0-9a-f]{8})-([1-9][0-9]{0,18})\Z")
 class ServerFuture:
     """One promise."""
 
-    __slots__ = ("_done", "_result", "done_at", "explain", "owner", "request_id", "what")
+    __slots__ = ("_done", "_result", "cancel", "done_at", "explain", "finished", "owner", "request_id", "what")
 
     def __init__(self, owner: Owner, request_id: str, what: str) -> None:
         self.owner = owner
@@ -47,6 +47,10 @@ class ServerFuture:
         self.what = what
         self.explain: Callable[[], Progress] = _accepted
         """Says how far the operation has come."""
+        self.cancel: Callable[[], None] | None = None
+        """Lets what was not begun fail; None for what can't be cancelled."""
+        self.finished: Callable[[ServerFuture], None] | None = None
+        """Called once, when the result is there."""
         self.done_at: float | None = None
         self._result: Result | None = None
         self._done = trio.Event()
@@ -97,6 +101,8 @@ class FutureTable:
         """Give ``future`` its result; from now on its retention counts."""
         future.resolve(result)
         self._done.append(future)
+        if future.finished is not None:
+            future.finished(future)
 
     def fail(self, future: ServerFuture, error: str, category: RequestErrorCategory) -> None:
         """Let ``future`` fail."""
@@ -104,16 +110,31 @@ class FutureTable:
 
     async def hold(self, future: ServerFuture, seconds: float) -> Result | None:
         """The result, waiting up to ``seconds`` for it; None when it is not there then."""
-        if future.result is None and not self._released:
-            with trio.move_on_after(seconds) as scope:
-                self._holds.add(scope)
-                try:
-                    await future.wait()
-                finally:
-                    self._holds.discard(scope)
-        else:
-            await trio.lowlevel.checkpoint()
+        await self.hold_for(future.wait, 0.0 if future.result is not None else seconds)
         return future.result
+
+    async def hold_for(self, wait: Callable[[], Awaitable[None]], seconds: float) -> None:
+        """Wait for ``wait`` up to ``seconds``, and not at all once the server is about to end."""
+        if self._released or seconds <= 0.0:
+            await trio.lowlevel.checkpoint()
+            return
+        with trio.move_on_after(seconds) as scope:
+            self._holds.add(scope)
+            try:
+                await wait()
+            finally:
+                self._holds.discard(scope)
+
+    def result_of(self, owner: Owner, request_id: str) -> Result | None:
+        """The owner's result of this id; None when there is none, or no longer."""
+        future = self._futures.get((owner, request_id))
+        return None if future is None else future.result
+
+    def forget(self, owner: Owner, request_id: str) -> None:
+        """The owner has the result of ``request_id``, so that it need not be kept. One that is to come is."""
+        future = self._futures.get((owner, request_id))
+        if future is not None and future.result is not None:
+            del self._futures[owner, request_id]
 
     def release(self) -> None:
         """Hold no more: the server is about to end, and who waits should know at once."""
@@ -146,7 +167,7 @@ class FutureTable:
             if done_at > limit:
                 break
             forgotten = self._done.popleft()
-            del self._futures[forgotten.owner, forgotten.request_id]
+            self._futures.pop((forgotten.owner, forgotten.request_id), None)
 
 
 def _tag(owner: Owner) -> str:

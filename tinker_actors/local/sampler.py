@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
+from tinker_actors.local.completions import Completions
 from tinker_actors.local.futures import ServerFuture
 from tinker_actors.local.owners import Owner
 from tinker_actors.local.refusals import invalid
@@ -40,7 +41,9 @@ class Sampler:
         self.model_path = model_path
         self.snapshot = snapshot
         self.ephemeral = snapshot is not None
+        self.completions = Completions()
         self._promises: dict[int, tuple[str, Promise]] = {}
+        self._clients = 1
 
     def promised(self, seq_id: int, digest: str) -> Promise | None:
         """The promise under this seq_id, if there is one. Refuses (400) another payload under it."""
@@ -55,6 +58,12 @@ class Sampler:
             )
         return known[1]
 
+    def join(self) -> int:
+        """A number for one more client, which no other has; the first client is 0."""
+        number = self._clients
+        self._clients += 1
+        return number
+
     def sequence_ids(self, seq_id: int, num_samples: int) -> tuple[str, ...]:
         """The ids of the sequences that a request has."""
         return tuple([f"{self.sampling_session_id}:{seq_id}:{index}" for index in range(num_samples)])
@@ -64,6 +73,7 @@ class Sampler:
         ids = self.sequence_ids(seq_id, num_samples)
         promise = Promise(request_id=future.request_id, sample_sequence_ids=ids)
         self._promises[seq_id] = (digest, promise)
+        future.finished = lambda done: self.completions.add(seq_id, done.request_id)
         return promise
 
 

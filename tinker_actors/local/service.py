@@ -168,6 +168,11 @@ class LocalService:
         """Raise InvalidInput when the sampler could not do this."""
         self.engine.check_sample(sampler.base_model, sampler.snapshot, request)
 
+    def cancel_sample(self, future: ServerFuture) -> None:
+        """Let a sample that was not begun fail; one that was ends as it does."""
+        for sample in self.samples.withdraw(lambda sample: sample.future is future):
+            self.futures.fail(sample.future, "sample: its client has cancelled it", RequestErrorCategory.USER)
+
     async def start_model(
         self,
         session: Session,

@@ -37,6 +37,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``max_models_per_session`` models: one more is refused with 403. A training request may hold
     ``max_tokens_per_request`` tokens in all, each datum as many as the base model's context.
 
+    ``sample_use_retrieve_futures`` lets clients poll for all of a sampler's results at once, and
+    ``sample_join_sampling_session`` lets them ask for their number among its clients; ``sample_cancel_enabled`` lets
+    them say that nobody waits for a sample any more.
+
     Samples that are recorded for stable_reinforce are kept for their session, up to ``max_recorded_tokens`` in all;
     then the oldest go.
 
@@ -69,6 +73,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     session_expiry: float = 600.0
     result_retention: float = 3600.0
     metadata_only_above: int | None = None
+    sample_use_retrieve_futures: bool = False
+    sample_join_sampling_session: bool = False
+    sample_cancel_enabled: bool = True
     dedup: bool = True
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 
 import msgspec
 import trio
@@ -16,12 +17,14 @@ from tinker_actors.local.service import LocalService
 from tinker_actors.types import (
     CreateSamplingSessionRequest,
     CreateSamplingSessionResponse,
+    JoinSamplingSessionRequest,
+    JoinSamplingSessionResponse,
     Promise,
     SampleRequest,
     TinkerPath,
 )
 
-__all__ = ["asample", "create_sampling_session", "get_sampler"]
+__all__ = ["asample", "create_sampling_session", "get_sampler", "join_sampling_session"]
 
 _SEED_BITS = 31
 _MOST_SAMPLES = 1024
@@ -101,8 +104,18 @@ async def asample(service: LocalService, call: Incoming[SampleRequest]) -> Promi
     future = service.futures.create(call.owner, f"sample {request.seq_id} of {sampler.sampling_session_id}")
     assert request.seq_id is not None
     promise = sampler.promise(request.seq_id, digest, future, request.num_samples)
+    future.cancel = partial(service.cancel_sample, future)
     future.explain = service.samples.push(Sample(sampler, request, future))
     return promise
+
+
+async def join_sampling_session(
+    service: LocalService, call: Incoming[JoinSamplingSessionRequest]
+) -> JoinSamplingSessionResponse:
+    """A number for one more client of a sampling session, from 1 on: its block of seq_ids (WIRE 4.5)."""
+    await trio.lowlevel.checkpoint()
+    sampler = service.find_sampler(call.owner, call.body.sampling_session_id)
+    return JoinSamplingSessionResponse(client_counter=sampler.join())
 
 
 async def get_sampler(service: LocalService, call: Incoming[None]) -> SamplerInfo:

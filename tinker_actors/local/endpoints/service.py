@@ -65,13 +65,15 @@ async def client_config(service: LocalService, _call: Incoming[ClientConfigReque
         fwdbwd_max_chunk_bytes_count=settings.fwdbwd_max_chunk_bytes_count,
         sample_max_concurrent_requests=settings.sample_max_concurrent_requests,
         use_pyqwest_transport=False,
+        sample_use_retrieve_futures=settings.sample_use_retrieve_futures,
+        sample_join_sampling_session=settings.sample_join_sampling_session,
     )
 
 
-async def dynamic_config(_service: LocalService, _call: Incoming[ClientConfigRequest]) -> DynamicConfig:
+async def dynamic_config(service: LocalService, _call: Incoming[ClientConfigRequest]) -> DynamicConfig:
     """What may change while clients run: nothing here does."""
     await trio.lowlevel.checkpoint()
-    return DynamicConfig()
+    return DynamicConfig(sample_cancel_enabled=service.settings.sample_cancel_enabled)
 
 
 async def capabilities(service: LocalService, _call: Incoming[None]) -> GetServerCapabilitiesResponse:
