@@ -8,6 +8,9 @@ import pytest
 
 from tinker_actors import __version__
 from tinker_actors.cli.arguments import DEFAULT_STEPS, DemoOptions, ServeOptions, parse
+from tinker_actors.cli.serve import settings
+from tinker_actors.cli.serve_options import LIMITS
+from tinker_actors.local import ServerSettings
 
 
 def test_the_demo_needs_no_options(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +64,30 @@ def test_a_key_may_have_its_owners_name(monkeypatch: pytest.MonkeyPatch) -> None
     assert "tml-" not in repr(options)
 
 
+def test_models_of_any_name_and_limits_are_read() -> None:
+    line = "serve --model Qwen/Qwen3-8B=/a=b --model m=c --limit poll_hold=2.5 --limit max_queued_samples=7"
+    options = parse(line.split())
+    assert isinstance(options, ServeOptions)
+    assert options.aliases == {"Qwen/Qwen3-8B": Path("/a=b"), "m": Path("c")}
+    assert options.limits == {"poll_hold": 2.5, "max_queued_samples": 7}
+    assert type(options.limits["max_queued_samples"]) is int
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_every_number_of_the_settings_is_a_limit(name: str) -> None:
+    options = parse(["serve", "--limit", f"{name}=7"])
+    assert isinstance(options, ServeOptions)
+    assert options.limits == {name: 7}
+    assert getattr(settings(options), name) == 7
+
+
+def test_the_limits_are_those_of_the_settings() -> None:
+    numbers = {
+        name for name in ServerSettings.__struct_fields__ if type(getattr(ServerSettings(), name)) in (int, float)
+    }
+    assert set(LIMITS) == numbers | {"metadata_only_above"}
+
+
 @pytest.mark.parametrize("keys", [",", " , ,"])
 def test_a_list_without_a_key_does_not_mean_any_key(
     keys: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -108,6 +135,14 @@ def test_a_key_of_the_environment_that_is_none_is_named_and_not_shown(
         ("serve --port eyJsecret", "argument --port: '[hidden]' is not a whole number"),
         ("serve --port 70000", "argument --port: '70000' is not a whole number from 0 to 65535"),
         ("serve --max-rank 0", "argument --max-rank: '0' is not a whole number"),
+        ("serve --model m", "--model: 'm' is not of the form NAME=FOLDER"),
+        ("serve --model =f", "--model: '=f' is not of the form NAME=FOLDER"),
+        ("serve --model m=a --model m=b", "--model: names 'm' twice"),
+        ("serve --limit poll_hold", "--limit: 'poll_hold' is not of the form NAME=N"),
+        ("serve --limit poll=1", "--limit: 'poll' is no limit. Use one of max_rank, "),
+        ("serve --limit dedup=1", "--limit: 'dedup' is no limit"),
+        ("serve --limit poll_hold=long", "--limit: poll_hold: 'long' is not a number"),
+        ("serve --limit max_rank=2.5", "--limit: max_rank: '2.5' is not a whole number"),
     ],
 )
 def test_a_wrong_line_is_named_in_one_line(

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.cli.processes import COMMAND, environment, running
+from tests.local.tokenizer_folders import make_folder
 from tinker_actors.cli.arguments import ServeOptions, parse
 from tinker_actors.cli.serve import settings
 from tinker_actors.config import Secret
@@ -119,4 +120,36 @@ def test_an_unknown_base_model_is_named_in_one_line() -> None:
         code, lines, errors = server.finish()
     assert (code, lines) == (2, [])
     assert "nobody/nothing" in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.process
+def test_a_model_of_any_name_is_served_and_a_limit_counts(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, 300)
+    arguments = ("serve", "--port", "0", "--model", f"Qwen/Qwen3-8B={folder}", "--limit", "max_body_bytes=1000")
+    with running(*arguments) as server:
+        url = server.wait_for("listening on ").removeprefix("listening on ").strip() + "/api/v1"
+        headers = {"x-api-key": "tml-any"}
+        offered = httpx.get(f"{url}/get_server_capabilities", headers=headers).json()["supported_models"]
+        assert [model["model_name"] for model in offered] == ["tinker-actors/base-s", "Qwen/Qwen3-8B"]
+        body = {"tags": [], "user_metadata": {"note": "x" * 1000}, "sdk_version": "0"}
+        assert httpx.post(f"{url}/create_session", headers=headers, json=body).status_code == 413
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--model", "tinker-actors/x=FOLDER"), "aliases: 'tinker-actors/x' is a model of its own"),
+        (("--model", "m=FOLDER"), "aliases: 'm': there is no file FOLDER/tokenizer.json"),
+        (("--limit", "poll_hold=31"), "poll_hold: 31.0 is out of range"),
+        (("--limit", "max_queued_samples=-1"), "max_queued_samples: -1 is not positive"),
+    ],
+)
+def test_what_cannot_be_served_is_named_in_one_line(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    given = [argument.replace("FOLDER", str(tmp_path)) for argument in arguments]
+    with running("serve", "--port", "0", "--base-model", "tinker-actors/tiny", *given) as server:
+        code, lines, errors = server.finish()
+    assert (code, lines) == (2, [])
+    assert errors.startswith(f"tinker-actors serve: {words.replace('FOLDER', str(tmp_path))}")
     assert errors.count("\n") == 1

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn, TypeAlias, final
 
 import msgspec
 
 from tinker_actors import __version__
+from tinker_actors.cli.numbers import positive, seed
+from tinker_actors.cli.serve_options import KEY, ServeOptions, add_serve_options, read_serve_options
 from tinker_actors.config import Config, Secret, require_key
-from tinker_actors.config.secret import parse_api_key
-from tinker_actors.errors import CredentialError, InvalidInput
+from tinker_actors.errors import InvalidInput
 
 __all__ = ["DEFAULT_STEPS", "DemoOptions", "Options", "ServeOptions", "parse"]
 
 DEFAULT_STEPS: Final = 150
 _LOOPBACK: Final = "127.0.0.1"
-_LARGEST_SEED: Final = 2**31 - 1
-_LARGEST_PORT: Final = 65535
-_SERVER_KEYS: Final = "TINKER_ACTORS_SERVER_KEYS"
-_KEY: Final = re.compile(r"(?:tml-|eyJ)[^\s'\"]+")
 
 
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,22 +32,6 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str | None = None
     api_key: Secret | None = None
     json: bool = False
-
-
-class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``serve`` is asked for. Without a ``directory`` everything is kept in memory.
-
-    ``named_keys`` are keys with the names of their owners.
-    """
-
-    host: str = _LOOPBACK
-    port: int = 8000
-    directory: Path | None = None
-    base_models: tuple[str, ...] = ()
-    max_rank: int | None = None
-    api_keys: tuple[Secret, ...] = ()
-    named_keys: tuple[tuple[str, Secret], ...] = ()
-    stop_with_stdin: bool = False
 
 
 Options: TypeAlias = DemoOptions | ServeOptions
@@ -84,7 +64,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         help="run the local Tinker-compatible server",
         description="Run a Tinker-compatible server with a small real model on this machine, until Ctrl-C.",
     )
-    _add_serve(serve)
+    add_serve_options(serve)
     values, unknown = parser.parse_known_args(arguments)
     if unknown:
         (demo if values.command == "demo" else serve).error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -94,7 +74,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         except InvalidInput as error:
             demo.error(str(error))
     try:
-        return _read_serve(values, os.environ)
+        return read_serve_options(values, os.environ)
     except InvalidInput as error:
         serve.error(str(error))
 
@@ -103,14 +83,14 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # a key behind a mistyped option is quoted as well
-        self.exit(2, f"{self.prog}: {_KEY.sub('[hidden]', message)} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: {KEY.sub('[hidden]', message)} (see {self.prog} --help)\n")
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of every random choice (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of every random choice (default 0)")
     parser.add_argument(
         "--steps",
-        type=_positive,
+        type=positive,
         default=DEFAULT_STEPS,
         metavar="N",
         help=f"training steps of 32 words (default {DEFAULT_STEPS})",
@@ -131,41 +111,6 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the results as one JSON object on the last line")
 
 
-def _add_serve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--host", default=_LOOPBACK, help=f"address to listen at (default {_LOOPBACK}); any other needs keys"
-    )
-    parser.add_argument("--port", type=_port, default=8000, metavar="N", help="default 8000; 0 takes any free one")
-    parser.add_argument(
-        "--directory",
-        type=Path,
-        metavar="FOLDER",
-        help="keep checkpoints there, and offer them again after a restart (default: in memory only)",
-    )
-    parser.add_argument(
-        "--base-model",
-        dest="base_models",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a base model to offer; may be given several times (default tinker-actors/base-s)",
-    )
-    parser.add_argument("--max-rank", type=_positive, metavar="N", help="the largest LoRA rank (default 128)")
-    parser.add_argument(
-        "--api-key",
-        dest="api_keys",
-        action="append",
-        default=[],
-        metavar="[NAME=]KEY",
-        help=(
-            "accept only this key; may be given several times. Keys of one NAME are one owner, any other key is an "
-            f"owner of its own, who sees nothing of others (default: {_SERVER_KEYS}, separated by commas and not "
-            "seen in the list of processes; without either any that starts with tml-)"
-        ),
-    )
-    parser.add_argument("--stop-with-stdin", action="store_true", help="end when standard input ends (for programs)")
-
-
 def _read_demo(values: argparse.Namespace) -> DemoOptions:
     key: str | None = values.api_key
     base_url: str | None = values.base_url
@@ -183,58 +128,3 @@ def _read_demo(values: argparse.Namespace) -> DemoOptions:
         api_key=secret,
         json=values.json,
     )
-
-
-def _read_serve(values: argparse.Namespace, environ: Mapping[str, str]) -> ServeOptions:
-    given: list[str] = values.api_keys
-    source = "--api-key"
-    if not given:
-        source = _SERVER_KEYS
-        named = environ.get(_SERVER_KEYS, "")
-        given = [key.strip() for key in named.split(",") if key.strip()]
-        if named.strip() and not given:  # whoever set it did not mean that any key will do
-            raise CredentialError(source, "holds no key", "Separate keys by commas, or leave it out to take any key")
-    keys = [_server_key(key, source) for key in given]
-    return ServeOptions(
-        host=values.host,
-        port=values.port,
-        directory=values.directory,
-        base_models=tuple(values.base_models),
-        max_rank=values.max_rank,
-        api_keys=tuple([key for name, key in keys if name is None]),
-        named_keys=tuple([(name, key) for name, key in keys if name is not None]),
-        stop_with_stdin=values.stop_with_stdin,
-    )
-
-
-def _server_key(given: str, source: str) -> tuple[str | None, Secret]:
-    name, named, key = given.partition("=")
-    if not named or _KEY.match(given):  # a key may hold a "=" itself
-        name, key = None, given
-    try:
-        return name, parse_api_key(key, source)
-    except CredentialError as error:
-        problem = error.problem
-    raise CredentialError(source, problem, "Clients send only keys that start with 'tml-'")
-
-
-def _seed(text: str) -> int:
-    return _integer(text, 0, _LARGEST_SEED)
-
-
-def _positive(text: str) -> int:
-    return _integer(text, 1, _LARGEST_SEED)
-
-
-def _port(text: str) -> int:
-    return _integer(text, 0, _LARGEST_PORT)
-
-
-def _integer(text: str, low: int, high: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = None
-    if value is None or not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
-    return value

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import trio
 
-from tinker_actors.cli.arguments import ServeOptions
+from tinker_actors.cli.serve_options import ServeOptions
 from tinker_actors.errors import InvalidInput
 from tinker_actors.local import ServerSettings
 
@@ -57,6 +57,10 @@ def settings(options: ServeOptions) -> ServerSettings:
         chosen = msgspec.structs.replace(chosen, base_model=first, base_models=tuple(rest))
     if options.max_rank is not None:
         chosen = msgspec.structs.replace(chosen, max_rank=options.max_rank)
+    if options.aliases:
+        chosen = msgspec.structs.replace(chosen, aliases=options.aliases)
+    if options.limits:
+        chosen = msgspec.structs.replace(chosen, **options.limits)
     if options.api_keys:
         chosen = msgspec.structs.replace(chosen, api_keys=tuple(key.reveal() for key in options.api_keys))
     if options.named_keys:

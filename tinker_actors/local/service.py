@@ -301,9 +301,10 @@ async def open_service(
     """A running service.
 
     ``offload`` runs what blocks; ``random`` gives ids and the seeds that clients leave open; ``now`` is the time of
-    day for what people read. Raises InvalidInput for an unknown base model or a directory in use.
+    day for what people read. Raises InvalidInput for an unknown base model, an alias without a tokenizer or a
+    directory in use.
     """
-    engine = Engine()
+    engine = await offload.run(partial(_make_engine, settings))
     bases = await offload.run(lambda: {name: engine.base(name) for name in settings.offered})
     catalog = await offload.run(partial(_open_catalog, settings, now))
     try:
@@ -325,6 +326,14 @@ async def open_service(
             log.close()
     finally:
         catalog.close()
+
+
+def _make_engine(settings: ServerSettings) -> Engine:
+    if not settings.aliases:
+        return Engine()
+    from tinker_actors.local.aliases import read_aliases
+
+    return Engine(read_aliases(settings.aliases))
 
 
 def _open_catalog(settings: ServerSettings, now: Now) -> Catalog:

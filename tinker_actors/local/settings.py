@@ -14,13 +14,17 @@ __all__ = ["DEFAULT_BASE_MODEL", "ServerSettings"]
 
 DEFAULT_BASE_MODEL = "tinker-actors/base-s"
 _OWNER = re.compile(r"(?!key-|nobody\Z)[A-Za-z0-9_.@-]{1,64}")
+_OWN = "tinker-actors/"
+_ALIAS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@/-]{0,95}")
 _LONGEST_HOLD = 30.0  # clients give up on one poll after 45 s
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one server. Times are in seconds, sizes in bytes. Raises InvalidInput.
 
-    ``base_models`` are offered besides ``base_model``. ``directory`` keeps checkpoints, metadata and the log of
+    ``base_models`` are offered besides ``base_model``, and so are ``aliases``: models of any name, each with a folder
+    that holds a tokenizer.json, for programs that are written for that model. Such a model is a fresh tiny one, with
+    the vocabulary of that tokenizer. ``directory`` keeps checkpoints, metadata and the log of
     applied operations; None keeps all of them in memory, and they end with the service.
 
     Each key of ``api_keys`` is an owner of its own, who sees nothing of the others. ``owners`` names owners, each
@@ -51,6 +55,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     base_model: str = DEFAULT_BASE_MODEL
     base_models: tuple[str, ...] = ()
+    aliases: Mapping[str, Path] = {}
     directory: Path | None = None
     max_rank: int = 128
     api_keys: tuple[str, ...] | None = None
@@ -105,8 +110,14 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             problem = "holds an empty key" if self.api_keys else "is empty, so that nobody could be served"
             raise InvalidInput("api_keys", problem, "Give the keys, or None to take any that starts with tml-")
         self._check_owners()
-        if not all(self.offered):
+        if not all((self.base_model, *self.base_models)):
             raise InvalidInput("base_models", "holds an empty name", "Name models such as tinker-actors/base-s")
+        for name in self.aliases:
+            if name.startswith(_OWN) or name in (self.base_model, *self.base_models):
+                raise InvalidInput("aliases", f"{name!r} is a model of its own", "Give the alias another name")
+            if not _ALIAS.fullmatch(name):
+                cure = "Use up to 96 letters, digits and _ . : @ / -, as in Qwen/Qwen3-8B"
+                raise InvalidInput("aliases", f"{name[:96]!r} can't be a model's name", cure)
 
     def _check_owners(self) -> None:
         holders = dict.fromkeys(self.api_keys or (), "api_keys")
@@ -137,4 +148,4 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def offered(self) -> tuple[str, ...]:
         """The names of all base models, each once."""
-        return tuple(dict.fromkeys((self.base_model, *self.base_models)))
+        return tuple(dict.fromkeys((self.base_model, *self.base_models, *self.aliases)))

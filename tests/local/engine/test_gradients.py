@@ -12,8 +12,8 @@ import pytest
 from tests.local.engine.formulas import formula, torch_formula
 from tests.local.engine.scenes import CONFIGS, MANY_TARGETS, SMALL, double, lively_adapter, make_datum, small_base
 from tinker_actors.local.engine.adapter import Adapter
+from tinker_actors.local.engine.head import target_logprobs
 from tinker_actors.local.engine.losses import objective
-from tinker_actors.local.engine.target_logprobs import target_logprobs
 from tinker_actors.local.engine.training import forward_backward
 from tinker_actors.local.engine.transformer import Weights, forward, merge
 from tinker_actors.types import Datum, FloatArray, LoraConfig

@@ -1,7 +1,7 @@
 """The engine of the local server: a small language model with LoRA, trained and sampled in numpy."""
 
 from tinker_actors.local.engine.adapter import ALPHA, MAX_RANK
-from tinker_actors.local.engine.base import BASE_MODELS, BASE_S, TINY, BaseModel, load_base
+from tinker_actors.local.engine.base import BASE_MODELS, BASE_S, TINY, BaseModel, load_base, random_base
 from tinker_actors.local.engine.config import ModelConfig
 from tinker_actors.local.engine.engine import Engine, cost
 from tinker_actors.local.engine.operations import (
@@ -37,6 +37,7 @@ __all__ = [
     "Operation",
     "OptimizerState",
     "OptimStep",
+    "random_base",
     "SaveSampler",
     "SaveState",
     "Snapshot",

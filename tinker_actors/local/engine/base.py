@@ -13,7 +13,7 @@ import numpy as np
 import safetensors.numpy
 
 from tinker_actors.errors import DecodeError, InvalidInput
-from tinker_actors.local.engine.config import ModelConfig
+from tinker_actors.local.engine.config import ModelConfig, TextOf
 from tinker_actors.local.engine.transformer import Layer, Weights, rotary_tables
 from tinker_actors.types.tensor import FloatArray
 
@@ -31,10 +31,14 @@ _TINY_CONFIG: Final = ModelConfig(
 
 
 class BaseModel(msgspec.Struct, frozen=True, eq=False):
-    """A frozen model: its configuration and float32 weights."""
+    """A frozen model: its configuration and float32 weights.
+
+    ``text_of`` reads its tokens where the packaged tokenizer does not.
+    """
 
     config: ModelConfig
     weights: Weights
+    text_of: TextOf | None = None
 
     @property
     def name(self) -> str:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
 import msgspec
 
-__all__ = ["ModelConfig"]
+__all__ = ["ModelConfig", "TextOf"]
+
+TextOf: TypeAlias = Callable[[Sequence[int]], str]
+"""The text of some tokens, special ones included."""
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
-    """The shape of a model; ``max_context`` counts prompt and generated tokens."""
+    """The shape of a model; ``max_context`` counts prompt and generated tokens. An id of -1 is that of no token."""
 
     name: str
     vocab_size: int

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import final, overload
@@ -63,8 +63,9 @@ class _Model:
 class Engine:
     """Models by id. ``apply`` runs an operation; ``check`` says beforehand whether it can be run."""
 
-    def __init__(self) -> None:
-        self._bases: dict[str, BaseModel] = {}
+    def __init__(self, bases: Iterable[BaseModel] = ()) -> None:
+        """``bases`` are base models besides those of the package."""
+        self._bases = {base.name: base for base in bases}
         self._models: dict[str, _Model] = {}
         self._samplers: OrderedDict[int, tuple[Snapshot, Weights]] = OrderedDict()
         self._lock = threading.Lock()
@@ -170,7 +171,7 @@ class Engine:
         base = self.base(base_model)
         with fixed_blas_threads():
             weights = base.weights if snapshot is None else self._sampler(base, snapshot)
-            return sample_all(base.config, weights, requests, chosen)
+            return sample_all(base.config, weights, requests, chosen, text_of=base.text_of)
 
     def digest(self, model_id: str) -> str:
         """SHA-256 in hex over the adapter, the moments and the step count: equal bits, equal digest."""

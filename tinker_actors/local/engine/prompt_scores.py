@@ -6,6 +6,7 @@ Row i of what has ``len(prompt) - 1`` rows is about prompt position i + 1; the f
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -73,52 +74,84 @@ def wants_scores(request: SampleRequest) -> bool:
     )
 
 
-def prompt_scores(request: SampleRequest, prompt: TokenArray, logprobs: FloatArray, seed: int) -> PromptScores:
-    """What ``request`` asks of ``prompt``, from the model's ``logprobs`` [length, vocabulary] after each token.
+def prompt_scores(
+    request: SampleRequest, prompt: TokenArray, blocks: Iterable[FloatArray], seed: int
+) -> PromptScores:
+    """What ``request`` asks of ``prompt``, from the model's log-probabilities after each token, [length, vocabulary].
 
+    They come in ``blocks`` of rows, one after the other, since all of them can be too much for the memory.
     ``prompt_alt_tokens`` are drawn with replacement at the request's temperature, whatever its top_k and top_p.
     """
-    rows = logprobs[: prompt.size - 1]
     skipped = 1 if request.prompt_logprobs_last_n is None else prompt.size - request.prompt_logprobs_last_n
+    scored: list[float] = []
+    topk: list[tuple[tuple[int, float], ...]] = []
+    targets: list[FloatArray] = []
+    drawn: list[IntArray] = []
+    chosen: list[FloatArray] = []
+    rng = random.Random(f"{seed}:prompt")  # not the stream of a sample, which these draws must not move
+    start = 0
+    for block in blocks:
+        rows = block[: prompt.size - 1 - start]
+        asked = rows[max(skipped - 1 - start, 0) :]
+        if request.prompt_logprobs:
+            scored += rows[np.arange(len(rows)), prompt[start + 1 : start + 1 + len(rows)]].tolist()
+        if request.topk_prompt_logprobs:
+            topk += [best(row, request.topk_prompt_logprobs) for row in asked]
+        if request.target_prompt_logprobs is not None:
+            targets.append(_of_targets(request.target_prompt_logprobs, rows, start))
+        if request.prompt_alt_tokens_k:
+            drawn.append(_drawn(rows, request.prompt_alt_tokens_k, request.sampling_params.temperature, rng))
+            chosen.append(np.take_along_axis(rows, drawn[-1], axis=1))
+        start += len(rows)
     nothing = (None,) * skipped
-    scored = topk = targets = drawn = None
-    if request.prompt_logprobs:
-        of_prompt: list[float] = rows[np.arange(len(rows)), prompt[1:]].tolist()
-        scored = (*nothing, *of_prompt[skipped - 1 :])
-    if request.topk_prompt_logprobs:
-        topk = (*nothing, *[best(row, request.topk_prompt_logprobs) for row in rows[skipped - 1 :]])
-    if request.target_prompt_logprobs is not None:
-        targets = _of_targets(request.target_prompt_logprobs, rows)
-    if request.prompt_alt_tokens_k:
-        tokens = _drawn(rows, request.prompt_alt_tokens_k, request.sampling_params.temperature, seed)
-        chosen = np.take_along_axis(rows, tokens, axis=1)
-        drawn = PromptAltTokens(tokens=TensorData(tokens, "int64"), logprobs=TensorData(chosen, "float32"))
-    return PromptScores(scored, topk, targets, drawn)
+    wanted = request.target_prompt_logprobs
+    return PromptScores(
+        prompt_logprobs=(*nothing, *scored[skipped - 1 :]) if request.prompt_logprobs else None,
+        topk_prompt_logprobs=(*nothing, *topk) if request.topk_prompt_logprobs else None,
+        target_prompt_logprobs=None if wanted is None else _as_asked(wanted, np.concatenate(targets)),
+        prompt_alt_tokens=PromptAltTokens(
+            tokens=TensorData(np.concatenate(drawn), "int64"), logprobs=TensorData(np.concatenate(chosen), "float32")
+        )
+        if drawn
+        else None,
+    )
 
 
 def best(logprobs: FloatArray, k: int) -> tuple[tuple[int, float], ...]:
     """The ``k`` likeliest tokens, the lowest id of equals first."""
-    order = np.argsort(-logprobs, kind="stable")[:k]
+    if k < logprobs.size // 8:  # of a large vocabulary, sort only those that can be among them
+        candidates = np.flatnonzero(logprobs >= np.partition(logprobs, -k)[-k])
+        order = candidates[np.argsort(-logprobs[candidates], kind="stable")[:k]]
+    else:
+        order = np.argsort(-logprobs, kind="stable")[:k]
     return tuple((int(token), float(logprobs[token])) for token in order)
 
 
-def _of_targets(targets: TensorData, rows: FloatArray) -> TensorData:
-    values = targets.values
-    indices = targets.indices
-    if indices is None:
+def _of_targets(targets: TensorData, rows: FloatArray, start: int) -> FloatArray:
+    """The log-probabilities of those targets that belong to ``rows``, which begin at row ``start``."""
+    stop = start + len(rows)
+    if targets.indices is None:
+        values = targets.values[start:stop]
         found = np.take_along_axis(rows, np.maximum(values, 0).astype(np.int64), axis=1)
-        return TensorData(np.where(values < 0, np.zeros_like(found), found), "float32")
-    places = np.repeat(np.arange(len(rows)), np.diff(indices[0]))
-    found = rows[places, np.maximum(values, 0).astype(np.int64)]
-    return TensorData(np.where(values < 0, np.zeros_like(found), found), "float32", targets.dims, *indices)
+    else:
+        bounds = targets.indices[0]
+        values = targets.values[bounds[start] : bounds[stop]]
+        places = np.repeat(np.arange(len(rows)), np.diff(bounds[start : stop + 1]))
+        found = rows[places, np.maximum(values, 0).astype(np.int64)]
+    return np.where(values < 0, np.zeros_like(found), found)
 
 
-def _drawn(rows: FloatArray, k: int, temperature: float, seed: int) -> IntArray:
+def _as_asked(targets: TensorData, found: FloatArray) -> TensorData:
+    if targets.indices is None:
+        return TensorData(found, "float32")
+    return TensorData(found, "float32", targets.dims, *targets.indices)
+
+
+def _drawn(rows: FloatArray, k: int, temperature: float, rng: random.Random) -> IntArray:
     tokens = np.zeros((len(rows), k), np.int64)
     if temperature == 0.0:
         tokens[...] = rows.argmax(axis=1)[:, None]
         return tokens
-    rng = random.Random(f"{seed}:prompt")  # not the stream of a sample, which these draws must not move
     for row, logprobs in enumerate(rows):
         scores = logprobs.astype(np.float64) / temperature
         cumulative: NDArray[np.float64] = np.cumsum(np.exp(scores - scores.max()))

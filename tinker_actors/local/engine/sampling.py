@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinker_actors.errors import InvalidInput
-from tinker_actors.local.engine.config import ModelConfig
+from tinker_actors.local.engine.config import ModelConfig, TextOf
+from tinker_actors.local.engine.head import position_blocks
 from tinker_actors.local.engine.prompt_scores import (
     NO_SCORES,
     PromptScores,
@@ -26,7 +27,7 @@ from tinker_actors.local.engine.prompt_scores import (
     prompt_scores,
     wants_scores,
 )
-from tinker_actors.local.engine.transformer import Cache, Tape, Weights, bucket, decode, forward
+from tinker_actors.local.engine.transformer import Cache, Weights, bucket, decode, forward
 from tinker_actors.types.requests import SampleRequest
 from tinker_actors.types.sampling import SampledSequence, SampleResponse, SamplingParams, StopReason
 from tinker_actors.types.tensor import FloatArray
@@ -37,6 +38,7 @@ SLOTS: Final = 16
 """Sequences that are sampled side by side. It bounds memory and changes no result."""
 BYTE_OFFSET: Final = 3
 """The packaged tokenizer's ids are bytes from here on; those below are special tokens without text."""
+_MARGIN: Final = 8  # tokens: a tail may begin within a character
 
 
 def check_sample(config: ModelConfig, request: SampleRequest) -> None:
@@ -47,7 +49,7 @@ def check_sample(config: ModelConfig, request: SampleRequest) -> None:
     vocabulary = config.vocab_size
     if prompt.size == 0:
         raise InvalidInput(
-            "prompt", "is empty", f"Give at least one token, such as {config.bos_id}, the first of a text"
+            "prompt", "is empty", f"Give at least one token, such as {max(config.bos_id, 0)}, the first of a text"
         )
     if int(prompt.max()) >= vocabulary:
         bad = int(prompt[prompt >= vocabulary][0])
@@ -91,28 +93,44 @@ def seed_of(request: SampleRequest, seed: int | None) -> int:
 
 @dataclass(slots=True)
 class Stops:
-    """What ends a sequence: token ids, and texts as bytes."""
+    """What ends a sequence: token ids, and texts as bytes.
+
+    ``text_of`` is how a tokenizer other than the packaged one reads tokens.
+    """
 
     tokens: frozenset[int]
     texts: tuple[bytes, ...]
+    text_of: TextOf | None = None
 
     @classmethod
-    def of(cls, params: SamplingParams, eos_id: int) -> Stops:
+    def of(cls, params: SamplingParams, eos_id: int, text_of: TextOf | None = None) -> Stops:
         if params.stop is None:
             return cls(frozenset((eos_id,)), ())
         items = (params.stop,) if isinstance(params.stop, str) else params.stop
         return cls(
             frozenset(item for item in items if isinstance(item, int)),
             tuple(item.encode("utf-8", "surrogatepass") for item in items if isinstance(item, str)),
+            text_of,
         )
 
-    def ended_by(self, token: int, text: bytearray) -> bool:
-        """Whether ``token`` is the last one; adds its byte to ``text``, what was generated before it."""
+    def ended_by(self, tokens: Sequence[int], text: bytearray) -> bool:
+        """Whether the last of ``tokens`` ends them; adds its byte to ``text``, what was generated before it."""
+        token = tokens[-1]
+        if self.text_of is not None:
+            return token in self.tokens or self._in_tail(tokens)
         if token < BYTE_OFFSET:
             text.clear()  # a stop string does not reach across a special token
         else:
             text.append((token - BYTE_OFFSET) & 0xFF)
         return token in self.tokens or any(text.endswith(stop) for stop in self.texts)
+
+    def _in_tail(self, tokens: Sequence[int]) -> bool:
+        """Whether a text stands in what was generated; it did not before the last token."""
+        if not self.texts or self.text_of is None:
+            return False
+        reach = max(map(len, self.texts)) + _MARGIN  # a token is a byte at least
+        tail = self.text_of(tokens[-reach:]).encode("utf-8", "surrogatepass")
+        return any(stop in tail for stop in self.texts)
 
 
 @dataclass(slots=True)
@@ -123,7 +141,10 @@ class _Prompt:
     length: int
     limit: int
     stops: Stops
-    tape: Tape
+    last: FloatArray
+    """The head's input after its last token, [d_model]."""
+    keys_and_values: list[tuple[FloatArray, FloatArray]]
+    """Of each layer, [head, position, head size]."""
     scores: PromptScores
 
 
@@ -147,7 +168,7 @@ class _Run:
         self.logprobs.append(float(logprobs[token]))
         if request.topk_sample_logprobs:
             self.topk.append(best(logprobs, request.topk_sample_logprobs))
-        if self.prompt.stops.ended_by(token, self.text):
+        if self.prompt.stops.ended_by(self.tokens, self.text):
             self.stop_reason = "stop"
         elif len(self.tokens) >= self.prompt.limit:
             self.stop_reason = "length"
@@ -193,7 +214,9 @@ def _log_softmax(hidden: FloatArray, head: FloatArray) -> FloatArray:
     return logits
 
 
-def _read_prompt(config: ModelConfig, weights: Weights, request: SampleRequest, seed: int) -> _Prompt:
+def _read_prompt(
+    config: ModelConfig, weights: Weights, request: SampleRequest, seed: int, text_of: TextOf | None
+) -> _Prompt:
     prompt = request.prompt.to_array()
     length = prompt.size
     tokens = np.zeros((1, bucket(length)), np.int64)
@@ -201,19 +224,28 @@ def _read_prompt(config: ModelConfig, weights: Weights, request: SampleRequest, 
     tape = forward(weights, tokens)
     scores = NO_SCORES
     if wants_scores(request):
-        scores = prompt_scores(request, prompt, _log_softmax(tape.hidden, weights.head)[0], seed)
+        blocks = position_blocks(tape.hidden.shape[1], config.vocab_size)
+        rows = (_log_softmax(tape.hidden[:, cut], weights.head)[0] for cut in blocks)
+        scores = prompt_scores(request, prompt, rows, seed)
     limit = config.max_context - length
     if request.sampling_params.max_tokens is not None:
         limit = min(limit, request.sampling_params.max_tokens)
-    stops = Stops.of(request.sampling_params, config.eos_id)
-    return _Prompt(request, length, limit, stops, tape, scores)
+    stops = Stops.of(request.sampling_params, config.eos_id, text_of)
+    # not the tape itself: the attention of many long prompts would fill the memory
+    last, kept = tape.hidden[0, length - 1].copy(), tape.keys_and_values(length)
+    return _Prompt(request, length, limit, stops, last, kept, scores)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused by name, not by a warning
 def sample_all(
-    config: ModelConfig, weights: Weights, requests: Sequence[SampleRequest], seeds: Sequence[int]
+    config: ModelConfig,
+    weights: Weights,
+    requests: Sequence[SampleRequest],
+    seeds: Sequence[int],
+    *,
+    text_of: TextOf | None = None,
 ) -> list[SampleResponse]:
-    """The responses to ``requests``, which are computed side by side.
+    """The responses to ``requests``, which are computed side by side. ``text_of`` as in ``Stops``.
 
     Stops: null stops at the end-of-text token; anything given replaces it, and an empty list never stops. The
     stopping token is part of the result. ``max_tokens`` is also bounded by the context. Log-probabilities are those
@@ -232,12 +264,12 @@ def sample_all(
         while waiting and len(slots) < width:
             index, number = waiting.popleft()
             if index not in prompts:
-                prompts[index] = _read_prompt(config, weights, requests[index], seeds[index])
+                prompts[index] = _read_prompt(config, weights, requests[index], seeds[index], text_of)
             prompt = prompts[index]
             run = _Run(prompt, random.Random(f"{seeds[index]}:{number}"))
             runs[index].append(run)
-            cache.fill(len(slots), prompt.tape, prompt.length)
-            hidden[len(slots), 0] = prompt.tape.hidden[0, prompt.length - 1]
+            cache.fill(len(slots), prompt.keys_and_values)
+            hidden[len(slots), 0] = prompt.last
             slots.append(run)
         logprobs = _log_softmax(hidden[: len(slots)], weights.head)
         if np.isnan(logprobs[:, 0, 0]).any():

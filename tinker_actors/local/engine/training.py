@@ -10,8 +10,8 @@ import numpy as np
 
 from tinker_actors.errors import InvalidInput
 from tinker_actors.local.engine.adapter import Adapter
+from tinker_actors.local.engine.head import HeadPass
 from tinker_actors.local.engine.losses import Objective, read_inputs, reduced
-from tinker_actors.local.engine.target_logprobs import logit_slopes, target_logprobs
 from tinker_actors.local.engine.transformer import Weights, backward, bucket, forward
 from tinker_actors.types.datum import Datum
 from tinker_actors.types.tensor import FloatArray, TensorData
@@ -21,6 +21,8 @@ __all__ = ["adamw", "forward_backward"]
 
 _WINDOW = 32
 """Data whose gradients are held at one time; they are summed in the order of the data, whatever their lengths."""
+_WINDOW_BYTES = 1 << 27
+"""What those gradients may take. Of a large adapter fewer are held, which changes no bit of their sum."""
 _TOKENS_AT_A_TIME = 160
 """Padded tokens in one set of numpy calls. Measured: with more, arrays leave the cache and malloc's reach, and fresh
 pages cost a fifth of the time; with fewer, calls cost more than they do."""
@@ -48,8 +50,9 @@ def forward_backward(
     Raises InvalidInput when a loss or the gradient is not finite; ``gradient`` is then of no use any more.
     """
     results: list[_Result] = []
-    for start in range(0, len(data), _WINDOW):
-        window = data[start : start + _WINDOW]
+    most_held = min(max(_WINDOW_BYTES // adapter.flat.nbytes, 1), _WINDOW)
+    for start in range(0, len(data), most_held):
+        window = data[start : start + most_held]
         gradients = None if gradient is None else np.empty((len(window), adapter.layout.size), gradient.dtype)
         shapes = [(bucket(datum.model_input.length), _targets_of(datum)) for datum in window]
         order = sorted(range(len(window)), key=lambda index: shapes[index])  # stable: equal shapes side by side
@@ -113,7 +116,8 @@ def _group(
         targets[row, :size] = given.reshape(size, -1)
         inputs.append(others)
     tape = forward(weights, tokens)
-    lp, probabilities = target_logprobs(tape.hidden, weights.head, targets)
+    head = HeadPass(tape.hidden, weights.head, targets)
+    lp = head.logprobs
     slopes = np.zeros_like(lp)  # padding has none
     results: list[_Result] = []
     for row, datum in enumerate(data):
@@ -124,7 +128,7 @@ def _group(
         total = float(np.add.reduce(terms.loss, axis=None, dtype=np.float64))
         results.append(_Result(own.copy(), total, terms.metrics))
     if gradients is not None:
-        backward(weights, adapter, tape, logit_slopes(probabilities, targets, slopes), gradients)
+        backward(weights, adapter, tape, head.backward(slopes, adapter, gradients), gradients)
     return results
 
 

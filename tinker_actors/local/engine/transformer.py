@@ -13,6 +13,7 @@ Computations follow the weights' dtype: float32 in use, float64 where tests comp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -123,6 +124,10 @@ class Tape:
     inverse: FloatArray
     layers: list[_LayerTape]
 
+    def keys_and_values(self, length: int) -> list[tuple[FloatArray, FloatArray]]:
+        """Copies of those of the only sequence's first positions: of each layer, [head, position, head size]."""
+        return [(layer.k[0, :, :length].copy(), layer.v[0, :, :length].copy()) for layer in self.layers]
+
 
 def _norm(x: FloatArray, weight: FloatArray, eps: float) -> tuple[FloatArray, FloatArray, FloatArray]:
     """RMSNorm: the result, x without the weight, and 1 / rms."""
@@ -228,21 +233,20 @@ def _sigmoid(x: FloatArray) -> FloatArray:
     return out
 
 
-def backward(weights: Weights, adapter: Adapter, tape: Tape, d_logits: FloatArray, gradients: FloatArray) -> None:
-    """Write the loss's gradient by each adapter parameter into ``gradients`` [n, adapter size], per sequence.
+def backward(weights: Weights, adapter: Adapter, tape: Tape, d_hidden: FloatArray, gradients: FloatArray) -> None:
+    """Write the loss's gradient by each parameter of the blocks into ``gradients`` [n, adapter size], per sequence.
 
-    ``weights`` are the merged ones that ``tape`` was made with; ``d_logits`` is [n, length, vocabulary].
+    ``weights`` are the merged ones that ``tape`` was made with; ``d_hidden`` is the loss's gradient by
+    ``tape.hidden``, and is used up.
     """
     lora = adapter.lora
-    if lora.train_unembed:
-        adapter.module_gradient(gradients, tape.hidden, (d_logits,), "lm_head")
     if not (lora.train_attn or lora.train_mlp):
         return
     n, length, d = tape.hidden.shape
     heads = weights.n_heads
     half = d // heads // 2
     cos, backwards = weights.cos[:length], -weights.sin[:length]
-    dx = _norm_backward(np.matmul(d_logits, weights.head), weights.norm, tape.normed, tape.inverse)
+    dx = _norm_backward(d_hidden, weights.norm, tape.normed, tape.inverse)
     for index in reversed(range(len(weights.layers))):
         layer, kept, prefix = weights.layers[index], tape.layers[index], f"layers.{index}"
         # SwiGLU
@@ -301,11 +305,12 @@ class Cache:
         shape = (len(weights.layers), 2, slots, heads, weights.cos.shape[0], size)
         self.array: FloatArray = np.zeros(shape, weights.embed.dtype)
 
-    def fill(self, slot: int, tape: Tape, length: int) -> None:
-        """Put the first ``length`` positions of ``tape``'s only sequence into ``slot``."""
-        for index, layer in enumerate(tape.layers):
-            self.array[index, 0, slot, :, :length] = layer.k[0, :, :length]
-            self.array[index, 1, slot, :, :length] = layer.v[0, :, :length]
+    def fill(self, slot: int, keys_and_values: Sequence[tuple[FloatArray, FloatArray]]) -> None:
+        """Put those of a prompt into ``slot``."""
+        for index, (keys, values) in enumerate(keys_and_values):
+            length = keys.shape[1]
+            self.array[index, 0, slot, :, :length] = keys
+            self.array[index, 1, slot, :, :length] = values
 
     def move(self, source: int, target: int) -> None:
         """Copy one slot over another."""
