@@ -116,6 +116,13 @@ if TYPE_CHECKING:
         SessionLost,
         SessionState,
     )
+    from tinker_actors.telemetry import (
+        RuntimeTelemetry,
+        Telemetry,
+        TelemetryProvider,
+        TelemetryStatus,
+        capture_exceptions,
+    )
     from tinker_actors.testing.local_server import (
         LocalServer,
         local_server,
@@ -159,6 +166,7 @@ __all__ = [
     "BillingError",
     "BreakerState",
     "BreakerStatistics",
+    "capture_exceptions",
     "CircuitBreaker",
     "CircuitBreakers",
     "CircuitOpen",
@@ -224,6 +232,7 @@ __all__ = [
     "RetryEvent",
     "RetryHandler",
     "Runtime",
+    "RuntimeTelemetry",
     "SampledSequence",
     "SampleResponse",
     "SamplingClient",
@@ -237,6 +246,9 @@ __all__ = [
     "SessionLost",
     "SessionState",
     "SupportedModel",
+    "Telemetry",
+    "TelemetryProvider",
+    "TelemetryStatus",
     "TensorData",
     "TinkerError",
     "TinkerPath",
@@ -350,6 +362,13 @@ _HOMES = {
         "local_server",
         "local_server_thread",
         "LocalServer",
+    ),
+    "tinker_actors.telemetry": (
+        "RuntimeTelemetry",
+        "Telemetry",
+        "TelemetryProvider",
+        "TelemetryStatus",
+        "capture_exceptions",
     ),
     "tinker_actors.types": (
         "AdamParams",

@@ -16,6 +16,8 @@ from tinker_actors.types import AdamParams, SamplingParams
 
 SESSION = "runtime/sessions/session-0"
 ROWS = {
+    f"{SESSION}/telemetry-sender": 1,
+    f"{SESSION}/telemetry": 1,
     f"{SESSION}/manager": 1,
     f"{SESSION}/heartbeat": 1,
     f"{SESSION}/queue-observer": 1,

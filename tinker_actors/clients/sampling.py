@@ -21,6 +21,7 @@ from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.flow.queue_state import ClientQueue, Observer, QueueSubscription
 from tinker_actors.flow.reaction import Reaction, while_submitting
 from tinker_actors.sessions import Session
+from tinker_actors.telemetry import Telemetry
 from tinker_actors.types import (
     ByteEstimator,
     CreateSamplingSessionRequest,
@@ -192,6 +193,10 @@ class SamplingClient:
         """
         self._session.home.require(self)
         return self._session.observe(self._sampler.queue, observer)
+
+    def get_telemetry(self) -> Telemetry | None:
+        """Where to record events of this client's session; None when telemetry is off."""
+        return self._session.telemetry
 
     async def sample(
         self,

@@ -20,6 +20,7 @@ from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import while_polling
 from tinker_actors.ledger import Ledger
 from tinker_actors.sessions import Session, SessionEnd, SessionState, SessionStatus, end_for
+from tinker_actors.telemetry import Telemetry
 from tinker_actors.types import GetServerCapabilitiesResponse, LoraConfig, checkpoint_path
 from tinker_actors.wire.endpoints.service import get_server_capabilities
 
@@ -95,6 +96,10 @@ class ServiceClient:
     def state(self) -> SessionState:
         """creating, active, finished or lost."""
         return self._session.state.value
+
+    def get_telemetry(self) -> Telemetry | None:
+        """Where to record events of this client's session; None when telemetry is off."""
+        return self._session.telemetry
 
     async def get_server_capabilities(self) -> GetServerCapabilitiesResponse:
         """What the server offers: base models and their context lengths in tokens."""

@@ -45,8 +45,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     hidden, at level info instead of debug. ``proxy`` carries all requests, unless they have a Transport of the
     user's; ``proxy_headers`` go to it alone, in place of the login in its URL. ``otel_propagate`` sends the trace
     context of the current OpenTelemetry span along: of a sample its caller's, of training operations that in which
-    the runtime was opened. ``telemetry_enabled`` says whether the server may be told of errors and sessions; this
-    version sends no telemetry either way. ``hf_token``, or the content of ``hf_token_path`` (by default the file
+    the runtime was opened. ``telemetry_enabled`` says whether the server is told of errors and sessions, as
+    docs/telemetry.md says. ``hf_token``, or the content of ``hf_token_path`` (by default the file
     "token" below ``hf_home``), is shown to the Hugging Face hub when a tokenizer is loaded from there; where
     the hub's files are kept is up to its own library, which reads the variable HF_HOME.
     """

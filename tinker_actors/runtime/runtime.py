@@ -49,6 +49,7 @@ from tinker_actors.runtime.settings import make_transport, set_level
 from tinker_actors.runtime.stalls import Stalls, check_alarm
 from tinker_actors.runtime.tracing import traced
 from tinker_actors.sessions import Heartbeat, QueueObserver, Session, SessionEnd, SessionManager, end_for
+from tinker_actors.telemetry import RuntimeTelemetry, TelemetrySource
 from tinker_actors.wire.api import Api
 
 __all__ = ["Runtime", "open_runtime"]
@@ -73,6 +74,7 @@ class Runtime:
         points: Points,
         offload: Offload,
         metrics: Metrics,
+        reports: random.Random,
     ) -> None:
         self._system = system
         self._sessions = sessions
@@ -83,6 +85,15 @@ class Runtime:
         self._offload = offload
         self._pending = PendingTable()
         self._metrics = metrics
+        self._reports = TelemetrySource(
+            api,
+            enabled=config.telemetry_enabled,
+            rng=reports,
+            sdk_version=SessionManager.sdk_version,
+            metrics=metrics,
+            pending=self._pending,
+            points=points,
+        )
         self._usage = Usage()
         self._limiters = RateLimiters(random.Random(rng.getrandbits(64)))
         self._limiter = self._limiter_of(config.api_key)
@@ -113,6 +124,7 @@ class Runtime:
         project = self._config.project_id if project_id is None else check("project_id", project_id)
         name = f"session-{self._opened}"
         self._opened += 1
+        telemetry = self._reports.open()
         session = Session(
             name,
             config=self._config,
@@ -127,12 +139,14 @@ class Runtime:
             user_metadata=dict(self._config.user_metadata) | metadata,
             tags=labels,
             project_id=project,
+            telemetry=telemetry,
         )
         self._open.add(session)  # now: a key that is renewed while the session is made is its key, too
         spec = SupervisorSpec(
             name,
             strategy="one_for_one",
             children=[
+                *self._reports.specs(telemetry),
                 ChildSpec("manager", lambda: SessionManager(session)),
                 ChildSpec("heartbeat", lambda: Heartbeat(session)),
                 ChildSpec(
@@ -173,6 +187,10 @@ class Runtime:
         """Finish the sessions that are open as ``end``. ``open_runtime`` calls it when its block raises."""
         for session in self._open:
             session.end_as(end)
+
+    def get_telemetry(self) -> RuntimeTelemetry:
+        """Whether the server is told of sessions and errors, and what became of what it was to be told."""
+        return self._reports.status()
 
     def _lag(self, seconds: float) -> None:
         self._metrics.observe("loop_lag_seconds", seconds)
@@ -298,6 +316,7 @@ async def open_runtime(
                 points=points if points is not None else NoPoints(),
                 offload=offload if offload is not None else ThreadOffload(_OFFLOAD_THREADS),
                 metrics=metrics,
+                reports=random.Random(None if seed is None else f"telemetry {seed}"),
             )
             await runtime.watch(alarm)
             try:

@@ -26,6 +26,7 @@ from tinker_actors.ports import Offload, Points
 from tinker_actors.sessions.ending import SessionEnd
 from tinker_actors.sessions.limits import SessionLimits
 from tinker_actors.sessions.queue_observer import Observe
+from tinker_actors.telemetry import Telemetry
 from tinker_actors.types import ClientConfig
 from tinker_actors.wire.api import Api
 
@@ -65,6 +66,7 @@ class Session:
         user_metadata: Mapping[str, str],
         tags: tuple[str, ...],
         project_id: str | None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.name = name
         self.config = config
@@ -90,6 +92,7 @@ class Session:
         self.home = Home()
         self.queue_subscriptions: set[QueueSubscription] = set()
         self.queue_observer: ActorRef | None = None
+        self.telemetry = telemetry
         self._session_id: str | None = None
         self._server_config: ClientConfig | None = None
         self._limits: SessionLimits | None = None
@@ -133,6 +136,8 @@ class Session:
         self._server_config = server_config
         self._limits = SessionLimits(server_config, self._limiter)
         self.state.value = SessionState.ACTIVE
+        if self.telemetry is not None:
+            self.telemetry.begin(session_id)
 
     def end_as(self, end: SessionEnd) -> None:
         """Finish the session as ``end`` when it comes to that. The first one given counts, as at the server."""

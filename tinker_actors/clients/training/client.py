@@ -20,6 +20,7 @@ from tinker_actors.errors import APIResponseError, ClosedError, InvalidInput
 from tinker_actors.flow.queue_state import Observer, QueueSubscription
 from tinker_actors.ledger import AcceptedOperation, Chunk, Future, OperationKind
 from tinker_actors.sessions import Session
+from tinker_actors.telemetry import Telemetry
 from tinker_actors.types import (
     AdamParams,
     Datum,
@@ -87,6 +88,10 @@ class TrainingClient:
         """
         self._session.home.require(self)
         return self._session.observe(self._model.queue, observer)
+
+    def get_telemetry(self) -> Telemetry | None:
+        """Where to record events of this client's session; None when telemetry is off."""
+        return self._session.telemetry
 
     async def forward(
         self,
