@@ -356,3 +356,24 @@ def test_another_owner_sees_and_changes_nothing() -> None:
         assert "expires_at" not in checkpoint
 
     play(scenario)
+
+
+def test_runs_that_others_have_published_a_checkpoint_of_are_accessible() -> None:
+    async def scenario(stage: Stage) -> None:
+        mine, other = stage.caller, Caller(stage.network.transport(), key="tml-other")
+        model_id, hidden = await mine.model(), await mine.model()
+        await mine.save(model_id, 1, "public")
+        await mine.save(model_id, 2, "private")
+        await mine.save(hidden, 1, "private")
+        place = f"/training_runs/{model_id}/checkpoints/weights/public/publish"
+        assert (await mine.send("POST", place)).status == 204
+        assert (await other.get("/training_runs?access_scope=owned")).ok["training_runs"] == []
+        (run,) = (await other.get("/training_runs?access_scope=accessible")).ok["training_runs"]
+        assert (run["training_run_id"], run["last_checkpoint"]["checkpoint_id"]) == (model_id, "weights/public")
+        assert (await other.get(f"/training_runs/{model_id}?access_scope=accessible")).ok == run
+        assert (await other.get(f"/training_runs/{model_id}")).status == 404
+        assert (await other.get(f"/training_runs/{hidden}?access_scope=accessible")).status == 404
+        own = (await mine.get(f"/training_runs/{model_id}")).ok
+        assert own["last_checkpoint"]["checkpoint_id"] == "weights/private"
+
+    play(scenario)

@@ -14,6 +14,7 @@ from tinker_actors.types import (
     ForwardBackwardRequest,
     LoadWeightsRequest,
     OptimStepRequest,
+    SaveWeightsExternalRequest,
     SaveWeightsForSamplerRequest,
     SaveWeightsRequest,
 )
@@ -21,7 +22,12 @@ from tinker_actors.types import (
 __all__ = ["operation_digest"]
 
 _Request: TypeAlias = (
-    ForwardBackwardRequest | OptimStepRequest | SaveWeightsRequest | SaveWeightsForSamplerRequest | LoadWeightsRequest
+    ForwardBackwardRequest
+    | OptimStepRequest
+    | SaveWeightsRequest
+    | SaveWeightsForSamplerRequest
+    | SaveWeightsExternalRequest
+    | LoadWeightsRequest
 )
 
 

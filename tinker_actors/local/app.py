@@ -58,6 +58,8 @@ def _handler(service: LocalService, endpoint: Endpoint[Any]) -> Callable[[Reques
                     path=request.path_params,
                     query=dict(request.query_params),
                     accept=request.headers.get("accept", ""),
+                    headers=request.headers,
+                    base=str(request.base_url).rstrip("/") + _ROOT,
                 ),
             )
         except Refusal as refusal:

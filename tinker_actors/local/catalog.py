@@ -94,6 +94,20 @@ class Catalog:
         """Its safetensors bytes; blocks. Raises DamagedCheckpoint."""
         return self._storage.read(record)
 
+    def copy(self, record: CheckpointRecord, run: RunRecord, ttl_seconds: int | None) -> CheckpointRecord:
+        """Keep a copy of a checkpoint under the new run ``run``; blocks. Raises DamagedCheckpoint and OSError."""
+        data = self.read(record)
+        self.add_run(run)
+        return self.save(
+            run,
+            record.kind,
+            record.name,
+            data,
+            overwrite=True,
+            ttl_seconds=ttl_seconds,
+            user_metadata=record.user_metadata,
+        )
+
     def change(
         self, owner: Owner, path: str, change: Callable[[CheckpointRecord], CheckpointRecord]
     ) -> CheckpointRecord:
@@ -146,6 +160,10 @@ class Catalog:
         """
         record = self._living(path)
         return record if record is not None and _may_read(owner, record, access) else None
+
+    def whosever(self, path: str) -> CheckpointRecord | None:
+        """The checkpoint of this path, unless its time is over: for who has proved that they may read it."""
+        return self._living(path)
 
     def accessible_checkpoints(self, owner: Owner, run_id: str | None = None) -> tuple[CheckpointRecord, ...]:
         """As ``checkpoints``, with those that others have published (access_scope=accessible, WIRE 2.7)."""

@@ -30,6 +30,7 @@ from tinker_actors.local.engine import (
     snapshot_to_safetensors,
 )
 from tinker_actors.local.engine import Operation as EngineOperation
+from tinker_actors.local.engine.peft import peft_weights
 from tinker_actors.local.futures import Result
 from tinker_actors.local.model import Model, ModelRequest, Operation
 from tinker_actors.local.owners import Owner, Owners
@@ -48,6 +49,8 @@ from tinker_actors.types import (
     OptimStepRequest,
     OptimStepResponse,
     RequestErrorCategory,
+    SaveWeightsExternalRequest,
+    SaveWeightsExternalResponse,
     SaveWeightsForSamplerRequest,
     SaveWeightsForSamplerResponse,
     SaveWeightsRequest,
@@ -185,9 +188,15 @@ class Effects:
             case SaveWeightsRequest() as request:
                 name = request.path if request.path is not None else f"seq-{operation.seq_id}"
                 snapshot = engine.apply(SaveState(model_id=model_id))
-                return SaveWeightsResponse(path=self._save(model, "weights", name, snapshot, request).path)
+                return SaveWeightsResponse(
+                    path=self._save(model, "weights", name, snapshot_to_safetensors(snapshot), request).path
+                )
             case SaveWeightsForSamplerRequest() as request:
                 return self._save_for_sampler(model, request)
+            case SaveWeightsExternalRequest() as request:
+                weights = peft_weights(engine.apply(SaveSampler(model_id=model_id)))
+                record = self._save(model, "external_weights", request.path, weights, request)
+                return SaveWeightsExternalResponse(path=record.path, size_bytes=record.size_bytes)
             case ModelIdRequest():
                 model.final_digest = engine.digest(model_id)
                 engine.apply(UnloadModel(model_id=model_id))
@@ -198,7 +207,8 @@ class Effects:
         if request.sampling_session_seq_id is None:
             assert request.path is not None
             snapshot = self._engine.apply(SaveSampler(model_id=model.model_id))
-            record = self._save(model, "sampler_weights", request.path, snapshot, request)
+            data = snapshot_to_safetensors(snapshot)
+            record = self._save(model, "sampler_weights", request.path, data, request)
             return SaveWeightsForSamplerResponse(path=record.path)
         sampler = Sampler(
             f"{model.run.session_id}:sample:{request.sampling_session_seq_id}",
@@ -216,18 +226,18 @@ class Effects:
         model: Model,
         kind: CheckpointKind,
         name: str,
-        snapshot: Snapshot,
-        request: SaveWeightsRequest | SaveWeightsForSamplerRequest,
+        data: bytes,
+        request: SaveWeightsRequest | SaveWeightsForSamplerRequest | SaveWeightsExternalRequest,
     ) -> CheckpointRecord:
         try:
             return self._catalog.save(
                 model.run,
                 kind,
                 name,
-                snapshot_to_safetensors(snapshot),
+                data,
                 overwrite=isinstance(request, SaveWeightsRequest) and request.overwrite,
                 ttl_seconds=request.ttl_seconds,
-                user_metadata=request.user_metadata or {},
+                user_metadata={} if isinstance(request, SaveWeightsExternalRequest) else request.user_metadata or {},
             )
         except NameInUse as error:
             raise _Failed(f"path: {error} exists. Use another name, or overwrite=True for save_weights") from error

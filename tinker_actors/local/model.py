@@ -22,6 +22,7 @@ from tinker_actors.types import (
     ModelIdRequest,
     OptimStepRequest,
     RequestErrorCategory,
+    SaveWeightsExternalRequest,
     SaveWeightsForSamplerRequest,
     SaveWeightsRequest,
 )
@@ -34,6 +35,7 @@ ModelRequest: TypeAlias = (
     | OptimStepRequest
     | SaveWeightsRequest
     | SaveWeightsForSamplerRequest
+    | SaveWeightsExternalRequest
     | LoadWeightsRequest
     | ModelIdRequest
 )
@@ -42,6 +44,7 @@ _KINDS: Mapping[type[ModelRequest], str] = {
     CreateModelRequest: "create_model",
     OptimStepRequest: "optim_step",
     SaveWeightsRequest: "save_state",
+    SaveWeightsExternalRequest: "save_weights_external",
     SaveWeightsForSamplerRequest: "save_weights_for_sampler",
     LoadWeightsRequest: "load_state",
     ModelIdRequest: "unload_model",
@@ -75,7 +78,7 @@ class Operation:
     @property
     def changes_weights(self) -> bool:
         """Whether a crash in it leaves the model in an unknown state."""
-        return self.kind not in ("forward", "save_state", "save_weights_for_sampler")
+        return self.kind not in ("forward", "save_state", "save_weights_external", "save_weights_for_sampler")
 
     def __str__(self) -> str:
         return self.kind if self.seq_id is None else f"{self.kind} (seq_id {self.seq_id})"

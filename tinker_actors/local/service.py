@@ -28,11 +28,12 @@ from tinker_actors.local.limits import Limits
 from tinker_actors.local.model import Model, ModelRequest
 from tinker_actors.local.owners import Owner, Owners, owns
 from tinker_actors.local.recordings import Recordings
-from tinker_actors.local.refusals import Refusal, gone, not_found, unavailable
+from tinker_actors.local.refusals import Refusal, gone, invalid, not_found, unavailable
 from tinker_actors.local.reports import Reports
 from tinker_actors.local.sampler import Sample, Sampler, SamplerTable
 from tinker_actors.local.session import Session, SessionTable
 from tinker_actors.local.settings import ServerSettings
+from tinker_actors.local.signatures import Signatures
 from tinker_actors.local.storage import DirectoryStorage, MemoryStorage, RunRecord, SessionRecord
 from tinker_actors.local.work_queue import WorkQueue
 from tinker_actors.ports import Offload
@@ -90,6 +91,8 @@ class LocalService:
         self.samples: WorkQueue[Sample] = WorkQueue("sample")
         self.models: dict[str, Model] = {}
         self.limits = Limits(settings, self.sessions, self.models.values())
+        self.signatures = Signatures(random.getrandbits(256).to_bytes(32, "big"), now)
+        self.copying = trio.Lock()
         self._recordings = Recordings(settings.max_recorded_tokens)
         self._log = log
         self._effects = Effects(self.engine, catalog, log, self.samplers, self.owners)
@@ -136,12 +139,17 @@ class LocalService:
     def find_model(self, owner: Owner, model_id: str) -> Model:
         """The owner's model of this process, open or not.
 
-        Refuses with 410 one of an earlier process, and with 404 what never was or is another's.
+        Refuses with 410 one of an earlier process, with 400 a run that only holds a copy, and with 404 what never was
+        or is another's.
         """
         model = self.models.get(model_id)
         if model is not None and owns(owner, model.run.owner):
             return model
-        if self.catalog.run(owner, model_id) is not None:
+        run = self.catalog.run(owner, model_id)
+        if run is not None and run.copied_from is not None:
+            cure = "Load its checkpoint into a new model"
+            raise invalid("model_id", f"{model_id} only holds a copy of {run.copied_from}", cure)
+        if run is not None:
             raise gone(
                 f"model {model_id} ended when the server restarted; only its checkpoints are left. "
                 "Create a new one and load the last checkpoint"

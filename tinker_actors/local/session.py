@@ -26,6 +26,7 @@ class Session:
         self.ended: str | None = None
         self.models: list[Model] = []
         self._creations: dict[int, tuple[str, ServerFuture]] = {}
+        self._reserved: set[int] = set()
 
     @property
     def session_id(self) -> str:
@@ -44,19 +45,26 @@ class Session:
     def creation(self, model_seq_id: int, digest: str) -> ServerFuture | None:
         """The promise of the model with this number, if it was asked for already. Refuses another payload."""
         known = self._creations.get(model_seq_id)
-        if known is None:
-            return None
-        if known[0] != digest:
-            raise invalid(
-                "model_seq_id",
-                f"{model_seq_id} of session {self.session_id} was used for another model",
-                "Give each new model the next number",
-            )
-        return known[1]
+        if model_seq_id in self._reserved or (known is not None and known[0] != digest):
+            raise self._taken(model_seq_id)
+        return None if known is None else known[1]
+
+    def reserve(self, model_seq_id: int) -> None:
+        """Let no model have this number. Refuses when one has."""
+        if model_seq_id in self._creations:
+            raise self._taken(model_seq_id)
+        self._reserved.add(model_seq_id)
 
     def promise_creation(self, model_seq_id: int, digest: str, future: ServerFuture) -> None:
         """Remember the promise."""
         self._creations[model_seq_id] = (digest, future)
+
+    def _taken(self, model_seq_id: int) -> Refusal:
+        return invalid(
+            "model_seq_id",
+            f"{model_seq_id} of session {self.session_id} was used for another model",
+            "Give each new model the next number",
+        )
 
 
 @final

@@ -17,6 +17,7 @@ T = TypeVar("T")
 class Incoming(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """A checked request: whose it is, the decoded body (None without one), parameters of path and query, and Accept.
 
+    ``headers`` are under lower-case names; ``base`` is the URL that endpoints' paths come after.
     The body of a GET is what its query says. ``owner`` goes first into whatever finds things by id
     (``local.owners``).
     """
@@ -26,6 +27,8 @@ class Incoming(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     path: Mapping[str, str]
     query: Mapping[str, str]
     accept: str
+    headers: Mapping[str, str] = {}
+    base: str = ""
 
 
 class Raw(msgspec.Struct, frozen=True):

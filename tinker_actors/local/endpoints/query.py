@@ -19,7 +19,7 @@ _MOST = 1000
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose: here everybody sees just what is their own, so that both are the same."""
+    """Whose: one's own, or also what others have published."""
 
     access_scope: AccessScope = "owned"
 

@@ -9,6 +9,7 @@ import trio
 from tinker_actors.local.endpoints.incoming import Incoming
 from tinker_actors.local.endpoints.listings import listed_checkpoint
 from tinker_actors.local.endpoints.query import Scope, ScopedPage, part
+from tinker_actors.local.owners import Owner
 from tinker_actors.local.refusals import not_found
 from tinker_actors.local.service import LocalService
 from tinker_actors.local.storage import CheckpointRecord, RunRecord
@@ -24,21 +25,31 @@ class RunsPage(ScopedPage, frozen=True, kw_only=True):
 
 
 async def list_training_runs(service: LocalService, call: Incoming[RunsPage]) -> TrainingRunsResponse:
-    """A part of the caller's training runs, newest first; with ``project_id``, of those in that project."""
+    """A part of the caller's training runs, newest first; with ``project_id``, of those in that project.
+
+    "accessible" are also those that others have published a checkpoint of.
+    """
     await trio.lowlevel.checkpoint()
     project = call.body.project_id
-    runs = [run for run in service.catalog.runs(call.owner) if project in (None, project_of(service, run))]
+    everybody = call.body.access_scope == "accessible"
+    visible = service.catalog.accessible_runs(call.owner) if everybody else service.catalog.runs(call.owner)
+    runs = [run for run in visible if project in (None, project_of(service, run))]
     found, cursor = part(runs[::-1], call.body)
-    return TrainingRunsResponse(training_runs=tuple(_listed(service, run) for run in found), cursor=cursor)
+    return TrainingRunsResponse(
+        training_runs=tuple(_listed(service, call.owner, run) for run in found), cursor=cursor
+    )
 
 
 async def get_training_run(service: LocalService, call: Incoming[Scope]) -> TrainingRun:
     """One training run."""
     await trio.lowlevel.checkpoint()
-    run = service.catalog.run(call.owner, call.path["run_id"])
+    run_id = call.path["run_id"]
+    run = service.catalog.run(call.owner, run_id)
+    if run is None and call.body.access_scope == "accessible":
+        run = next((run for run in service.catalog.accessible_runs(call.owner) if run.run_id == run_id), None)
     if run is None:
-        raise not_found(f"training run {call.path['run_id']!r}: there is no such run")
-    return _listed(service, run)
+        raise not_found(f"training run {run_id!r}: there is no such run")
+    return _listed(service, call.owner, run)
 
 
 def project_of(service: LocalService, run: RunRecord) -> str | None:
@@ -47,9 +58,9 @@ def project_of(service: LocalService, run: RunRecord) -> str | None:
     return run.project_id if run.project_id is not None or session is None else session.project_id
 
 
-def _listed(service: LocalService, run: RunRecord) -> TrainingRun:
+def _listed(service: LocalService, owner: Owner, run: RunRecord) -> TrainingRun:
     model = service.models.get(run.run_id)
-    checkpoints = service.catalog.checkpoints(run.owner, run.run_id)
+    checkpoints = service.catalog.accessible_checkpoints(owner, run.run_id)
     saved, sampler = _newest(checkpoints, "weights"), _newest(checkpoints, "sampler_weights")
     # of an earlier process only what it left is known
     known = [run.created_at, *(record.created_at for record in checkpoints)]

@@ -9,6 +9,8 @@ import msgspec
 
 from tinker_actors.local.endpoints import (
     checkpoints,
+    copies,
+    downloads,
     extras,
     futures,
     listings,
@@ -23,8 +25,10 @@ from tinker_actors.local.endpoints import (
 from tinker_actors.local.endpoints.incoming import Incoming
 from tinker_actors.local.endpoints.query import Scope
 from tinker_actors.local.service import LocalService
+from tinker_actors.local.signatures import Signature
 from tinker_actors.types import (
     CancelFutureRequest,
+    CopyWeightsRequest,
     CreateModelRequest,
     CreateSamplingSessionRequest,
     CreateSessionRequest,
@@ -37,6 +41,7 @@ from tinker_actors.types import (
     RetrieveFutureRequest,
     RetrieveFuturesRequest,
     SampleRequest,
+    SaveWeightsExternalRequest,
     SaveWeightsForSamplerRequest,
     SaveWeightsRequest,
     SessionIdRequest,
@@ -62,6 +67,7 @@ class Endpoint(msgspec.Struct, Generic[T], frozen=True):
 
 _NONE = type(None)
 _RUN = "/training_runs/{run_id}"
+_DOWNLOAD = "/local/download/{run_id}/{checkpoint_id:path}/{file}"
 _CHECKPOINT = _RUN + "/checkpoints/{checkpoint_id:path}"  # an id has a slash in it: <kind>/<name>
 
 ENDPOINTS: tuple[Endpoint[Any], ...] = (
@@ -81,6 +87,8 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint("POST", "/optim_step", OptimStepRequest, training.optim_step),
     Endpoint("POST", "/save_weights", SaveWeightsRequest, training.save_weights),
     Endpoint("POST", "/save_weights_for_sampler", SaveWeightsForSamplerRequest, training.save_weights_for_sampler),
+    Endpoint("POST", "/save_weights_external", SaveWeightsExternalRequest, training.save_weights_external),
+    Endpoint("POST", "/copy_weights", CopyWeightsRequest, copies.copy_weights),
     Endpoint("POST", "/load_weights", LoadWeightsRequest, training.load_weights),
     Endpoint("POST", "/weights_info", TinkerPathRequest, listings.weights_info),
     Endpoint("GET", "/training_runs", runs.RunsPage, runs.list_training_runs),
@@ -91,6 +99,8 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint("POST", _CHECKPOINT + "/publish", _NONE, checkpoints.publish_checkpoint),
     Endpoint("DELETE", _CHECKPOINT + "/publish", _NONE, checkpoints.unpublish_checkpoint),
     Endpoint("PUT", _CHECKPOINT + "/ttl", SetTtlRequest, checkpoints.set_checkpoint_ttl),
+    Endpoint("GET", _CHECKPOINT + "/archive", _NONE, downloads.archive_url),
+    Endpoint("GET", _CHECKPOINT + "/external_weights_urls", _NONE, downloads.external_weights_urls),
     Endpoint("DELETE", _CHECKPOINT, _NONE, checkpoints.delete_checkpoint),
     Endpoint("GET", "/sessions", session_listings.SessionsPage, session_listings.list_sessions),
     Endpoint("GET", "/sessions/{session_id}", Scope, session_listings.get_session),
@@ -106,4 +116,5 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint("GET", "/local/applied/{model_id}", _NONE, extras.applied),
     Endpoint("GET", "/local/digest/{model_id}", _NONE, extras.digest),
     Endpoint("GET", "/local/queue", _NONE, extras.queue),
+    Endpoint("GET", _DOWNLOAD, Signature, downloads.download, open=True),
 )

@@ -14,6 +14,7 @@ from tinker_actors.types import (
     LoadWeightsRequest,
     OptimStepRequest,
     Promise,
+    SaveWeightsExternalRequest,
     SaveWeightsForSamplerRequest,
     SaveWeightsRequest,
     TinkerPath,
@@ -27,6 +28,7 @@ __all__ = [
     "load_weights",
     "optim_step",
     "save_weights",
+    "save_weights_external",
     "save_weights_for_sampler",
 ]
 
@@ -82,6 +84,16 @@ async def save_weights_for_sampler(service: LocalService, call: Incoming[SaveWei
     return await _submit(service, call.owner, request.model_id, request.seq_id, request)
 
 
+async def save_weights_external(service: LocalService, call: Incoming[SaveWeightsExternalRequest]) -> Promise:
+    """Weights for use elsewhere: files to download, not to load or to sample from."""
+    request = call.body
+    checkpoint_name(request.path, field="path")
+    if request.age_encryption_recipients:
+        raise invalid("age_encryption_recipients", "are given, but nothing is encrypted here", "Leave them out")
+    check_ttl(request.ttl_seconds)
+    return await _submit(service, call.owner, request.model_id, request.seq_id, request)
+
+
 async def load_weights(service: LocalService, call: Incoming[LoadWeightsRequest]) -> Promise:
     """Weights of a checkpoint: into a model, or as a new model."""
     request = call.body
@@ -100,6 +112,7 @@ async def _submit(
     | OptimStepRequest
     | SaveWeightsRequest
     | SaveWeightsForSamplerRequest
+    | SaveWeightsExternalRequest
     | LoadWeightsRequest,
 ) -> Promise:
     if seq_id is None:
