@@ -82,9 +82,11 @@ class SamplingActor(Actor):
         offload: Offload,
         *,
         recordings: Recordings,
+        forget: Callable[[], Awaitable[None]],
     ) -> None:
         self._queue = queue
         self._recordings = recordings
+        self._forget = forget
         self._effects = effects
         self._futures = futures
         self._offload = offload
@@ -110,6 +112,8 @@ class SamplingActor(Actor):
                 self._recordings.keep(sample.sampler.session_id, sample.sequence_ids, result)
             self._futures.finish(sample.future, result)
         self._queue.put_away()
+        if samples[0].sampler.over:
+            await self._forget()
 
 
 def _same_sampler(first: Sample, second: Sample) -> bool:

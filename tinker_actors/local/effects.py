@@ -7,7 +7,7 @@ catalogue and log agree even when nobody waits for it any more.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import final
 
 import msgspec
@@ -34,6 +34,7 @@ from tinker_actors.local.engine.peft import peft_weights
 from tinker_actors.local.futures import Result
 from tinker_actors.local.model import Model, ModelRequest, Operation
 from tinker_actors.local.owners import Owner, Owners
+from tinker_actors.local.residency import LostState, ResidentModels, ResidentSnapshots
 from tinker_actors.local.sampler import Sample, Sampler, SamplerTable
 from tinker_actors.local.storage import CheckpointRecord, DamagedCheckpoint
 from tinker_actors.types import (
@@ -83,13 +84,23 @@ class Effects:
     """The engine with its catalogue and log."""
 
     def __init__(
-        self, engine: Engine, catalog: Catalog, log: AppliedLog, samplers: SamplerTable, owners: Owners
+        self,
+        engine: Engine,
+        catalog: Catalog,
+        log: AppliedLog,
+        *,
+        samplers: SamplerTable,
+        owners: Owners,
+        models: ResidentModels,
+        snapshots: ResidentSnapshots,
     ) -> None:
         self._engine = engine
         self._catalog = catalog
         self._log = log
         self._samplers = samplers
         self._owners = owners
+        self._models = models
+        self._snapshots = snapshots
 
     def apply(self, model: Model, operation: Operation) -> Result:
         """Do it and log it; the value is its result, a FailedResult when it can't be done.
@@ -97,9 +108,17 @@ class Effects:
         An exception other than that is a bug: then the model's state is unknown unless the operation only reads it.
         """
         if model.corrupted is not None:
+            if isinstance(operation.request, ModelIdRequest):
+                self._models.discard(model.model_id)
+                model.in_engine = False
+                return UnloadModelResponse(model_id=model.model_id)
             return FailedResult(error=f"{operation}: {model.corrupted}", category=RequestErrorCategory.SERVER)
         try:
-            result = self._apply(model, operation)
+            with self._models.hold(model.model_id):
+                result = self._apply(model, operation)
+        except LostState as lost:
+            model.corrupted = f"the weights of {model.model_id} were in a file, which can't be read: {lost}"
+            return FailedResult(error=f"{operation}: {model.corrupted}", category=RequestErrorCategory.SERVER)
         except InvalidInput as error:
             return FailedResult(error=f"{operation}: {error}", category=RequestErrorCategory.USER)
         except _Failed as failed:
@@ -124,20 +143,35 @@ class Effects:
         """Sample for requests of one sampler; the values are their results, FailedResults when it can't be done."""
         sampler = samples[0].sampler
         try:
-            if sampler.snapshot is None and sampler.model_path is not None:
-                sampler.snapshot = self._read(sampler.owner, sampler.model_path)
-            return self._engine.sample_many(
-                sampler.base_model, sampler.snapshot, [sample.request for sample in samples]
+            snapshot = self._snapshots.get(sampler)
+            if snapshot is None and sampler.ephemeral:
+                raise LostState("it is gone")
+            if snapshot is None and sampler.model_path is not None:
+                snapshot = self._read(sampler.owner, sampler.model_path)
+                self._snapshots.keep(sampler, snapshot)
+            return self._engine.sample_many(sampler.base_model, snapshot, [sample.request for sample in samples])
+        except LostState as lost:
+            error = (
+                f"sample: the weights of {sampler.sampling_session_id} were in a file, which can't be read: {lost}"
             )
+            failure = FailedResult(error=error, category=RequestErrorCategory.SERVER)
         except InvalidInput as error:
             failure = FailedResult(error=f"sample: {error}", category=RequestErrorCategory.USER)
         except _Failed as failed:
             failure = FailedResult(error=f"sample: {failed.text}", category=failed.category)
         return [failure] * len(samples)
 
+    def forget_over(self, busy: Collection[Sampler]) -> None:
+        """Drop the weights of samplers that are over, but for those that are ``busy``: they have samples to do."""
+        over = [sampler for sampler in self._snapshots.samplers() if sampler.over and sampler not in busy]
+        self._snapshots.forget(over)
+
     def digest(self, model: Model) -> str | None:
         """The digest of the model's weights now, or of its last ones; None when it never had any."""
-        return self._engine.digest(model.model_id) if model.in_engine else model.final_digest
+        if not model.in_engine:
+            return model.final_digest
+        with self._models.hold(model.model_id):
+            return self._engine.digest(model.model_id)
 
     def cost(self, model: Model, operation: Operation) -> float:
         """Modelled seconds of ``apply``."""
@@ -215,9 +249,11 @@ class Effects:
             model.run.session_id,
             model.run.base_model,
             owner=model.run.owner,
-            snapshot=self._engine.apply(SaveSampler(model_id=model.model_id)),
+            ephemeral=True,
         )
+        self._snapshots.keep(sampler, self._engine.apply(SaveSampler(model_id=model.model_id)))
         if not self._samplers.add(sampler):
+            self._snapshots.forget((sampler,))
             raise _Failed(f"sampling_session_seq_id {request.sampling_session_seq_id} is in use in this session")
         return SaveWeightsForSamplerResponse(sampling_session_id=sampler.sampling_session_id)
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import final
 
 from tinker_actors.local.completions import Completions
 from tinker_actors.local.futures import ServerFuture
 from tinker_actors.local.owners import Owner
 from tinker_actors.local.refusals import invalid
 from tinker_actors.types import Promise, SampleRequest
-
-if TYPE_CHECKING:
-    from tinker_actors.local.engine import Snapshot
 
 __all__ = ["Sample", "Sampler", "SamplerTable"]
 
@@ -20,8 +17,8 @@ __all__ = ["Sample", "Sampler", "SamplerTable"]
 class Sampler:
     """One sampling session.
 
-    ``model_path`` is the checkpoint that its weights are from and ``snapshot`` the weights themselves: those of an
-    ephemeral save from the start, those of a checkpoint once they were read, None for the base model's own.
+    ``model_path`` is the checkpoint that its weights are from. Those of an ``ephemeral`` save are kept from the
+    start, those of a checkpoint once they were read (``residency``); with neither they are the base model's own.
     """
 
     def __init__(
@@ -32,16 +29,17 @@ class Sampler:
         *,
         owner: Owner,
         model_path: str | None = None,
-        snapshot: Snapshot | None = None,
+        ephemeral: bool = False,
     ) -> None:
         self.sampling_session_id = sampling_session_id
         self.session_id = session_id
         self.owner = owner
         self.base_model = base_model
         self.model_path = model_path
-        self.snapshot = snapshot
-        self.ephemeral = snapshot is not None
         self.completions = Completions()
+        self.ephemeral = ephemeral
+        self.over = False
+        """Its session has ended: it takes no more samples."""
         self._promises: dict[int, tuple[str, Promise]] = {}
         self._clients = 1
 
@@ -124,4 +122,5 @@ class SamplerTable:
 
     def forget(self, sampler: Sampler) -> None:
         """Its session is over."""
+        sampler.over = True
         self._samplers.pop(sampler.sampling_session_id, None)

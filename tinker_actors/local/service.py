@@ -30,10 +30,12 @@ from tinker_actors.local.owners import Owner, Owners, owns
 from tinker_actors.local.recordings import Recordings
 from tinker_actors.local.refusals import Refusal, gone, invalid, not_found, unavailable
 from tinker_actors.local.reports import Reports
+from tinker_actors.local.residency import LostState, ResidentModels, ResidentSnapshots
 from tinker_actors.local.sampler import Sample, Sampler, SamplerTable
 from tinker_actors.local.session import Session, SessionTable
 from tinker_actors.local.settings import ServerSettings
 from tinker_actors.local.signatures import Signatures
+from tinker_actors.local.spill import SpillFiles
 from tinker_actors.local.storage import DirectoryStorage, MemoryStorage, RunRecord, SessionRecord
 from tinker_actors.local.work_queue import WorkQueue
 from tinker_actors.ports import Offload
@@ -73,6 +75,7 @@ class LocalService:
         bases: Mapping[str, BaseModel],
         catalog: Catalog,
         log: AppliedLog,
+        files: SpillFiles,
     ) -> None:
         self.settings = settings
         self.offload = offload
@@ -95,7 +98,17 @@ class LocalService:
         self.copying = trio.Lock()
         self._recordings = Recordings(settings.max_recorded_tokens)
         self._log = log
-        self._effects = Effects(self.engine, catalog, log, self.samplers, self.owners)
+        self.files = files
+        self.resident = ResidentModels(engine, files, settings.max_models_in_memory)
+        self._effects = Effects(
+            engine,
+            catalog,
+            log,
+            samplers=self.samplers,
+            owners=self.owners,
+            models=self.resident,
+            snapshots=ResidentSnapshots(files, settings.max_snapshots_in_memory),
+        )
         self._children: SupervisorRef | None = None
         self._system: ActorSystem | None = None
         self._app: Starlette | None = None
@@ -131,7 +144,10 @@ class LocalService:
         """
         model = self.models[model_id]
         await model.created.wait()
-        digest = await self.offload.run(partial(self._effects.digest, model))
+        try:
+            digest = await self.offload.run(partial(self._effects.digest, model))
+        except LostState as lost:
+            raise gone(f"model {model_id}: its weights were in a file, which can't be read: {lost}") from lost
         if digest is None:
             raise gone(f"model {model_id}: {model.closed}")
         return digest
@@ -174,7 +190,7 @@ class LocalService:
 
     def check_sample(self, sampler: Sampler, request: SampleRequest) -> None:
         """Raise InvalidInput when the sampler could not do this."""
-        self.engine.check_sample(sampler.base_model, sampler.snapshot, request)
+        self.engine.check_sample(sampler.base_model, None, request)
 
     def cancel_sample(self, future: ServerFuture) -> None:
         """Let a sample that was not begun fail; one that was ends as it does."""
@@ -254,6 +270,7 @@ class LocalService:
             return
         session.ended = why
         self._end(session, why, abandon=abandon)
+        await self.forget_samplers()
         await self.change_session(session.session_id, lambda record: structs.replace(record, status=status))
 
     def _end(self, session: Session, why: str, *, abandon: bool) -> None:
@@ -268,6 +285,11 @@ class LocalService:
         for sampler in self.samplers.of_session(session.session_id):
             self.samplers.forget(sampler)
         self._recordings.forget(session.session_id)
+
+    async def forget_samplers(self) -> None:
+        """Drop the weights of samplers that are over and have nothing left to do."""
+        busy = {sample.sampler for sample in self.samples.items()}
+        await self.offload.run(partial(self._effects.forget_over, busy))
 
     async def _expire(self, session: Session) -> None:
         why = f"was silent for {self.settings.session_expiry:g} s"
@@ -288,7 +310,12 @@ class LocalService:
                 ChildSpec(
                     "sampling",
                     lambda: SamplingActor(
-                        self.samples, self._effects, self.futures, self.offload, recordings=self._recordings
+                        self.samples,
+                        self._effects,
+                        self.futures,
+                        self.offload,
+                        recordings=self._recordings,
+                        forget=self.forget_samplers,
                     ),
                     backoff=_PROMPT,
                 )
@@ -316,6 +343,7 @@ async def open_service(
     bases = await offload.run(lambda: {name: engine.base(name) for name in settings.offered})
     catalog = await offload.run(partial(_open_catalog, settings, now))
     try:
+        files = SpillFiles(settings.directory / "spilled" if settings.directory is not None else None)
         log = AppliedLog(settings.directory / "applied.jsonl" if settings.directory is not None else None)
         try:
             service = LocalService(
@@ -327,11 +355,13 @@ async def open_service(
                 bases=bases,
                 catalog=catalog,
                 log=log,
+                files=files,
             )
             async with service._running():  # noqa: SLF001  # its own module
                 yield service
         finally:
             log.close()
+            files.close()
     finally:
         catalog.close()
 

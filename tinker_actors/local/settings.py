@@ -45,6 +45,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``sample_join_sampling_session`` lets them ask for their number among its clients; ``sample_cancel_enabled`` lets
     them say that nobody waits for a sample any more.
 
+    ``max_models_in_memory`` adapters with their optimizers, and ``max_snapshots_in_memory`` weights of samplers, are
+    kept in memory; those used least recently are in files meanwhile, below ``directory`` or in the system's folder
+    for temporary files, and come back to the bit.
+
     Samples that are recorded for stable_reinforce are kept for their session, up to ``max_recorded_tokens`` in all;
     then the oldest go.
 
@@ -66,6 +70,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_sessions_per_owner: int = 10_000
     max_models_per_session: int = 1_000
     max_models_per_owner: int = 10_000
+    max_models_in_memory: int = 64
+    max_snapshots_in_memory: int = 64
     max_tokens_per_request: int = 2_000_000
     max_recorded_tokens: int = 8_000_000
     max_reported_bytes: int = 16 * 1024 * 1024
@@ -94,6 +100,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             "max_sessions_per_owner",
             "max_models_per_session",
             "max_models_per_owner",
+            "max_models_in_memory",
+            "max_snapshots_in_memory",
             "max_tokens_per_request",
             "max_reported_bytes",
             "max_recorded_tokens",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar, final
 
 import trio
@@ -29,6 +29,12 @@ class WorkQueue(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def items(self) -> Iterator[T]:
+        """What waits and what is in hand."""
+        yield from self.in_hand
+        for _, item in self._waiting:
+            yield item
 
     def count(self, wanted: Callable[[T], bool]) -> int:
         """How many of those that wait are ``wanted``."""

@@ -26,7 +26,10 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelQueue(msgspec.Struct, frozen=True, kw_only=True):
-    """One model's queue. ``early`` are the seq_ids that arrived and wait for ``next_seq_id``, which did not."""
+    """One model's queue. ``early`` are the seq_ids that arrived and wait for ``next_seq_id``, which did not.
+
+    ``in_memory`` is false while the adapter is in a file.
+    """
 
     model_id: str
     in_hand: tuple[str, ...]
@@ -35,6 +38,7 @@ class ModelQueue(msgspec.Struct, frozen=True, kw_only=True):
     early: tuple[int, ...]
     closed: str | None
     corrupted: str | None
+    in_memory: bool
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +74,7 @@ async def queue(service: LocalService, call: Incoming[None]) -> Queue:
             early=model.early,
             closed=model.closed,
             corrupted=model.corrupted,
+            in_memory=service.resident.in_memory(model.model_id),
         )
         for model in service.models.values()
         if owns(call.owner, model.run.owner)

@@ -20,6 +20,7 @@ from tinker_actors.local.engine.snapshots import (
     snapshot_from_safetensors,
     snapshot_to_safetensors,
 )
+from tinker_actors.local.engine.states import ModelState, state_from_bytes, state_to_bytes
 
 __all__ = [
     "ALPHA",
@@ -34,6 +35,7 @@ __all__ = [
     "LoadState",
     "MAX_RANK",
     "ModelConfig",
+    "ModelState",
     "Operation",
     "OptimizerState",
     "OptimStep",
@@ -41,6 +43,8 @@ __all__ = [
     "SaveSampler",
     "SaveState",
     "Snapshot",
+    "state_from_bytes",
+    "state_to_bytes",
     "snapshot_from_safetensors",
     "snapshot_to_safetensors",
     "TINY",

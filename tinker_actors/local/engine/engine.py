@@ -33,6 +33,7 @@ from tinker_actors.local.engine.operations import (
 )
 from tinker_actors.local.engine.sampling import check_sample, sample_all, seed_of
 from tinker_actors.local.engine.snapshots import OptimizerState, Snapshot
+from tinker_actors.local.engine.states import ModelState
 from tinker_actors.local.engine.threads import fixed_blas_threads
 from tinker_actors.local.engine.training import adamw, forward_backward
 from tinker_actors.local.engine.transformer import Weights, merge
@@ -57,6 +58,7 @@ class _Model:
     step: int
     gradient: FloatArray | None
     merged: Weights | None = None
+    away: bool = False
 
 
 @final
@@ -81,6 +83,29 @@ class Engine:
         """The ids of the models that there are."""
         return tuple(self._models)
 
+    def has(self, model_id: str) -> bool:
+        """Whether there is such a model."""
+        return model_id in self._models
+
+    def state(self, model_id: str) -> ModelState:
+        """All that operations change of a model. The arrays are its own: they change with it."""
+        model = self._here(model_id)
+        return ModelState(model.flat, model.first, model.second, model.step, model.gradient)
+
+    def take_out(self, model_id: str) -> None:
+        """Forget the state of a model. It can be checked against, but nothing be done with it until ``put_back``."""
+        model = self._here(model_id)
+        model.flat = model.first = model.second = np.empty(0, np.float32)
+        model.gradient = model.merged = None
+        model.away = True
+
+    def put_back(self, model_id: str, state: ModelState) -> None:
+        """Give a model that was taken out its state again."""
+        model = self._models[model_id]
+        model.flat, model.first, model.second = state.flat, state.first, state.second
+        model.step, model.gradient = state.step, state.gradient
+        model.away = False
+
     @overload
     def apply(self, operation: ForwardBackward) -> ForwardBackwardOutput: ...
     @overload
@@ -101,7 +126,7 @@ class Engine:
         if isinstance(operation, UnloadModel):
             del self._models[operation.model_id]
             return None
-        model = self._models[operation.model_id]
+        model = self._here(operation.model_id)
         match operation:
             case ForwardBackward():
                 return self._forward_backward(model, operation)
@@ -175,15 +200,20 @@ class Engine:
 
     def digest(self, model_id: str) -> str:
         """SHA-256 in hex over the adapter, the moments and the step count: equal bits, equal digest."""
-        model = self._models.get(model_id)
-        if model is None:
+        if model_id not in self._models:
             raise InvalidInput("model_id", f"there is no model {model_id!r}", "Create it first")
+        model = self._here(model_id)
         names = [segment.name for segment in model.layout.segments]
         header = [model.base.name, model.lora.rank, model.step, names]
         digest = sha256(json.dumps(header).encode())
         for array in (model.flat, model.first, model.second):
             digest.update(array.astype("<f4", copy=False).tobytes())
         return digest.hexdigest()
+
+    def _here(self, model_id: str) -> _Model:
+        model = self._models[model_id]
+        assert not model.away, f"{model_id} was taken out"
+        return model
 
     def _create(self, operation: CreateModel) -> None:
         base, lora = self.base(operation.base_model), operation.lora
