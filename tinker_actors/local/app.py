@@ -26,9 +26,11 @@ from tinker_actors.local.endpoints.incoming import Incoming, Raw
 from tinker_actors.local.endpoints.query import decode_query
 from tinker_actors.local.endpoints.table import ENDPOINTS, Endpoint
 from tinker_actors.local.owners import NOBODY, Owner
-from tinker_actors.local.refusals import Refusal, unauthorized
+from tinker_actors.local.presented import presented
+from tinker_actors.local.refusals import Refusal
 from tinker_actors.local.service import LocalService
 from tinker_actors.local.settings import ServerSettings
+from tinker_actors.local.tokens import is_token
 from tinker_actors.types import ForwardBackwardRequest
 
 __all__ = ["make_app"]
@@ -90,13 +92,8 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 
 
 def _owner(service: LocalService, request: Request) -> Owner:
-    key = request.headers.get("x-api-key")
-    if key is None:
-        scheme, _, value = request.headers.get("authorization", "").partition(" ")
-        key = value.strip() if scheme.lower() == "bearer" else None
-    if not key:
-        raise unauthorized("there is no API key. Send one as X-API-Key")
-    return service.owners.identify(key)
+    credential = presented(request.headers)
+    return service.tokens.identify(credential) if is_token(credential) else service.owners.identify(credential)
 
 
 async def _body(settings: ServerSettings, endpoint: Endpoint[Any], request: Request) -> Any:

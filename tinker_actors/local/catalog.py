@@ -51,6 +51,14 @@ class Catalog:
         self.add_session(record)
         return record
 
+    def revoke_key(self, digest: str) -> None:
+        """Remember that the key of this digest was revoked; blocks."""
+        self._storage.revoke_key(digest)
+
+    def revoked_keys(self) -> tuple[str, ...]:
+        """The digests of all keys that were revoked; blocks."""
+        return self._storage.revoked_keys()
+
     def add_run(self, record: RunRecord) -> None:
         """Keep a new run; blocks."""
         self._storage.add_run(record)

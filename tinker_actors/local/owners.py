@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NewType, final
 
 from tinker_actors.local.refusals import unauthorized
@@ -40,13 +41,28 @@ def owns(owner: Owner, of: Owner) -> bool:
 class Owners:
     """Who the server serves, by key. Keys of one name are one owner; any other key is an owner of its own."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, revoked: Iterable[str] = ()) -> None:
+        self._revoked = set(revoked)
         self._any_key = settings.takes_any_key
         self._known = [(key.encode(), _owner_of_key(key)) for key in settings.api_keys or ()]
         self._known += [(key.encode(), Owner(name)) for name, keys in settings.owners.items() for key in keys]
 
+    def digest(self, key: str) -> str:
+        """What names ``key`` without giving it away."""
+        return hashlib.sha256(key.encode()).hexdigest()
+
+    def revoke(self, digest: str) -> None:
+        """Take the key of this digest no more."""
+        self._revoked.add(digest)
+
+    def is_revoked(self, digest: str) -> bool:
+        """Whether the key of this digest is taken no more."""
+        return digest in self._revoked
+
     def find(self, key: str) -> Owner | None:
         """The owner of ``key``; None when the server does not take it."""
+        if self.digest(key) in self._revoked:
+            return None
         if self._any_key:
             return _owner_of_key(key) if key.startswith(_ANY_KEY) else None
         given, found = key.encode(), None
@@ -63,6 +79,8 @@ class Owners:
         """The owner of ``key``. Refuses with 401, never showing it."""
         owner = self.find(key)
         if owner is None:
+            if self.is_revoked(self.digest(key)):
+                raise unauthorized("the API key has been revoked. Use another")
             problem = "is malformed. This server takes any that starts with 'tml-'"
             raise unauthorized(f"the API key {problem if self._any_key else 'is not known to this server'}")
         return owner

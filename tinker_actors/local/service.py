@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random as random_module
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, final
@@ -37,6 +37,7 @@ from tinker_actors.local.settings import ServerSettings
 from tinker_actors.local.signatures import Signatures
 from tinker_actors.local.spill import SpillFiles
 from tinker_actors.local.storage import DirectoryStorage, MemoryStorage, RunRecord, SessionRecord
+from tinker_actors.local.tokens import Tokens
 from tinker_actors.local.work_queue import WorkQueue
 from tinker_actors.ports import Offload
 from tinker_actors.types import (
@@ -76,6 +77,7 @@ class LocalService:
         catalog: Catalog,
         log: AppliedLog,
         files: SpillFiles,
+        revoked: Sequence[str],
     ) -> None:
         self.settings = settings
         self.offload = offload
@@ -85,7 +87,8 @@ class LocalService:
         self.catalog = catalog
         self.engine = engine
         self.futures = FutureTable(f"{random.getrandbits(32):08x}", settings.result_retention)
-        self.owners = Owners(settings)
+        self.owners = Owners(settings, revoked)
+        self.tokens = Tokens(random.getrandbits(256).to_bytes(32, "big"), self.owners, now, settings.jwt_lifetime)
         self.sessions = SessionTable(
             settings.session_expiry, lambda owner, name: catalog.session(owner, name) is not None
         )
@@ -344,6 +347,7 @@ async def open_service(
     catalog = await offload.run(partial(_open_catalog, settings, now))
     try:
         files = SpillFiles(settings.directory / "spilled" if settings.directory is not None else None)
+        revoked = await offload.run(catalog.revoked_keys)
         log = AppliedLog(settings.directory / "applied.jsonl" if settings.directory is not None else None)
         try:
             service = LocalService(
@@ -356,6 +360,7 @@ async def open_service(
                 catalog=catalog,
                 log=log,
                 files=files,
+                revoked=revoked,
             )
             async with service._running():  # noqa: SLF001  # its own module
                 yield service

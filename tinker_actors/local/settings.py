@@ -41,6 +41,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``max_models_per_session`` models: one more is refused with 403. A training request may hold
     ``max_tokens_per_request`` tokens in all, each datum as many as the base model's context.
 
+    ``pjwt_auth_enabled`` asks clients to exchange their key for a token, which is good for ``jwt_lifetime``; keys are
+    taken all the same.
+
     ``sample_use_retrieve_futures`` lets clients poll for all of a sampler's results at once, and
     ``sample_join_sampling_session`` lets them ask for their number among its clients; ``sample_cancel_enabled`` lets
     them say that nobody waits for a sample any more.
@@ -84,6 +87,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     session_expiry: float = 600.0
     result_retention: float = 3600.0
     metadata_only_above: int | None = None
+    pjwt_auth_enabled: bool = False
+    jwt_lifetime: float = 3600.0
     sample_use_retrieve_futures: bool = False
     sample_join_sampling_session: bool = False
     sample_cancel_enabled: bool = True
@@ -110,6 +115,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             "sample_max_concurrent_requests",
             "session_expiry",
             "result_retention",
+            "jwt_lifetime",
         ):
             value: float = getattr(self, name)
             if not value > 0:

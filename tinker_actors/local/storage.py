@@ -126,6 +126,14 @@ class Storage(Protocol):
         """Forget a checkpoint."""
         ...
 
+    def revoke_key(self, digest: str) -> None:
+        """Keep that the key of this digest was revoked."""
+        ...
+
+    def revoked_keys(self) -> tuple[str, ...]:
+        """The digests of all keys that were revoked."""
+        ...
+
     def close(self) -> None:
         """Give everything up."""
         ...
@@ -171,6 +179,13 @@ class MemoryStorage:
         """Drop the bytes."""
         del self._data[path]
 
+    def revoke_key(self, digest: str) -> None:
+        """The service's own tables know it."""
+
+    def revoked_keys(self) -> tuple[str, ...]:
+        """None: nothing is from before."""
+        return ()
+
     def close(self) -> None:
         """Drop everything."""
         self._data.clear()
@@ -191,6 +206,7 @@ CREATE TABLE IF NOT EXISTS checkpoints (
     sha256 TEXT NOT NULL, created_at TEXT NOT NULL, expires_at TEXT, user_metadata TEXT NOT NULL,
     file TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS revoked_keys (digest TEXT PRIMARY KEY);
 CREATE INDEX IF NOT EXISTS checkpoints_of_run ON checkpoints (run_id);
 """
 _VERSION = 2
@@ -322,6 +338,16 @@ class DirectoryStorage:
             database.execute("DELETE FROM checkpoints WHERE path = ?", (path,))
         if file is not None:
             file.unlink(missing_ok=True)
+
+    def revoke_key(self, digest: str) -> None:
+        """Insert its row, unless it is there."""
+        with self._transaction() as database:
+            database.execute("INSERT OR IGNORE INTO revoked_keys VALUES (?)", (digest,))
+
+    def revoked_keys(self) -> tuple[str, ...]:
+        """Every digest of this directory."""
+        with self._lock, closing(self._database.execute("SELECT digest FROM revoked_keys")) as cursor:
+            return tuple(row["digest"] for row in cursor.fetchall())
 
     def close(self) -> None:
         """Close the database and let go of the directory."""

@@ -59,6 +59,7 @@ async def client_config(service: LocalService, _call: Incoming[ClientConfigReque
     await trio.lowlevel.checkpoint()
     settings = service.settings
     return ClientConfig(
+        pjwt_auth_enabled=settings.pjwt_auth_enabled,
         parallel_fwdbwd_chunks=settings.parallel_fwdbwd_chunks,
         proto_compress_fwdbwd=settings.proto_compress_fwdbwd,
         fwdbwd_max_chunk_len=settings.fwdbwd_max_chunk_len,

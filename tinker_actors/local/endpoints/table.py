@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from tinker_actors.local.endpoints import (
+    auth,
     checkpoints,
     copies,
     downloads,
@@ -74,6 +75,9 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint("GET", "/healthz", _NONE, service.healthz, open=True),
     Endpoint("POST", "/client/config", service.ClientConfigRequest, service.client_config),
     Endpoint("POST", "/client/dynamic_config", service.ClientConfigRequest, service.dynamic_config),
+    Endpoint("POST", "/auth/token", _NONE, auth.auth_token),
+    Endpoint("GET", "/auth/apikey/me", _NONE, auth.describe_key),
+    Endpoint("DELETE", "/auth/apikey/me", _NONE, auth.revoke_key),
     Endpoint("GET", "/get_server_capabilities", _NONE, service.capabilities),
     Endpoint("POST", "/telemetry", service.TelemetryBatch, service.telemetry),
     Endpoint("POST", "/create_session", CreateSessionRequest, sessions.create_session),
