@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_OPTIONS ?=
 PARALLEL ?= --numprocesses=auto --dist=worksteal
+SDKS := 0.25.0 0.24.1
 
-.PHONY: venv demo lint types layers tests test conformance ci soak soak-supervision mutants parity bench clean
+.PHONY: venv sdks demo lint types layers tests test conformance ci soak soak-supervision mutants parity bench clean
 
 venv: .venv.stamp
 
@@ -16,6 +17,15 @@ venv: .venv.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch .venv.stamp
+
+# Older official SDKs, for the conformance tests: each in an environment of its own, half a minute, once.
+sdks: $(SDKS:%=.conformance/%.stamp)
+
+.conformance/%.stamp: requirements/conformance-%.txt
+	rm -rf .conformance/$*
+	$(PYTHON) -m venv .conformance/$*
+	.conformance/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 demo: venv
 	$(BIN)/tinker-actors demo $(DEMO_OPTIONS)
@@ -35,11 +45,11 @@ tests: venv
 
 test: lint types layers tests
 
-conformance: venv
+conformance: venv sdks
 	$(BIN)/python -m pytest -m conformance
 
 # Ten times the examples for what is promised of supervision and of whole runs; the codecs' thousands are `make soak`'s.
-ci: test
+ci: test sdks
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest $(PARALLEL) -m "ci or hypothesis" tests/property tests/supervision
 	$(BIN)/python -m pytest $(PARALLEL) -m "ci or conformance" --ignore=tests/property --ignore=tests/supervision
 
@@ -50,7 +60,7 @@ soak: venv
 soak-supervision: venv
 	$(BIN)/python -m tests.supervision.soak $(PARALLEL)
 
-mutants: venv
+mutants: venv sdks
 	$(BIN)/python -m tests.mutants.run
 	$(BIN)/python -m tests.parity.run --stubs
 
@@ -61,4 +71,4 @@ bench: venv
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf .venv .venv.stamp runs
+	rm -rf .venv .venv.stamp .conformance runs

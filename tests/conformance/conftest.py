@@ -1,0 +1,101 @@
+"""The official SDKs, each in an environment of its own, and the table of what each call came to."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conformance.expectation import VERSIONS
+from tests.local.process import KEY, TINY, serving
+
+pytest.register_assert_rewrite("tests.conformance.expectations")
+
+_ROOT = Path(__file__).parents[2]
+_BASE = "tinker-actors/base-s"
+_VERDICT = "conformance"
+
+
+def python_of(version: str) -> Path:
+    """The interpreter of the environment that has this SDK."""
+    if version == VERSIONS[0]:
+        return Path(sys.executable)
+    found = Path(sys.prefix).parent / ".conformance" / version / "bin" / "python"  # beside this very environment
+    assert found.exists(), f"there is no environment with tinker {version}: `make sdks` builds it"
+    return found
+
+
+def fill_cache(hub: Path) -> None:
+    """Both models' tokenizer in the Hugging Face hub's cache, where the SDKs look for it."""
+    packaged = _ROOT / "tinker_actors" / "local" / "base" / "tokenizer.json"
+    for name in (TINY, _BASE):
+        repository = hub / "hub" / f"models--{name.replace('/', '--')}"
+        snapshot = repository / "snapshots" / "packaged"
+        snapshot.mkdir(parents=True)
+        shutil.copy(packaged, snapshot)
+        (snapshot / "config.json").write_text('{"model_type": "llama"}')
+        (snapshot / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text("packaged")
+
+
+@pytest.fixture(scope="session")
+def driven(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the program for every call prints, by the SDK's version."""
+
+    @cache
+    def drive(version: str) -> dict[str, Any]:
+        folder = tmp_path_factory.mktemp("sdk")
+        fill_cache(folder / "cache")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TINKER_", "HF_"))}
+        environ = {**kept, "PYTHONPATH": str(_ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
+        command = [python_of(version), "-W", "ignore", "-m", "tests.conformance.programs.every_call"]
+        with serving(models=(TINY, _BASE), fwdbwd_max_chunk_len=2) as server:
+            done = subprocess.run(
+                [*command, server.url, KEY, TINY, str(folder)],
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+                env=environ,
+            )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return drive
+
+
+@pytest.fixture
+def verdict(request: pytest.FixtureRequest) -> Any:
+    """Notes what a call came to, for the table."""
+
+    def note(call: str, version: str, came_to: str) -> None:
+        request.node.user_properties.append((_VERDICT, [call, version, came_to]))
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The table: call by SDK."""
+    cells: dict[str, dict[str, str]] = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, value in report.user_properties:
+                if name == _VERDICT and report.when == "call":
+                    call, version, came_to = value
+                    cells.setdefault(call, {})[version] = came_to if outcome == "passed" else "FAILS"
+    if not cells:
+        return
+    width = max(map(len, cells))
+    terminalreporter.section("official SDKs against the local server")
+    terminalreporter.line(" ".join([" " * width, *(f"{version:>16}" for version in VERSIONS)]))
+    for call in sorted(cells):
+        row = (f"{cells[call].get(version, '-'):>16}" for version in VERSIONS)
+        terminalreporter.line(" ".join([f"{call:{width}}", *row]))

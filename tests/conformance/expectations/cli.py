@@ -1,0 +1,89 @@
+"""The commands of ``tinker``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.conformance.expectation import expects
+from tests.conformance.expectations.service import SINCE_38
+from tests.local.process import TINY
+
+
+@expects("tinker version")
+def version(seen: Any, version: str) -> None:
+    assert seen == {"text": f"tinker {version}", "version": version}
+
+
+@expects("tinker auth status", SINCE_38)
+def status(seen: Any, _version: str) -> None:
+    assert seen == "Credentials available: yes\nTinker accessible: yes\n"
+
+
+@expects("tinker auth whoami", SINCE_38)
+def whoami(seen: Any, _version: str) -> None:
+    assert seen["org_urn"].startswith("tml:organization:")
+
+
+@expects("tinker model list", SINCE_38)
+def model_list(seen: Any, _version: str) -> None:
+    assert [model["model_name"] for model in seen["all"]["models"]] == [TINY, "tinker-actors/base-s"]
+    (tiny,) = seen["some"]["models"]
+    assert tiny == {"model_name": TINY, "max_context_length": 64, "trainable": True, "sampleable": True}
+    assert TINY in seen["table"]
+
+
+@expects("tinker run list")
+def run_list(seen: Any, _version: str) -> None:
+    assert seen["newest"] == seen["made"]
+    assert seen["all"] == seen["total"]
+    assert f"2 training runs ({seen['total'] - 2} more not shown" in seen["table"]
+
+
+@expects("tinker run info")
+def run_info(seen: Any, _version: str) -> None:
+    run, state = seen["made"]
+    found = seen["found"]
+    assert (found["training_run_id"], found["base_model"], found["lora_rank"]) == (run, TINY, 4)
+    assert found["last_checkpoint"]["tinker_path"] == state
+    assert run in seen["table"]
+    assert "Yes (Rank 4)" in seen["table"]
+
+
+@expects("tinker checkpoint list")
+def checkpoint_list(seen: Any, _version: str) -> None:
+    assert sorted(found["tinker_path"] for found in seen["of_run"]["checkpoints"]) == sorted(seen["made"])
+    assert [found["tinker_path"] for found in seen["newest"]["checkpoints"]] == seen["made"][::-1]
+    assert "2 checkpoints" in seen["table"]
+
+
+@expects("tinker checkpoint info")
+def checkpoint_info(seen: Any, _version: str) -> None:
+    found = seen["found"]
+    assert (found["tinker_path"], found["checkpoint_id"]) == (seen["path"], "weights/kept")
+    assert (found["is_lora"], found["lora_rank"], found["public"]) == (True, 4, False)
+    assert "weights/kept" in seen["table"]
+
+
+@expects("tinker checkpoint publish")
+def publish(seen: Any, _version: str) -> None:
+    assert seen == {"text": "", "public": True}
+
+
+@expects("tinker checkpoint unpublish")
+def unpublish(seen: Any, _version: str) -> None:
+    assert seen == {"text": "", "public": False}
+
+
+@expects("tinker checkpoint set-ttl")
+def set_ttl(seen: Any, _version: str) -> None:
+    assert 3600.0 < seen["lasts"] <= 7200.0
+    assert seen["removed"] is None
+
+
+@expects("tinker checkpoint delete")
+def delete(seen: Any, _version: str) -> None:
+    assert seen["paths"] == [False, False]
+    assert seen["by_path"] == [2, 1]  # one path was given twice
+    assert seen["by_run"] == {"deleted_count": 1, "failed": []}
+    assert seen["left"] == [seen["state"]]
+    assert "Deletion cancelled." in seen["refused"]

@@ -1,0 +1,48 @@
+"""Every public call of the official SDKs 0.38.0, 0.25.0 and 0.24.1, sync and async, against the local server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.conformance.expectation import EXCEPTIONS, EXPECTATIONS, VERSIONS
+from tests.conformance.expectations import cli, rest, sampling, service, training
+
+pytestmark = [pytest.mark.conformance, pytest.mark.process]
+
+_MODULES = (cli, rest, sampling, service, training)  # importing them fills EXPECTATIONS
+_SUFFIX = "_async"
+_REFUSED = {refused.call: refused for refused in EXCEPTIONS}
+
+
+def _cases() -> list[Any]:
+    return [
+        pytest.param(version, call, id=f"{call}-{version}")
+        for version in VERSIONS
+        for call, expectation in EXPECTATIONS.items()
+        if version in expectation.versions
+    ]
+
+
+@pytest.mark.parametrize(("version", "call"), _cases())
+def test_a_call_does_what_it_says(driven: Any, verdict: Any, version: str, call: str) -> None:
+    seen = driven(version)["seen"]
+    variants = [name for name in (call, call + _SUFFIX) if name in seen]
+    assert variants, f"SDK {version} has no {call}, or nothing drives it"
+    refused = _REFUSED.get(call)
+    for name in variants:
+        verdict(name, version, "works" if refused is None else f"WIRE {refused.section}")
+        found = seen[name]
+        if refused is None:
+            if "raised" in found:
+                pytest.fail(f"{name} raised {found['raised']}\n" + "\n".join(found["traceback"]), pytrace=False)
+            EXPECTATIONS[call].check(found["saw"], version)
+        else:
+            assert found.get("raised") == refused.raises, found
+            assert refused.text in found["text"]
+
+
+def test_exceptions_are_few() -> None:
+    assert len(EXCEPTIONS) <= 5
+    assert set(_REFUSED) <= set(EXPECTATIONS)
