@@ -84,6 +84,9 @@ if TYPE_CHECKING:
     )
     from tinker_actors.ledger import (
         Future,
+        as_completed,
+        first,
+        gather,
     )
     from tinker_actors.local import (
         ServerSettings,
@@ -161,6 +164,7 @@ __all__ = [
     "APIStatusError",
     "APITimeoutError",
     "ArchiveError",
+    "as_completed",
     "AuthenticationError",
     "BadRequestError",
     "BillingError",
@@ -182,8 +186,10 @@ __all__ = [
     "ElasticNet",
     "EncodedTextChunk",
     "Entropy",
+    "first",
     "ForwardBackwardOutput",
     "Future",
+    "gather",
     "GetInfoResponse",
     "GetServerCapabilitiesResponse",
     "GoneError",
@@ -328,7 +334,12 @@ _HOMES = {
         "RetryEvent",
         "RetryHandler",
     ),
-    "tinker_actors.ledger": ("Future",),
+    "tinker_actors.ledger": (
+        "as_completed",
+        "first",
+        "Future",
+        "gather",
+    ),
     "tinker_actors.local": ("ServerSettings",),
     "tinker_actors.metrics": (
         "HistogramSnapshot",

@@ -19,7 +19,7 @@
     |   '- APIResponseError              an answer that can't be decoded
     |- RequestFailedError                the server ran the operation and says it failed
     |- OperationError                    an accepted operation that will not give its result
-    |   |- OperationCancelled            cancelled by the user before it was sent
+    |   |- OperationCancelled            cancelled by the user: before it was sent, or a call in a task
     |   |- ModelLost                     the server has lost the session, the model or a promise
     |   |- OutageError                   the outage bound passed without a usable answer
     |   |- UnknownVerdict                it can't be known whether the operation was applied
@@ -349,7 +349,7 @@ class OperationError(TinkerError):
 
 
 class OperationCancelled(OperationError):
-    """Cancelled by the user before it was sent; the server never saw it."""
+    """Cancelled by the user: an operation before it was sent (the server never saw it), or a call in a task."""
 
 
 class ModelLost(OperationError):

@@ -18,7 +18,7 @@ from tinker_actors.config import Config, RetryConfig, parse_retry
 from tinker_actors.errors import InvalidInput, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import while_polling
-from tinker_actors.ledger import Ledger
+from tinker_actors.ledger import Future, Ledger
 from tinker_actors.sessions import Session, SessionEnd, SessionState, SessionStatus, end_for
 from tinker_actors.telemetry import Telemetry
 from tinker_actors.types import GetServerCapabilitiesResponse, LoraConfig, checkpoint_path
@@ -106,6 +106,11 @@ class ServiceClient:
         self._session.home.require(self)
         with closed_as_such("get_server_capabilities"):
             return await self._ref.call(GetServerCapabilities(), timeout=float("inf"))
+
+    def get_server_capabilities_async(self) -> Future[GetServerCapabilitiesResponse]:
+        """``get_server_capabilities``, started at once in a task of the runtime's."""
+        self._session.home.require(self)
+        return self._session.tasks.start("get_server_capabilities", self.get_server_capabilities)
 
     async def create_lora_training_client(
         self,

@@ -1,5 +1,6 @@
 """What was accepted, where it went, and what became of it: plain objects that outlive every client actor."""
 
+from tinker_actors.ledger.combined import as_completed, first, gather
 from tinker_actors.ledger.future import Future
 from tinker_actors.ledger.ledger import Gap, Ledger, LedgerStatistics
 from tinker_actors.ledger.operation import (
@@ -10,6 +11,7 @@ from tinker_actors.ledger.operation import (
     OperationState,
     Sending,
 )
+from tinker_actors.ledger.tasks import Tasks
 
 __all__ = [
     "AcceptedOperation",
@@ -22,4 +24,8 @@ __all__ = [
     "OperationKind",
     "OperationState",
     "Sending",
+    "Tasks",
+    "as_completed",
+    "first",
+    "gather",
 ]

@@ -22,8 +22,8 @@ _SHOWN = 3
 def gather(futures: Iterable[Future[T]], *, return_errors: bool = False) -> Future[tuple[T, ...]]:
     """A Future of all results, in the order given. No futures give an empty tuple.
 
-    It ends with the first error as soon as there is one, and the others go on; with ``return_errors`` it waits for all,
-    and errors stand among the results. Cancelling it cancels all of them. Raises InvalidInput for what is no Future.
+    It ends with the first error as soon as there is one, and the others go on; with ``return_errors`` it waits for
+    all, and errors stand among the results. Cancelling it cancels all. Raises InvalidInput for what is no Future.
     """
     parts = _checked(futures)
     whole: Future[tuple[T, ...]] = Future(
@@ -127,7 +127,8 @@ def _checked(futures: Iterable[Future[T]]) -> tuple[Future[T], ...]:
 
 
 def _cancel(parts: tuple[Future[Any], ...]) -> bool:
-    return any([part.cancel() for part in parts])
+    cancelled = [part.cancel() for part in parts]
+    return any(cancelled)
 
 
 def _described(which: str, parts: tuple[Future[Any], ...]) -> str:

@@ -81,11 +81,11 @@ class Future(Generic[T]):
     def cancel(self) -> bool:
         """Give it up; True when that was possible.
 
-        An operation that was not sent yet is taken back: it uses no seq_id, and its result is OperationCancelled. After
-        it was sent the server will do it, so cancelling then changes nothing and returns False: simply stop waiting.
-        A call that was started by an ``_async`` twin is cancelled where it is and undoes what it had begun; its result
-        is OperationCancelled, unless it ends in this very moment. What ``gather``, ``first`` or ``map`` gave cancels all
-        that it was made of.
+        An operation that was not sent yet is taken back: it uses no seq_id, and its result is OperationCancelled.
+        After it was sent the server will do it, so cancelling then changes nothing and returns False: simply stop
+        waiting. A call that was started by an ``_async`` twin is cancelled where it is and undoes what it had begun;
+        its result is OperationCancelled, unless it ends in this very moment. What ``gather``, ``first`` or ``map``
+        gave cancels all that it was made of.
         """
         if self.done():
             return False

@@ -6,8 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, final
 
-from supervision import NotRunning, TaskSupervisor
-from supervision.supervised_task import SupervisedTask
+from supervision import NotRunning, SupervisedTask, TaskSupervisor
 from tinker_actors.errors import ClosedError, OperationCancelled, TinkerError
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import PendingEntry, PendingTable
@@ -28,13 +27,13 @@ class Tasks:
         self._supervisor = supervisor
         self._pending = pending
         self._home = Home()
-        self._open: dict[Future[Any], str] = {}
+        self._open: dict[Future[Any], PendingEntry] = {}
 
     def start(self, what: str, call: Callable[[], Awaitable[T]]) -> Future[T]:
         """Run ``call`` in a task of its own; ``what`` names it.
 
-        Its error goes to the Future, and as a line to the log, since a program may never look at it. Raises ClosedError
-        when the runtime has ended or is ending, WrongPlace outside of its trio program.
+        Its error goes to the Future, and as a line to the log, since a program may never look at it. Raises
+        ClosedError when the runtime has ended or is ending, WrongPlace outside of its trio program.
         """
         self._home.require(what)
         entry = self._pending.open(what, "task", "running")
@@ -55,39 +54,38 @@ class Tasks:
             try:
                 result = await call()
             except Exception as error:  # noqa: BLE001  # it is the Future's
-                self._end(future, entry)
+                self._end(future)
                 future.reject(error)
                 if not isinstance(error, TinkerError):
                     _log.error("%s failed", what, exc_info=error)
                 else:
                     _log.warning("%s failed: %s", what, error)
             except BaseException:
-                self._end(future, entry)
+                self._end(future)
                 future.reject(
                     OperationCancelled(f"{what} was cancelled", operation=what) if cancelled else _closed(what)
                 )
                 raise
             else:
-                self._end(future, entry)
+                self._end(future)
                 future.resolve(result)
 
-        self._open[future] = what
+        self._open[future] = entry
         try:
             task = self._supervisor.start_nowait(run, name=None)
         except NotRunning as error:
-            self._end(future, entry)
+            self._end(future)
             raise ClosedError(f"{what} was not started: {error}") from error
         return future
 
     def close(self) -> None:
         """The runtime has ended: who still waits for a task that was never begun waits for nobody."""
-        for future, what in tuple(self._open.items()):
-            del self._open[future]
-            future.reject(_closed(what))
+        for future, entry in tuple(self._open.items()):
+            self._end(future)
+            future.reject(_closed(entry.name))
 
-    def _end(self, future: Future[Any], entry: PendingEntry) -> None:
-        del self._open[future]
-        self._pending.close(entry)
+    def _end(self, future: Future[Any]) -> None:
+        self._pending.close(self._open.pop(future))
 
 
 def _closed(what: str) -> ClosedError:

@@ -26,6 +26,8 @@ from supervision import (
     Mailbox,
     SupervisorRef,
     SupervisorSpec,
+    TaskSupervisor,
+    TaskSupervisorSpec,
     TreeSnapshot,
     open_system,
 )
@@ -40,6 +42,7 @@ from tinker_actors.errors import InvalidInput
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import Pending, PendingTable
 from tinker_actors.flow.rate_limit import RateLimiter, RateLimiters
+from tinker_actors.ledger import Tasks
 from tinker_actors.metrics import OWN, Metrics, ModelUsage, Price, Usage, cost_of
 from tinker_actors.ports import NoPoints, Offload, Points, Server, ThreadOffload, Transport
 from tinker_actors.runtime.dump import DumpOnSignal, render
@@ -67,6 +70,7 @@ class Runtime:
         self,
         system: ActorSystem,
         sessions: SupervisorRef,
+        tasks: TaskSupervisor,
         config: Config,
         api: Api,
         *,
@@ -84,6 +88,7 @@ class Runtime:
         self._points = points
         self._offload = offload
         self._pending = PendingTable()
+        self._tasks = Tasks(tasks, self._pending)
         self._metrics = metrics
         self._reports = TelemetrySource(
             api,
@@ -131,6 +136,7 @@ class Runtime:
             api=self._api,
             rng=random.Random(self._random.getrandbits(64)),
             pending=self._pending,
+            tasks=self._tasks,
             metrics=self._metrics,
             usage=self._usage,
             points=self._points,
@@ -191,6 +197,10 @@ class Runtime:
     def get_telemetry(self) -> RuntimeTelemetry:
         """Whether the server is told of sessions and errors, and what became of what it was to be told."""
         return self._reports.status()
+
+    def end_tasks(self) -> None:
+        """Let nobody wait for what can't come any more. ``open_runtime`` calls it when everything has ended."""
+        self._tasks.close()
 
     def _lag(self, seconds: float) -> None:
         self._metrics.observe("loop_lag_seconds", seconds)
@@ -302,14 +312,17 @@ async def open_runtime(
     set_level(settings.log_level)
     rng = random.Random(None if seed is None else integer("seed", seed, "Use an integer of 64 bits, or None"))
     carrier = transport if transport is not None else make_transport(settings)
+    runtime: Runtime | None = None
     try:
         metrics = Metrics(OWN)
         api = Api(traced(MeasuredTransport(carrier, metrics), settings), settings, Keeper(settings, carrier, rng))
         async with open_system("runtime", random=random.Random(rng.getrandbits(64))) as system:
             sessions = await system.start_child(DynamicSupervisorSpec("sessions"))
+            tasks = await system.start_child(TaskSupervisorSpec("tasks", grace=0.0))
             runtime = Runtime(
                 system,
                 sessions,
+                tasks,
                 settings,
                 api,
                 rng=rng,
@@ -325,5 +338,7 @@ async def open_runtime(
                 runtime.end_as(end_for(error))
                 raise
     finally:
+        if runtime is not None:
+            runtime.end_tasks()
         if carrier is not transport and carrier is not settings.http_client:
             await carrier.aclose()

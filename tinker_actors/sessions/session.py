@@ -19,7 +19,7 @@ from tinker_actors.flow.pending import PendingTable
 from tinker_actors.flow.queue_state import ClientQueue, Observer, QueueSubscription
 from tinker_actors.flow.rate_limit import RateLimiter
 from tinker_actors.flow.retry import RetryHandler
-from tinker_actors.ledger import Ledger
+from tinker_actors.ledger import Ledger, Tasks
 from tinker_actors.metrics import Metrics, Usage
 from tinker_actors.polling import Poller
 from tinker_actors.ports import Offload, Points
@@ -58,6 +58,7 @@ class Session:
         api: Api,
         rng: random.Random,
         pending: PendingTable,
+        tasks: Tasks,
         metrics: Metrics,
         usage: Usage,
         points: Points,
@@ -75,6 +76,7 @@ class Session:
         # Apart from what delays and keys draw, so that faults change no adapter and no sample.
         self.seeds = random.Random(rng.getrandbits(64))
         self.pending = pending
+        self.tasks = tasks
         self.metrics = metrics
         self.usage = usage
         self.points = points
