@@ -65,9 +65,10 @@ def test_a_key_may_have_its_owners_name(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_models_of_any_name_and_limits_are_read() -> None:
-    line = "serve --model Qwen/Qwen3-8B=/a=b --model m=c --limit poll_hold=2.5 --limit max_queued_samples=7"
-    options = parse(line.split())
+    line = "serve --faults plan.json --fault-seed 3 --model Qwen/Qwen3-8B=/a=b --model m=c"
+    options = parse([*line.split(), "--limit", "poll_hold=2.5", "--limit", "max_queued_samples=7"])
     assert isinstance(options, ServeOptions)
+    assert (options.faults, options.fault_seed) == (Path("plan.json"), 3)
     assert options.aliases == {"Qwen/Qwen3-8B": Path("/a=b"), "m": Path("c")}
     assert options.limits == {"poll_hold": 2.5, "max_queued_samples": 7}
     assert type(options.limits["max_queued_samples"]) is int
@@ -135,6 +136,7 @@ def test_a_key_of_the_environment_that_is_none_is_named_and_not_shown(
         ("serve --port eyJsecret", "argument --port: '[hidden]' is not a whole number"),
         ("serve --port 70000", "argument --port: '70000' is not a whole number from 0 to 65535"),
         ("serve --max-rank 0", "argument --max-rank: '0' is not a whole number"),
+        ("serve --fault-seed x", "argument --fault-seed: 'x' is not a whole number from 0"),
         ("serve --model m", "--model: 'm' is not of the form NAME=FOLDER"),
         ("serve --model =f", "--model: '=f' is not of the form NAME=FOLDER"),
         ("serve --model m=a --model m=b", "--model: names 'm' twice"),

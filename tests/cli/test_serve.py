@@ -142,6 +142,7 @@ def test_a_model_of_any_name_is_served_and_a_limit_counts(tmp_path: Path) -> Non
     [
         (("--model", "tinker-actors/x=FOLDER"), "aliases: 'tinker-actors/x' is a model of its own"),
         (("--model", "m=FOLDER"), "aliases: 'm': there is no file FOLDER/tokenizer.json"),
+        (("--faults", "FOLDER/none.json"), "faults: FOLDER/none.json can't be read: No such file"),
         (("--limit", "poll_hold=31"), "poll_hold: 31.0 is out of range"),
         (("--limit", "max_queued_samples=-1"), "max_queued_samples: -1 is not positive"),
     ],
@@ -153,3 +154,17 @@ def test_what_cannot_be_served_is_named_in_one_line(arguments: tuple[str, ...], 
     assert (code, lines) == (2, [])
     assert errors.startswith(f"tinker-actors serve: {words.replace('FOLDER', str(tmp_path))}")
     assert errors.count("\n") == 1
+
+
+@pytest.mark.process
+def test_planned_faults_happen_and_are_said(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"faults": [{"type": "Status", "path": "/healthz", "nth": 2, "status": 503}]}')
+    arguments = ("serve", "--port", "0", "--base-model", "tinker-actors/tiny", "--faults", str(plan))
+    with running(*arguments, "--fault-seed", "1") as server:
+        url = server.wait_for("listening on ").removeprefix("listening on ").strip()
+        assert [httpx.get(f"{url}/api/v1/healthz").status_code for _ in range(3)] == [200, 503, 200]
+        server.process.terminate()
+        code, _, errors = server.finish()
+    assert code == 0
+    assert errors.startswith("GET /api/v1/healthz meets Status(path='/healthz', nth=2, times=1, status=503")

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import trio
@@ -15,6 +15,10 @@ import trio
 from tinker_actors.cli.serve_options import ServeOptions
 from tinker_actors.errors import InvalidInput
 from tinker_actors.local import ServerSettings
+from tinker_actors.testing.faults import FaultPlan
+
+if TYPE_CHECKING:
+    from tinker_actors.local.server import Around
 
 __all__ = ["run_serve", "settings"]
 
@@ -31,7 +35,7 @@ def run_serve(options: ServeOptions) -> int:
         threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
     refused: OSError | None = None
     try:
-        trio.run(serve, chosen, options.host, options.port)
+        trio.run(serve, chosen, options.host, options.port, _around(options))
     except* OSError as group:
         refused = _first(group)
     if refused is None:
@@ -42,6 +46,19 @@ def run_serve(options: ServeOptions) -> int:
     cure = ". Give another --host or --port; port 0 takes any free one" if refused.errno in _ADDRESS else ""
     print(f"tinker-actors serve: can't serve at {options.host}:{options.port} ({refused}){cure}", file=sys.stderr)
     return 1
+
+
+def _around(options: ServeOptions) -> Around | None:
+    if options.faults is None and options.fault_seed is None:
+        return None
+    from tinker_actors.testing.faulty_server import FaultyApplication, drawn_fault_plan, read_fault_plan
+
+    plan = FaultPlan()
+    if options.faults is not None:
+        plan = read_fault_plan(options.faults)
+    if options.fault_seed is not None:
+        plan = FaultPlan((*plan.faults, *drawn_fault_plan(options.fault_seed).faults))
+    return lambda app: FaultyApplication(app, plan)
 
 
 def _first(group: BaseExceptionGroup[OSError]) -> OSError:

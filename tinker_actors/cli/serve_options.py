@@ -10,7 +10,7 @@ from typing import Final, get_type_hints
 
 import msgspec
 
-from tinker_actors.cli.numbers import port, positive
+from tinker_actors.cli.numbers import port, positive, seed
 from tinker_actors.config import Secret
 from tinker_actors.config.secret import parse_api_key
 from tinker_actors.errors import CredentialError, InvalidInput
@@ -34,7 +34,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What ``serve`` is asked for. Without a ``directory`` everything is kept in memory.
 
     ``aliases`` are models of any name with the folders of their tokenizers; ``limits`` are fields of ServerSettings;
-    ``named_keys`` are keys with the names of their owners.
+    ``named_keys`` are keys with the names of their owners. ``faults`` is a file with a plan of faults, and
+    ``fault_seed`` draws one; with both, both happen.
     """
 
     host: str = _LOOPBACK
@@ -46,6 +47,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     limits: Mapping[str, float] = {}
     api_keys: tuple[Secret, ...] = ()
     named_keys: tuple[tuple[str, Secret], ...] = ()
+    faults: Path | None = None
+    fault_seed: int | None = None
     stop_with_stdin: bool = False
 
 
@@ -101,6 +104,18 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
             "seen in the list of processes; without either any that starts with tml-)"
         ),
     )
+    parser.add_argument(
+        "--faults",
+        type=Path,
+        metavar="FILE",
+        help="lose, repeat, delay and refuse requests as the plan in FILE says (docs/faults.md); each is logged",
+    )
+    parser.add_argument(
+        "--fault-seed",
+        type=seed,
+        metavar="N",
+        help="draw twenty faults with this seed; the same seed, the same faults",
+    )
     parser.add_argument("--stop-with-stdin", action="store_true", help="end when standard input ends (for programs)")
 
 
@@ -125,6 +140,8 @@ def read_serve_options(values: argparse.Namespace, environ: Mapping[str, str]) -
         limits={name: _limit(name, text) for name, text in _pairs("--limit", values.limits, "NAME=N")},
         api_keys=tuple([key for name, key in keys if name is None]),
         named_keys=tuple([(name, key) for name, key in keys if name is not None]),
+        faults=values.faults,
+        fault_seed=values.fault_seed,
         stop_with_stdin=values.stop_with_stdin,
     )
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import math
+import socket
+import struct
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, cast, final
+from typing import Any, Final, cast, final
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -22,7 +24,10 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
-__all__ = ["serve_connections"]
+__all__ = ["ABORT", "serve_connections"]
+
+ABORT: Final = "tinker_actors.abort"
+"""In a scope's extensions: ``abort(reset=...)`` breaks the request's connection off, as a fault of a network does."""
 
 _log = logging.getLogger("tinker_actors.local")
 _READ = 1 << 16
@@ -76,15 +81,23 @@ class _Connection:
         self._config = config
         self._context = context
         self._idle = True
+        self._aborted = False
         self._reading = trio.CancelScope()
         self._sending = trio.Lock()
 
     async def run(self, app: ASGIWrapper, tasks: TaskGroup) -> None:
         """Until the connection has ended; the application may still be at work in ``tasks`` then."""
-        socket = self._stream.socket
-        client, server = socket.getpeername()[:2], socket.getsockname()[:2]
+        client, server = self._stream.socket.getpeername()[:2], self._stream.socket.getsockname()[:2]
         http = H11Protocol(
-            app, self._config, self._context, tasks, ConnectionState({}), False, client, server, self._take
+            self._breakable(app),
+            self._config,
+            self._context,
+            tasks,
+            ConnectionState({}),
+            False,
+            client,
+            server,
+            self._take,
         )
         self._rest()
         with self._reading:
@@ -93,6 +106,20 @@ class _Connection:
             await http.handle(RawData(b""))
         await http.handle(Closed())
 
+    def abort(self, *, reset: bool) -> None:
+        """Send nothing more and close; with ``reset`` the client sees a reset, and not an end."""
+        self._aborted = True
+        if reset:
+            self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._reading.cancel(reason="the connection was broken off")
+
+    def _breakable(self, app: ASGIWrapper) -> Any:
+        async def call(scope: Any, *more: Any) -> None:
+            scope.setdefault("extensions", {})[ABORT] = self.abort
+            await app(scope, *more)
+
+        return call
+
     def end_if_idle(self) -> None:
         """End unless there is a request under way."""
         if self._idle:
@@ -100,6 +127,8 @@ class _Connection:
 
     async def _take(self, event: Event) -> None:
         match event:
+            case RawData() if self._aborted:
+                await trio.lowlevel.checkpoint()
             case RawData():
                 try:
                     async with self._sending:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import random as random_module
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import trio
 from hypercorn.config import Config
@@ -21,7 +21,7 @@ from tinker_actors.local.service import LocalService, open_service
 from tinker_actors.local.settings import ServerSettings
 from tinker_actors.ports import ThreadOffload
 
-__all__ = ["Listening", "log_crash", "open_server", "serve"]
+__all__ = ["Around", "Listening", "log_crash", "open_server", "serve"]
 
 _log = logging.getLogger("tinker_actors.local")
 
@@ -31,6 +31,10 @@ _REQUESTS_PER_CONNECTION = 1_000_000_000
 _GRACE = 2.0  # for requests under way, at the end
 
 
+Around: TypeAlias = Callable[[Any], Any]
+"""Makes an ASGI 3 application of another."""
+
+
 class Listening(NamedTuple):
     """A server that accepts connections at ``url``."""
 
@@ -38,27 +42,34 @@ class Listening(NamedTuple):
     service: LocalService
 
 
-async def serve(settings: ServerSettings, host: str = "127.0.0.1", port: int = 0) -> None:
+async def serve(
+    settings: ServerSettings, host: str = "127.0.0.1", port: int = 0, around: Around | None = None
+) -> None:
     """Serve until SIGINT or SIGTERM; prints ``listening on http://HOST:PORT`` once connections are accepted.
 
-    Port 0 takes a free one. Raises what ``open_server`` raises.
+    ``around`` and ``port`` as in ``open_server``. Raises what that raises.
     """
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with open_server(settings, host, port) as server:
+        async with open_server(settings, host, port, around=around) as server:
             print(f"listening on {server.url}", flush=True)  # who started us waits for this line
             await anext(aiter(signals))
 
 
 @asynccontextmanager
 async def open_server(
-    settings: ServerSettings, host: str = "127.0.0.1", port: int = 0, *, random: random_module.Random | None = None
+    settings: ServerSettings,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    random: random_module.Random | None = None,
+    around: Around | None = None,
 ) -> AsyncGenerator[Listening]:
     """A server that accepts connections from here on. Port 0 takes a free one.
 
-    ``random`` gives ids and the seeds that clients leave open, the system's randomness where it is None. Leaving the
-    block answers what waits, gives requests under way two seconds, and closes everything. Raises InvalidInput for
-    settings that can't be served, and for a host beyond loopback when ``settings`` has no keys; OSError for an
-    address in use.
+    ``around`` puts something in front of the ASGI application. ``random`` gives ids and the seeds that clients leave
+    open, the system's randomness where it is None. Leaving the block answers what waits, gives requests under way two
+    seconds, and closes everything. Raises InvalidInput for settings that can't be served, and for a host beyond
+    loopback when ``settings`` has no keys; OSError for an address in use.
     """
     config = Config()
     config.keep_alive_timeout = _KEEP_ALIVE
@@ -76,9 +87,10 @@ async def open_server(
             ) as service,
             trio.open_nursery() as nursery,
         ):
+            app = service.app if around is None else around(service.app)
             with service.system.events.subscribe(log_crash):
                 accepting = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-                nursery.start_soon(partial(serve_connections, service.app, config, accepting, stop, grace=_GRACE))
+                nursery.start_soon(partial(serve_connections, app, config, accepting, stop, grace=_GRACE))
                 try:
                     yield Listening(f"http://{address_of(listener)}", service)
                 except Exception as error:  # noqa: BLE001  # raised below, free of the nursery's groups

@@ -11,6 +11,7 @@ one attempt, the first in the plan does; all of them have counted it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import TypeAlias, final
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ __all__ = [
     "InjectedCrash",
     "NetworkFault",
     "PlannedPoints",
+    "Schedule",
     "Status",
     "Truncate",
 ]
@@ -43,7 +45,7 @@ class InjectedCrash(Exception):
     """Raised by a fault plan where the code has reached a named point; a bug like any other to what it hits."""
 
 
-class NetworkFault(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class NetworkFault(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
     """Something that happens to wire attempts ``nth`` to ``nth + times - 1`` on paths that end with ``path``."""
 
     path: str
@@ -75,6 +77,10 @@ class Delay(NetworkFault, frozen=True, kw_only=True):
     seconds: float
     reply: bool = False
 
+    def __post_init__(self) -> None:
+        NetworkFault.__post_init__(self)
+        _not_negative("seconds", self.seconds)
+
 
 class Duplicate(NetworkFault, frozen=True, kw_only=True):
     """The server gets the request twice, as from a proxy that repeats it; the client sees the second reply."""
@@ -90,14 +96,25 @@ class Status(NetworkFault, frozen=True, kw_only=True):
     retry_after: float | None = None
     after: bool = False
 
+    def __post_init__(self) -> None:
+        NetworkFault.__post_init__(self)
+        if not 200 <= self.status <= 599:
+            raise InvalidInput("status", f"{self.status} is no status of HTTP", "Use 200 to 599")
+        if self.retry_after is not None:
+            _not_negative("retry_after", self.retry_after)
+
 
 class Truncate(NetworkFault, frozen=True, kw_only=True):
     """The connection is lost when ``keep`` bytes of the reply's body have arrived."""
 
     keep: int = 0
 
+    def __post_init__(self) -> None:
+        NetworkFault.__post_init__(self)
+        _not_negative("keep", self.keep)
 
-class CrashAt(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+
+class CrashAt(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
     """The ``nth`` time that the code reaches ``point``, it crashes there with InjectedCrash."""
 
     point: str
@@ -126,6 +143,30 @@ class Fired(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @final
+class Schedule:
+    """Which of the network faults of ``plan`` each attempt meets, and what has happened so far."""
+
+    def __init__(self, plan: FaultPlan) -> None:
+        self._faults = [fault for fault in plan.faults if isinstance(fault, NetworkFault)]
+        self._seen = [0] * len(self._faults)
+        self.fired: list[Fired] = []
+
+    def due(self, path: str, name: str) -> NetworkFault | None:
+        """Count an attempt at ``path``, called ``name`` in the log; the fault that it meets."""
+        due: NetworkFault | None = None
+        for index, fault in enumerate(self._faults):
+            if not path.endswith(fault.path):
+                continue
+            self._seen[index] += 1
+            attempt = self._seen[index]
+            if due is None and fault.nth <= attempt < fault.nth + fault.times:
+                due = fault
+                assert isinstance(fault, Fault)
+                self.fired.append(Fired(fault=fault, subject=name, at=trio.current_time(), attempt=attempt))
+        return due
+
+
+@final
 class FaultyTransport(Transport):
     """``inner`` with the network faults of ``plan``.
 
@@ -136,19 +177,18 @@ class FaultyTransport(Transport):
     def __init__(self, inner: Transport, plan: FaultPlan, *, nursery: trio.Nursery | None = None) -> None:
         self._inner = inner
         self._nursery = nursery
-        self._faults = [fault for fault in plan.faults if isinstance(fault, NetworkFault)]
-        self._seen = [0] * len(self._faults)
-        self._fired: list[Fired] = []
+        self._schedule = Schedule(plan)
 
     @property
     def fired(self) -> tuple[Fired, ...]:
         """What has happened so far, in order."""
-        return tuple(self._fired)
+        return tuple(self._schedule.fired)
 
     async def send(self, request: Request) -> Response:
         """Send ``request``, with the fault that is due; see the Transport port."""
-        name = f"{request.method} {urlsplit(request.url).path}"
-        match self._due(request, name):
+        path = urlsplit(request.url).path
+        name = f"{request.method} {path}"
+        match self._schedule.due(path, name):
             case None:
                 return await self._inner.send(request)
             case DropBefore(known=known):
@@ -175,20 +215,6 @@ class FaultyTransport(Transport):
     async def aclose(self) -> None:
         """Close ``inner``."""
         await self._inner.aclose()
-
-    def _due(self, request: Request, name: str) -> NetworkFault | None:
-        path = urlsplit(request.url).path
-        due: NetworkFault | None = None
-        for index, fault in enumerate(self._faults):
-            if not path.endswith(fault.path):
-                continue
-            self._seen[index] += 1
-            attempt = self._seen[index]
-            if due is None and fault.nth <= attempt < fault.nth + fault.times:
-                due = fault
-                assert isinstance(fault, Fault)
-                self._fired.append(Fired(fault=fault, subject=name, at=trio.current_time(), attempt=attempt))
-        return due
 
     async def _discard(self, request: Request) -> None:
         response = await self._inner.send(request)
@@ -361,3 +387,8 @@ class _TruncatedResponse(Response):
 def _positive(field: str, value: int) -> None:
     if value < 1:
         raise InvalidInput(field, f"{value} is not positive", "Count from 1")
+
+
+def _not_negative(field: str, value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise InvalidInput(field, f"{value} is out of range", "Use 0 or more")

@@ -16,11 +16,13 @@ from typing import Final, final
 
 import trio
 
-from tinker_actors.local.server import log_crash, open_server
+from tinker_actors.local.server import Around, log_crash, open_server
 from tinker_actors.local.service import LocalService, open_service
 from tinker_actors.local.settings import ServerSettings
 from tinker_actors.ports import Server, ThreadOffload, Transport
-from tinker_actors.testing.network import MemoryTransport, open_network
+from tinker_actors.testing.faults import FaultPlan, FaultyTransport
+from tinker_actors.testing.faulty_server import FaultyApplication
+from tinker_actors.testing.network import open_network
 
 __all__ = ["local_server", "local_server_thread", "LocalServer"]
 
@@ -36,7 +38,7 @@ class LocalServer(Server):
     """
 
     def __init__(
-        self, url: str, key: str, service: LocalService | None, connect: Callable[[], MemoryTransport] | None
+        self, url: str, key: str, service: LocalService | None, connect: Callable[[], Transport] | None
     ) -> None:
         self._url = url
         self._key = key
@@ -75,20 +77,23 @@ async def local_server(
     loopback: bool = False,
     port: int = 0,
     seed: int | None = None,
+    faults: FaultPlan | None = None,
 ) -> AsyncGenerator[LocalServer]:
     """A Tinker-compatible server in this trio program, until the block ends.
 
     ``settings`` are those of ``tinker-actors serve``; by default it keeps everything in memory and offers the
     packaged base model. It is reached through memory, without any socket; with ``loopback`` over HTTP at 127.0.0.1,
     for other programs and the official SDK, at ``port`` (0: any free one). ``seed`` fixes ids, and the seeds that
-    clients leave open. Raises InvalidInput for settings that can't be served, OSError for a port in use.
+    clients leave open. Requests meet the network faults of the plan ``faults``. Raises InvalidInput for settings that
+    can't be served, OSError for a port in use.
     """
     chosen = settings if settings is not None else ServerSettings()
     keys = (*(chosen.api_keys or ()), *(key for owned in chosen.owners.values() for key in owned), _ANY_KEY)
     key = keys[0]
     rng = random.SystemRandom() if seed is None else random.Random(seed)
     if loopback:
-        async with open_server(chosen, port=port, random=rng) as listening:
+        around: Around | None = None if faults is None else lambda app: FaultyApplication(app, faults)
+        async with open_server(chosen, port=port, random=rng, around=around) as listening:
             yield LocalServer(listening.url, key, listening.service, None)
         return
     failure: Exception | None = None
@@ -98,7 +103,11 @@ async def local_server(
     ):
         with service.system.events.subscribe(log_crash):
             try:
-                yield LocalServer(_IN_MEMORY, key, service, network.transport)
+                connect: Callable[[], Transport] = network.transport
+                if faults is not None:
+                    faulty = FaultyTransport(network.transport(), faults)  # one, so that all clients count together
+                    connect = lambda: faulty  # noqa: E731
+                yield LocalServer(_IN_MEMORY, key, service, connect)
             except Exception as error:  # noqa: BLE001  # raised below, free of the network's groups
                 failure = error
     if failure is not None:

@@ -1,0 +1,224 @@
+"""Faults at the server: an ASGI application that loses, repeats, delays and refuses requests, as a plan says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+from typing import Any, Final, final
+
+import msgspec
+import trio
+
+from tinker_actors.errors import InvalidInput
+from tinker_actors.local.connections import ABORT
+from tinker_actors.testing.faults import (
+    CrashAt,
+    Delay,
+    DropAfter,
+    DropBefore,
+    Duplicate,
+    Fault,
+    FaultPlan,
+    Fired,
+    NetworkFault,
+    Schedule,
+    Status,
+    Truncate,
+)
+from tinker_actors.testing.network import Application, Message
+
+__all__ = ["drawn_fault_plan", "FaultyApplication", "read_fault_plan"]
+
+_log = logging.getLogger("tinker_actors.faults")
+
+_Receive = Callable[[], Awaitable[Message]]
+_Send = Callable[[Message], Awaitable[None]]
+
+_PATHS: Final = (
+    "/create_session",
+    "/create_model",
+    "/forward_backward",
+    "/optim_step",
+    "/save_weights",
+    "/save_weights_for_sampler",
+    "/load_weights",
+    "/create_sampling_session",
+    "/asample",
+    "/retrieve_future",
+    "/session_heartbeat",
+)
+_STATUSES: Final = (408, 429, 500, 502, 503, 504)
+_LONGEST_DELAY: Final = 2.0  # seconds
+_LAST: Final = 40  # the latest request of its path that a drawn fault hits
+
+
+@final
+class FaultyApplication:
+    """``inner`` with the network faults of ``plan``, each said in the log when it happens.
+
+    Losing a connection takes a server whose connections can be broken off: ours.
+    """
+
+    def __init__(self, inner: Application, plan: FaultPlan) -> None:
+        self._inner = inner
+        self._schedule = Schedule(plan)
+
+    @property
+    def fired(self) -> tuple[Fired, ...]:
+        """What has happened so far, in order."""
+        return tuple(self._schedule.fired)
+
+    async def __call__(self, scope: Message, receive: _Receive, send: _Send) -> None:
+        """Serve one request, with the fault that is due."""
+        fault = self._due(scope)
+        match fault:
+            case None:
+                await self._inner(scope, receive, send)
+            case DropBefore():
+                await trio.lowlevel.checkpoint()
+                _abort(scope, reset=True)
+            case DropAfter():
+                await self._inner(scope, receive, _nowhere)
+                _abort(scope, reset=True)
+            case Delay(seconds=seconds, reply=reply):
+                if not reply:
+                    await trio.sleep(seconds)
+                await self._inner(scope, receive, _late(send, seconds) if reply else send)
+            case Duplicate():
+                body = await _body(receive)
+                await self._inner(scope, _again(body, receive), _nowhere)
+                await self._inner(scope, _again(body, receive), send)
+            case Status(after=after):
+                if after:
+                    await self._inner(scope, receive, _nowhere)
+                await _answer(send, fault)
+            case Truncate(keep=keep):
+                await self._inner(scope, receive, _cut(scope, send, keep))
+            case other:
+                raise AssertionError(f"no rule for {other!r}")
+
+    def _due(self, scope: Message) -> NetworkFault | None:
+        if scope["type"] != "http":
+            return None
+        name = f"{scope['method']} {scope['path']}"
+        fault = self._schedule.due(str(scope["path"]), name)
+        if fault is not None:
+            _log.warning("%s meets %r", name, fault)
+        return fault
+
+
+def read_fault_plan(file: Path) -> FaultPlan:
+    """The plan in ``file``: JSON, ``{"faults": [{"type": "DropAfter", "path": "/optim_step", "nth": 2}, ...]}``.
+
+    Fields and defaults are those of the faults in ``tinker_actors.testing.faults``. Raises InvalidInput, naming the
+    file and the fault that is wrong; a CrashAt is, since a server has no such points.
+    """
+    cure = "docs/faults.md lists the faults and their fields"
+    try:
+        plan = msgspec.json.decode(file.read_bytes(), type=_Plan)
+    except OSError as error:
+        raise InvalidInput("faults", f"{file} can't be read: {error.strerror}", "Give a file of JSON") from None
+    except (msgspec.DecodeError, InvalidInput) as error:
+        raise InvalidInput("faults", f"{file} holds no plan: {error}", cure) from None
+    for index, fault in enumerate(plan.faults):
+        if isinstance(fault, CrashAt):
+            problem = f"{file}: faults[{index}] is a CrashAt, which happens in a client's runtime"
+            raise InvalidInput("faults", problem, "Leave it out")
+    return FaultPlan(plan.faults)
+
+
+class _Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    faults: tuple[Fault, ...]
+
+
+def drawn_fault_plan(seed: int, count: int = 20) -> FaultPlan:
+    """``count`` faults drawn with ``seed``, over the first requests of each path. Clients can mend them all."""
+    draw = Random(seed)
+    return FaultPlan(tuple([_drawn(draw) for _ in range(count)]))
+
+
+def _drawn(draw: Random) -> Fault:
+    place: dict[str, Any] = {"path": draw.choice(_PATHS), "nth": draw.randint(1, _LAST)}
+    seconds, status = round(draw.uniform(0.01, _LONGEST_DELAY), 3), draw.choice(_STATUSES)
+    flag = draw.random() < 0.5
+    faults: tuple[Fault, ...] = (
+        DropBefore(**place),
+        DropAfter(**place),
+        Delay(**place, seconds=seconds, reply=flag),
+        Duplicate(**place),
+        Status(**place, status=status, after=flag),
+        Truncate(**place, keep=draw.randint(0, 20)),
+    )
+    return draw.choice(faults)
+
+
+def _abort(scope: Message, *, reset: bool) -> None:
+    abort: Callable[..., None] | None = scope.get("extensions", {}).get(ABORT)
+    if abort is None:
+        raise RuntimeError("this server's connections can't be broken off: use FaultyTransport at the client")
+    abort(reset=reset)
+
+
+async def _nowhere(_message: Message) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+def _late(send: _Send, seconds: float) -> _Send:
+    async def late(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await trio.sleep(seconds)
+        await send(message)
+
+    return late
+
+
+def _cut(scope: Message, send: _Send, keep: int) -> _Send:
+    left = keep
+
+    async def cut(message: Message) -> None:
+        nonlocal left
+        body: bytes = message.get("body", b"")
+        if message["type"] != "http.response.body" or len(body) <= left:
+            left -= len(body)
+            await send(message)
+            return
+        await send({**message, "body": body[:left], "more_body": True})
+        left = 0
+        _abort(scope, reset=False)
+
+    return cut
+
+
+async def _body(receive: _Receive) -> bytes:
+    pieces: list[bytes] = []
+    more = True
+    while more:
+        message = await receive()
+        pieces.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(pieces)
+
+
+def _again(body: bytes, receive: _Receive) -> _Receive:
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        await trio.lowlevel.checkpoint()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+async def _answer(send: _Send, fault: Status) -> None:
+    body = msgspec.json.encode({"detail": f"HTTP {fault.status} injected by the fault plan"})
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if fault.retry_after is not None:
+        headers.append((b"retry-after", f"{fault.retry_after:g}".encode()))
+    await send({"type": "http.response.start", "status": fault.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
