@@ -219,6 +219,19 @@ def test_of_a_refused_batch_only_the_event_that_is_refused_is_lost():
     assert report(story, Status(path=PATH, times=4, status=422)).value == [f"no. {number}" for number in range(7)]
 
 
+def test_a_server_that_refuses_everything_is_not_asked_for_each_event():
+    async def story(world: World, service: ServiceClient):
+        telemetry = telemetry_of(service)
+        for _ in range(5):
+            for number in range(1_000):
+                telemetry.log(f"no. {number}")
+            await telemetry.flush()
+        assert telemetry.status().lost == 5_001
+        return world.runtime.counters()["telemetry_requests"]
+
+    assert report(story, Status(path=PATH, times=LONG, status=400)).value < 100
+
+
 def test_the_end_of_a_session_waits_for_its_last_events_within_a_bound():
     async def closing(world: World, service: ServiceClient):
         telemetry_of(service).log("one")

@@ -101,7 +101,11 @@ class SessionManager(Actor):
     async def terminate(self, reason: StopReason) -> None:
         """Finish the session at the server when this place stops for good, and not when it restarts."""
         session = self._session
-        if reason.restarting or session.state.value is not SessionState.ACTIVE:
+        if reason.restarting:
+            return
+        if session.telemetry is not None:
+            session.telemetry.end()
+        if session.state.value is not SessionState.ACTIVE:
             return
         session.state.value = SessionState.FINISHED
         end = session.end or SessionEnd()

@@ -100,6 +100,10 @@ class Outbox:
         self._waiting_for_end.unpark_all()
         return taken
 
+    def due(self) -> tuple[Letter, ...]:
+        """All that may be sent."""
+        return tuple(islice(self._letters, self._due))
+
     def rest(self) -> tuple[Letter, ...]:
         """All that is here."""
         return tuple(self._letters)

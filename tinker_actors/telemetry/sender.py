@@ -29,6 +29,7 @@ _LAST_WORDS_TO_THE_DEAF = 1.0  # when the latest try had failed already
 _LARGEST_BATCH = 100  # events, WIRE 5.12
 _NOT_THERE = (404, 405, 501)
 _REFUSED = (400, 413, 422)
+_MOST_REFUSALS = 10
 _FORBIDDEN = (401, 403)
 _LONGEST_ASKED = 600.0
 
@@ -39,7 +40,7 @@ class TelemetrySender(Actor):
 
     A batch that did not get through is sent again under the same ids, after growing delays, for as long as the
     session lives. A server without this endpoint is told nothing; one that refuses a batch gets it in parts, so that
-    only what it really refuses is lost.
+    only what it really refuses is lost, and one that refuses everything is asked one event at a time.
     """
 
     def __init__(
@@ -64,24 +65,27 @@ class TelemetrySender(Actor):
         self._points = points
         self._most = _LARGEST_BATCH
         self._failures = 0
+        self._refusals = 0
+        """Events that were refused alone, since the latest that was taken."""
 
     async def init(self) -> None:
         """Begin to send."""
         self.context.start_task(self._send, name="send")
 
     async def terminate(self, reason: StopReason) -> None:
-        """With its session, and so after all of it, send its end and the rest, within a bound."""
+        """When the session is over, send the rest, within a bound."""
         telemetry = self._telemetry
-        if reason.restarting or reason.kind == "crash":
-            return
-        telemetry.end()
-        if telemetry.session_id is None:
+        if reason.restarting or not telemetry.ended or telemetry.session_id is None:
             return
         bound = _LAST_WORDS_TO_THE_DEAF if self._failures else LAST_WORDS
         telemetry.outbox.release()
         with self._pending.track(self.context.path, "send_telemetry", "sent"), trio.move_on_after(bound):
             while telemetry.outbox:
-                await self._send_batch(telemetry.session_id)
+                try:
+                    await self._send_batch(telemetry.session_id)
+                except Exception:  # noqa: BLE001  # no next incarnation would send the rest
+                    _log.exception("the last events could not be sent")
+                    await trio.sleep(delay(0, self._random))
         telemetry.give_up(
             telemetry.outbox.rest(), f"the session has ended, and they did not get through in {bound:g} s"
         )
@@ -110,7 +114,7 @@ class TelemetrySender(Actor):
             await self._failed(letters, error)
         else:
             self._points.reach("telemetry.sent", self.context.path)
-            self._failures = 0
+            self._failures = self._refusals = 0
             self._most = _LARGEST_BATCH
             self._telemetry.outbox.acknowledge(letters)
             self._metrics.add("telemetry_events_sent", len(letters))
@@ -121,10 +125,7 @@ class TelemetrySender(Actor):
             self._telemetry.give_up(letters, f"this server takes no telemetry ({error})")
             return
         if status in _REFUSED:
-            if len(letters) > 1:
-                self._most = len(letters) // 2
-            else:
-                self._telemetry.give_up(letters, f"the server refuses it ({error})")
+            self._refused(letters, error)
             return
         self._failures += 1
         seconds = delay(self._failures - 1, self._random)
@@ -136,3 +137,13 @@ class TelemetrySender(Actor):
         level = logging.INFO if self._failures > 1 else logging.WARNING
         _log.log(level, "telemetry could not be sent, the next try is in %.0f s: %s", seconds, error)
         await trio.sleep(seconds)
+
+    def _refused(self, letters: tuple[Letter, ...], error: APIError) -> None:
+        if len(letters) > 1:
+            self._most = len(letters) // 2
+            return
+        self._refusals += 1
+        if self._refusals < _MOST_REFUSALS:
+            self._telemetry.give_up(letters, f"the server refuses it ({error})")
+        else:
+            self._telemetry.give_up(self._telemetry.outbox.due(), f"the server refuses whatever it is told ({error})")

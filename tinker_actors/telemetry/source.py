@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 import msgspec
 
-from supervision import ChildSpec
+from supervision import Backoff, ChildSpec
 from tinker_actors.flow.pending import PendingTable
 from tinker_actors.metrics import Metrics
 from tinker_actors.ports import Points
@@ -94,6 +94,8 @@ class TelemetrySource:
                 points=self._points,
             ),
             shutdown=LAST_WORDS + 1.0,
+            # at once: a session that ends while there is no sender has no last words
+            backoff=Backoff(initial=0.0, maximum=0.0),
             max_restarts=_RESTARTS,
             max_seconds=_SECONDS,
             on_close=telemetry.close,

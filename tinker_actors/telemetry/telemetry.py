@@ -75,7 +75,8 @@ class Telemetry:
         self._home = Home()
         self._session_id: str | None = None
         self._created = trio.Event()
-        self._ended = False
+        self.ended = False
+        """Whether the session is over."""
         self._alive = True
         self._told = 0
 
@@ -158,9 +159,9 @@ class Telemetry:
 
     def end(self) -> None:
         """The session is over; what happens afterwards is not recorded. Further calls do nothing."""
-        if self._session_id is not None and not self._ended:
+        if self._session_id is not None and not self.ended:
             self._push(self._events.session_end)
-        self._ended = True
+        self.ended = True
 
     def close(self, reason: StopReason) -> None:
         """Nobody sends any more: what is left is lost."""
@@ -191,7 +192,7 @@ class Telemetry:
             self._tell(why)
 
     def _push(self, make: Callable[[], TelemetryEvent]) -> bool:
-        if self._ended or not self._alive:
+        if self.ended or not self._alive:
             return False
         try:
             letter = self._letter(make())
