@@ -10,7 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import final
 
+import trio
+
 from supervision import Actor
+from tinker_actors.local.activity import Activity
 from tinker_actors.local.effects import Effects
 from tinker_actors.local.futures import FutureTable, Result
 from tinker_actors.local.model import Model, Operation
@@ -31,8 +34,11 @@ _AT_ONCE = 64  # samples of one sampler in one call of the engine: more than one
 class ModelActor(Actor):
     """Works off one model's operations, in order."""
 
-    def __init__(self, model: Model, effects: Effects, futures: FutureTable, offload: Offload) -> None:
+    def __init__(
+        self, model: Model, effects: Effects, futures: FutureTable, offload: Offload, activity: Activity
+    ) -> None:
         self._model = model
+        self._activity = activity
         self._effects = effects
         self._futures = futures
         self._offload = offload
@@ -55,7 +61,10 @@ class ModelActor(Actor):
         # a frame of its own: while the next one is waited for, nothing holds this one's data and result
         effects, model = self._effects, self._model
         work = partial(effects.apply, model, operation)
-        self._conclude(operation, await self._offload.run(work, cost=effects.cost(model, operation)))
+        begun = trio.current_time()
+        result = await self._offload.run(work, cost=effects.cost(model, operation))
+        self._conclude(operation, result)
+        self._activity.operation_done(model, operation, begun, result)
 
     def _conclude(self, operation: Operation, result: Result) -> None:
         model = self._model
@@ -82,10 +91,12 @@ class SamplingActor(Actor):
         offload: Offload,
         *,
         recordings: Recordings,
+        activity: Activity,
         forget: Callable[[], Awaitable[None]],
     ) -> None:
         self._queue = queue
         self._recordings = recordings
+        self._activity = activity
         self._forget = forget
         self._effects = effects
         self._futures = futures
@@ -106,11 +117,13 @@ class SamplingActor(Actor):
     async def _work_off(self, samples: Sequence[Sample]) -> None:
         effects = self._effects
         cost = sum(map(effects.sample_cost, samples))
+        begun = trio.current_time()
         results = await self._offload.run(partial(effects.sample, samples), cost=cost)
         for sample, result in zip(samples, results, strict=True):
             if sample.request.record_stability_info and isinstance(result, SampleResponse):
                 self._recordings.keep(sample.sampler.session_id, sample.sequence_ids, result)
             self._futures.finish(sample.future, result)
+            self._activity.sample_done(sample, begun, result)
         self._queue.put_away()
         if samples[0].sampler.over:
             await self._forget()

@@ -39,7 +39,18 @@ _ID = re.compile(r"req-([0-9a-f]{8})-([0-9a-f]{8})-([1-9][0-9]{0,18})\Z")
 class ServerFuture:
     """One promise."""
 
-    __slots__ = ("_done", "_result", "cancel", "done_at", "explain", "finished", "owner", "request_id", "what")
+    __slots__ = (
+        "_done",
+        "_result",
+        "cancel",
+        "created_at",
+        "done_at",
+        "explain",
+        "finished",
+        "owner",
+        "request_id",
+        "what",
+    )
 
     def __init__(self, owner: Owner, request_id: str, what: str) -> None:
         self.owner = owner
@@ -51,6 +62,7 @@ class ServerFuture:
         """Lets what was not begun fail; None for what can't be cancelled."""
         self.finished: Callable[[ServerFuture], None] | None = None
         """Called once, when the result is there."""
+        self.created_at = trio.current_time()
         self.done_at: float | None = None
         self._result: Result | None = None
         self._done = trio.Event()

@@ -17,6 +17,7 @@ import trio
 from msgspec import structs
 
 from supervision import ActorSystem, Backoff, ChildSpec, DynamicSupervisorSpec, SupervisorRef, open_system
+from tinker_actors.local.activity import Activity
 from tinker_actors.local.actors import Janitor, ModelActor, SamplingActor
 from tinker_actors.local.applied import AppliedLog, AppliedOperation
 from tinker_actors.local.catalog import Catalog
@@ -99,6 +100,7 @@ class LocalService:
         self.limits = Limits(settings, self.sessions, self.models.values())
         self.signatures = Signatures(random.getrandbits(256).to_bytes(32, "big"), now)
         self.copying = trio.Lock()
+        self.activity = Activity(now)
         self._recordings = Recordings(settings.max_recorded_tokens)
         self._log = log
         self.files = files
@@ -215,7 +217,7 @@ class LocalService:
         assert self._children is not None
         spec = ChildSpec(
             run.run_id,
-            lambda: ModelActor(model, self._effects, self.futures, self.offload),
+            lambda: ModelActor(model, self._effects, self.futures, self.offload, self.activity),
             restart="transient",
             backoff=_PROMPT,
             max_restarts=10,
@@ -318,6 +320,7 @@ class LocalService:
                         self.futures,
                         self.offload,
                         recordings=self._recordings,
+                        activity=self.activity,
                         forget=self.forget_samplers,
                     ),
                     backoff=_PROMPT,

@@ -26,7 +26,7 @@ async def describe_key(service: LocalService, call: Incoming[None]) -> ApiKeyInf
     """The key that the request presents: a number made of its digest, and its owner's name."""
     await trio.lowlevel.checkpoint()
     return ApiKeyInfo(
-        key_id=int(service.owners.digest(_key(call))[:12], 16),
+        key_id=_key_id(service.owners.digest(_key(call))),
         name=call.owner,
         note="",
         details=ApiKeyDetails(org_details=ApiKeyOrganization(name="local"), user_details=ApiKeyUser()),
@@ -41,6 +41,12 @@ async def revoke_key(service: LocalService, call: Incoming[None]) -> None:
     except OSError as error:
         raise unavailable(f"the key could not be revoked: {error}") from error
     service.owners.revoke(digest)
+    details = {"key_id": _key_id(digest)}
+    service.activity.audit.add(call.owner, "organizations", "api_key_revoked", details=details)
+
+
+def _key_id(digest: str) -> int:
+    return int(digest[:12], 16)
 
 
 def _key(call: Incoming[None]) -> str:

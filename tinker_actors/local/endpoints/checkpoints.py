@@ -30,6 +30,7 @@ async def delete_checkpoint(service: LocalService, call: Incoming[None]) -> None
     """Delete the checkpoint. Samplers that have read it go on with what they have."""
     path = checkpoint_path(call)
     await _kept(service, path, partial(service.catalog.remove, call.owner, path))
+    _audit(service, call, "checkpoint_deleted", path)
 
 
 async def publish_checkpoint(service: LocalService, call: Incoming[None]) -> None:
@@ -52,6 +53,7 @@ async def set_checkpoint_ttl(service: LocalService, call: Incoming[SetTtlRequest
         return structs.replace(record, expires_at=expires_at)
 
     await _kept(service, path, partial(service.catalog.change, call.owner, path, change))
+    _audit(service, call, "checkpoint_ttl_set", path, ttl_seconds=seconds)
 
 
 def checkpoint_path(call: Incoming[T]) -> str:
@@ -72,6 +74,13 @@ async def _set_public(service: LocalService, call: Incoming[None], *, public: bo
         await _kept(service, path, partial(service.catalog.change, call.owner, path, change))
     except _AsItWas:
         raise Refusal(409, f"{path} is {'public' if public else 'private'} already") from None
+    _audit(service, call, "checkpoint_published" if public else "checkpoint_unpublished", path)
+
+
+def _audit(service: LocalService, call: Incoming[T], event: str, path: str, **details: object) -> None:
+    service.activity.audit.add(
+        call.owner, "checkpoints", event, model_id=call.path["run_id"], tinker_path=path, details=details
+    )
 
 
 async def _kept(service: LocalService, path: str, work: Callable[[], object]) -> None:

@@ -69,6 +69,14 @@ async def copy_weights(service: LocalService, call: Incoming[CopyWeightsRequest]
             raise gone(str(error)) from error
         except OSError as error:
             raise unavailable(f"the copy could not be kept: {error}") from error
+    service.activity.audit.add(
+        call.owner,
+        "checkpoints",
+        "checkpoint_copied",
+        model_id=run.run_id,
+        tinker_path=copy.path,
+        details={"source_path": path},
+    )
     return CopyWeightsResponse(tinker_path=copy.path)
 
 

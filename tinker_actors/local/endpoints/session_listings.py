@@ -76,6 +76,8 @@ async def set_project(service: LocalService, call: Incoming[Project]) -> None:
         raise invalid("project_id", "is missing", "Give the project's id")
     record = _find(service, call)
     await service.change_session(record.session_id, lambda record: structs.replace(record, project_id=project_id))
+    details = {"session_id": record.session_id, "project_id": project_id}
+    service.activity.audit.add(call.owner, "projects", "session_project_set", details=details)
 
 
 async def search_sessions(service: LocalService, call: Incoming[SessionSearchRequest]) -> SessionSearchResponse:

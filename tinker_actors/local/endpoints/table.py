@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from tinker_actors.local.endpoints import (
+    administration,
     auth,
     checkpoints,
     copies,
@@ -21,6 +22,7 @@ from tinker_actors.local.endpoints import (
     service,
     session_listings,
     sessions,
+    traces,
     training,
 )
 from tinker_actors.local.endpoints.incoming import Incoming
@@ -112,6 +114,13 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint("POST", "/sessions/search", SessionSearchRequest, session_listings.search_sessions),
     Endpoint("POST", "/create_sampling_session", CreateSamplingSessionRequest, sampling.create_sampling_session),
     Endpoint("POST", "/asample", SampleRequest, sampling.asample),
+    Endpoint("GET", "/sessions/{session_id}/trace_export", _NONE, traces.trace_export),
+    Endpoint("GET", "/local/trace/{session_id}.pftrace", Signature, traces.download_trace, open=True),
+    Endpoint("GET", "/audit", administration.AuditQuery, administration.audit_log),
+    Endpoint("GET", "/billing/usage/events", administration.UsageQuery, administration.billing_usage),
+    Endpoint(
+        "GET", "/billing/usage/checkpoints/current", administration.StorageQuery, administration.checkpoint_storage
+    ),
     Endpoint("POST", "/join_sampling_session", JoinSamplingSessionRequest, sampling.join_sampling_session),
     Endpoint("GET", "/samplers/{sampling_session_id}", _NONE, sampling.get_sampler),
     Endpoint("POST", "/retrieve_future", RetrieveFutureRequest, futures.retrieve_future),
