@@ -12,6 +12,9 @@ from tinker_actors.shadowing import require_own_supervision
 from tinker_actors.version import __version__
 
 if TYPE_CHECKING:
+    from tinker_actors.blocking import (
+        blocking_runtime,
+    )
     from tinker_actors.clients import (
         SamplingClient,
         ServiceClient,
@@ -168,6 +171,7 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "BillingError",
+    "blocking_runtime",
     "BreakerState",
     "BreakerStatistics",
     "capture_exceptions",
@@ -268,6 +272,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "tinker_actors.blocking": ("blocking_runtime",),
     "tinker_actors.clients": (
         "SamplingClient",
         "ServiceClient",

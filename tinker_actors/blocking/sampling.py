@@ -1,0 +1,54 @@
+"""The SamplingClient for threads and asyncio."""
+
+from __future__ import annotations
+
+from typing import final
+
+from tinker_actors.blocking.delegate import Handle, answered, blocking, started
+from tinker_actors.blocking.observers import BlockingSubscription, PlainObserver, observe
+from tinker_actors.blocking.telemetry import telemetry_of
+from tinker_actors.clients import sampling as clients
+from tinker_actors.types import QueueState
+
+__all__ = ["SamplingClient"]
+
+
+@final
+class SamplingClient(Handle[clients.SamplingClient]):
+    """Samples from one set of weights: ``tinker_actors.SamplingClient`` for plain threads and asyncio.
+
+    ``sample`` blocks; ``sample_async`` returns a future at once, so that many samples can be under way.
+    """
+
+    sample = blocking(clients.SamplingClient.sample)
+    sample_async = started(clients.SamplingClient.sample)
+    compute_logprobs = blocking(clients.SamplingClient.compute_logprobs)
+    compute_logprobs_async = started(clients.SamplingClient.compute_logprobs)
+    get_sampler_info = blocking(clients.SamplingClient.get_sampler_info)
+    get_sampler_info_async = started(clients.SamplingClient.get_sampler_info)
+    aclose = blocking(clients.SamplingClient.aclose)
+    get_telemetry = answered(clients.SamplingClient.get_telemetry, telemetry_of)
+
+    @property
+    def sampling_session_id(self) -> str:
+        """The server's id of these weights."""
+        return self._read("sampling_session_id", lambda inner: inner.sampling_session_id)
+
+    @property
+    def model_path(self) -> str | None:
+        """The checkpoint that the weights came from; None for base models and ephemeral weights."""
+        return self._read("model_path", lambda inner: inner.model_path)
+
+    @property
+    def queue_state(self) -> QueueState:
+        """Whether the server works on these samples now, or has paused."""
+        return self._read("queue_state", lambda inner: inner.queue_state.value)
+
+    def on_queue_state_change(self, observer: PlainObserver) -> BlockingSubscription:
+        """Have ``observer`` called in a thread with each QueueStateChange, until the subscription is cancelled.
+
+        At most once a second, and none may take longer than ten. Raises InvalidInput for what can't be called, and
+        for an async function, which has no loop here.
+        """
+        engine, inner = self._place()
+        return observe(engine, inner.on_queue_state_change, observer)
