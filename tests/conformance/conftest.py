@@ -57,7 +57,7 @@ def driven(tmp_path_factory: pytest.TempPathFactory) -> Any:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TINKER_", "HF_"))}
         environ = {**kept, "PYTHONPATH": str(_ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
         command = [python_of(version), "-W", "ignore", "-m", "tests.conformance.programs.every_call"]
-        with serving(models=(TINY, _BASE), fwdbwd_max_chunk_len=2) as server:
+        with serving(models=(TINY, _BASE), fwdbwd_max_chunk_len=2, pjwt_auth_enabled=True) as server:
             done = subprocess.run(
                 [*command, server.url, KEY, TINY, str(folder)],
                 capture_output=True,

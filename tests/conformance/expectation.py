@@ -31,10 +31,6 @@ class Refused(NamedTuple):
 EXPECTATIONS: dict[str, Expectation] = {}
 
 EXCEPTIONS: tuple[Refused, ...] = (
-    Refused("RestClient.whoami", "1.2", "RuntimeError", "whoami requires JWT auth, but the server has it disabled"),
-    Refused(
-        "tinker auth whoami", "1.2", "TinkerCliError", "whoami requires JWT auth, but the server has it disabled"
-    ),
     Refused(
         "ServiceClient.create_custom_loss",
         "9.3",

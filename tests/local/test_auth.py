@@ -89,7 +89,7 @@ def test_keys_are_described_and_revoked() -> None:
         mine, other = caller(stage, "tml-mine"), caller(stage, "tml-other")
         described = (await mine.get("/auth/apikey/me")).ok
         assert (described["name"], described["note"]) == ("me", "")
-        assert described["details"] == {"org_details": {"name": "local"}, "user_details": {}}
+        assert described["details"] == {"org_details": {"name": "local"}, "user_details": {"email": "me@localhost"}}
         assert described["key_id"] != (await caller(stage, "tml-mine2").get("/auth/apikey/me")).ok["key_id"]
         assert (await mine.get("/auth/apikey/me")).ok == described
         token = (await mine.post("/auth/token", {})).ok["jwt"]

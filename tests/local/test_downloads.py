@@ -131,14 +131,20 @@ def test_an_archive_is_a_redirect_to_a_real_one() -> None:
         file = await fetch(stage, body["url"])
         assert file.headers["content-type"] == "application/gzip"
         packed = members(file.content)
-        assert set(packed) == {"adapter_config.json", "adapter_model.safetensors", "checkpoint.safetensors"}
+        assert list(packed) == [
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "checkpoint.safetensors",
+            "checkpoint_complete",
+        ]
+        assert packed["checkpoint_complete"] == b""
         (listed, _) = (await caller.get(place)).ok["checkpoints"]
         assert len(packed["checkpoint.safetensors"]) == listed["size_bytes"]
         assert (await fetch(stage, body["url"])).content == file.content
 
         sampler = await caller.get(f"{place}/sampler_weights/s/archive")
         packed = members((await fetch(stage, sampler.json["url"])).content)
-        assert set(packed) == {"adapter_config.json", "adapter_model.safetensors"}
+        assert list(packed) == ["adapter_config.json", "adapter_model.safetensors", "checkpoint_complete"]
         for wrong, status in (("weights/none", 404), ("weights", 400), ("checkpoints/s", 400)):
             assert (await caller.get(f"{place}/{wrong}/archive")).status == status
 
@@ -194,8 +200,7 @@ def test_what_is_published_may_be_downloaded_by_others() -> None:
         assert (await caller.send("POST", f"{place}/publish")).status == 204
         urls = (await other.get(f"{place}/external_weights_urls")).ok["urls"]
         assert (await fetch(stage, urls["adapter_config.json"])).status == 200
-        assert set(members((await fetch(stage, (await other.get(f"{place}/archive")).json["url"])).content)) == set(
-            urls
-        )
+        archived = (await fetch(stage, (await other.get(f"{place}/archive")).json["url"])).content
+        assert set(members(archived)) == {*urls, "checkpoint_complete"}
 
     play(scenario)

@@ -13,10 +13,12 @@ from tinker_actors.local.engine import snapshot_from_safetensors
 from tinker_actors.local.engine.peft import CONFIG_FILE, WEIGHTS_FILE, peft_config, peft_weights
 from tinker_actors.local.storage import CheckpointRecord
 
-__all__ = ["STATE_FILE", "archive", "checkpoint_files"]
+__all__ = ["COMPLETE_FILE", "STATE_FILE", "archive", "checkpoint_files"]
 
 STATE_FILE: Final = "checkpoint.safetensors"
 """In the archive of a training checkpoint: weights and optimizer as the server keeps them."""
+COMPLETE_FILE: Final = "checkpoint_complete"
+"""The last, empty file of an archive: without it the SDKs that ask for archives push none to the Hugging Face hub."""
 
 
 def checkpoint_files(catalog: Catalog, record: CheckpointRecord) -> Mapping[str, bytes]:
@@ -40,7 +42,7 @@ def archive(catalog: Catalog, record: CheckpointRecord) -> bytes:
         gzip.GzipFile("", "wb", fileobj=packed, mtime=created) as compressed,
         tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
-        for name, content in sorted(checkpoint_files(catalog, record).items()):
+        for name, content in (*sorted(checkpoint_files(catalog, record).items()), (COMPLETE_FILE, b"")):
             member = tarfile.TarInfo(name)
             member.size = len(content)
             member.mtime = int(created)

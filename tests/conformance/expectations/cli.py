@@ -14,6 +14,18 @@ def version(seen: Any, version: str) -> None:
     assert seen == {"text": f"tinker {version}", "version": version}
 
 
+@expects("tinker auth login", SINCE_38)
+def login(seen: Any, _version: str) -> None:
+    assert "@localhost (local). Stored API key 'key-" in seen["text"]
+    assert seen["secret"] not in seen["text"]
+
+
+@expects("tinker auth logout", SINCE_38)
+def logout(seen: Any, _version: str) -> None:
+    assert (seen["before"], seen["after"]) == (1, 0)
+    assert "Removed credential" in seen["text"]
+
+
 @expects("tinker auth status", SINCE_38)
 def status(seen: Any, _version: str) -> None:
     assert seen == "Credentials available: yes\nTinker accessible: yes\n"
@@ -21,7 +33,8 @@ def status(seen: Any, _version: str) -> None:
 
 @expects("tinker auth whoami", SINCE_38)
 def whoami(seen: Any, _version: str) -> None:
-    assert seen["org_urn"].startswith("tml:organization:")
+    assert seen["user_urn"].startswith("key-")
+    assert seen["org_urn"] == "tml:organization:local"
 
 
 @expects("tinker model list", SINCE_38)
@@ -87,3 +100,19 @@ def delete(seen: Any, _version: str) -> None:
     assert seen["by_run"] == {"deleted_count": 1, "failed": []}
     assert seen["left"] == [seen["state"]]
     assert "Deletion cancelled." in seen["refused"]
+
+
+@expects("tinker checkpoint download")
+def download(seen: Any, _version: str) -> None:
+    assert seen["folder"][0] == seen["folder"][1]
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= set(seen["files"])
+    assert seen["rank"] == 4
+    assert seen["size"][0] == seen["size"][1] > 0
+    assert seen["listed"] == []  # what 0.38 exports for the download, it deletes
+
+
+@expects("tinker checkpoint push-hf")
+def push_hf(seen: Any, _version: str) -> None:
+    assert seen["found"] == {"checkpoint_path": seen["path"], "repo_id": "somebody/adapter", "public": False}
+    assert seen["made"] == ["somebody/adapter"]
+    assert {"README.md", "adapter_config.json", "adapter_model.safetensors"} <= set(seen["files"])

@@ -65,6 +65,16 @@ def is_archive(seen: Any, _version: str) -> None:
     assert 0.0 < seen["lasts"] <= 86_400.0
 
 
+expects("RestClient.get_checkpoint_archive_url", UNTIL_25)(is_archive)
+expects("RestClient.get_checkpoint_archive_url_from_tinker_path", UNTIL_25)(is_archive)
+
+
+@expects("RestClient.get_external_weights_urls", SINCE_38)
+def get_external_weights_urls(seen: Any, version: str) -> None:
+    is_archive(seen, version)
+    assert seen["header"]
+
+
 def is_deleted(seen: Any, _version: str) -> None:
     """That checkpoint is gone, and no other."""
     assert seen == {"before": True, "after": False, "others": True}
@@ -107,9 +117,9 @@ def assign_session_project(seen: Any, _version: str) -> None:
 
 
 @expects("RestClient.whoami")
-def whoami(seen: Any, _version: str) -> None:
-    assert seen["user"]
-    assert seen["org"].startswith("tml:organization:")
+def whoami(seen: Any, version: str) -> None:
+    assert seen["user"].startswith("key-")
+    assert seen["org"] == ("tml:organization:local" if version == "0.38.0" else None)
 
 
 @expects("RestClient.get_sampler")
@@ -122,6 +132,14 @@ def get_sampler(seen: Any, _version: str) -> None:
 expects("RestClient.get_telemetry")(is_telemetry)
 expects("AdminClient.get_telemetry", SINCE_38)(is_telemetry)
 expects("RestClient.get_server_capabilities", SINCE_38)(get_server_capabilities)
+
+
+@expects("RestClient.copy_weights", SINCE_38)
+def copy_weights(seen: Any, _version: str) -> None:
+    assert seen["copy"] != seen["source"]
+    assert "/weights/" in seen["copy"]
+    assert seen["copied"] == seen["original"]
+    assert seen["listed"]
 
 
 @expects("RestClient.search_sessions", SINCE_38)

@@ -22,7 +22,7 @@ def sample(seen: Any, _version: str) -> None:
     assert (len(tokens), stop_reason) == (4, "length")
     assert logprobs == close(seen["scores"][3:])
     stopped, reason, _ = seen["stopped"]
-    assert (stopped, reason) == (tokens[:2], "stop")
+    assert (stopped, reason) == (tokens[: tokens.index(tokens[1]) + 1], "stop")
     assert seen["prompt"][0] is None
     assert seen["prompt"][1:] == close(seen["scores"][1:3])
     nothing, *rows = seen["topk"]

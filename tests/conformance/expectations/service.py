@@ -111,6 +111,13 @@ def finished(seen: Any, _version: str) -> None:
     assert "finished" in text
 
 
+@expects("ServiceClient.copy_weights", SINCE_38)
+def copy_weights(seen: Any, _version: str) -> None:
+    assert seen["copy"] != seen["source"]
+    assert "/weights/" in seen["copy"]
+    assert seen["copied"] == seen["original"]
+
+
 @expects("ServiceClient.create_custom_loss", SINCE_38)
 def create_custom_loss(seen: Any, _version: str) -> None:
     assert seen == "LossHandle"

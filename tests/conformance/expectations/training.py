@@ -92,6 +92,12 @@ def save_weights_for_sampler(seen: Any, _version: str) -> None:
     assert seen["trained"] == close(TRAINED_LOGPROBS)
 
 
+@expects("TrainingClient.save_weights_external", SINCE_38)
+def save_weights_external(seen: Any, _version: str) -> None:
+    assert seen["path"] == seen["expected"]
+    assert seen["listed"] == [[seen["expected"], "external"]]
+
+
 @expects("TrainingClient.save_weights_and_get_sampling_client")
 def save_weights_and_get_sampling_client(seen: Any, _version: str) -> None:
     assert seen["client"] == "SamplingClient"

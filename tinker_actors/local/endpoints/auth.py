@@ -23,13 +23,18 @@ async def auth_token(service: LocalService, call: Incoming[None]) -> AuthTokenRe
 
 
 async def describe_key(service: LocalService, call: Incoming[None]) -> ApiKeyInfo:
-    """The key that the request presents: a number made of its digest, and its owner's name."""
+    """The key that the request presents: a number made of its digest, its owner's name, and an address for it.
+
+    Nobody reads mail there; but ``tinker auth login`` wants an address.
+    """
     await trio.lowlevel.checkpoint()
     return ApiKeyInfo(
         key_id=_key_id(service.owners.digest(_key(call))),
         name=call.owner,
         note="",
-        details=ApiKeyDetails(org_details=ApiKeyOrganization(name="local"), user_details=ApiKeyUser()),
+        details=ApiKeyDetails(
+            org_details=ApiKeyOrganization(name="local"), user_details=ApiKeyUser(email=f"{call.owner}@localhost")
+        ),
     )
 
 

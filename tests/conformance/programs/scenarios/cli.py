@@ -242,7 +242,7 @@ def export_trace(world: World, _call: Call) -> Any:
 
 @scenario("tinker billing usage")
 def billing_usage(world: World, _call: Call) -> Any:
-    world.step(world.run)
+    world.trained()
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     span = [(now + timedelta(hours=hours)).isoformat() for hours in (-1, 1)]
     target, sessions = world.folder / "usage.csv", world.folder / "sessions.csv"

@@ -11,7 +11,7 @@ from typing import Any
 
 from tinker import types
 
-from tests.conformance.programs.scenario import Call, World, logprobs, scenario
+from tests.conformance.programs.scenario import TOKENS, Call, World, logprobs, scenario
 from tests.conformance.programs.scenarios.service import PROJECT, telemetry
 
 
@@ -254,7 +254,7 @@ def export_session_trace(world: World, call: Call) -> Any:
 @scenario("RestClient.whoami")
 def whoami(world: World, call: Call) -> Any:
     found = call(world.rest)
-    return {"user": found.user_urn, "org": found.org_urn, "email": found.email}
+    return {"user": found.user_urn, "org": getattr(found, "org_urn", None), "email": found.email}
 
 
 @scenario("RestClient.get_sampler")
@@ -324,7 +324,8 @@ def search_sessions(world: World, call: Call) -> Any:
 
 def usage(world: World, call: Call, owner: Any) -> Any:
     """What has been used within the last hours, as ``owner`` is told."""
-    world.step(world.run)
+    world.trained()
+    world.sampler.compute_logprobs(types.ModelInput.from_ints(TOKENS)).result()
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     found = call(owner, now - timedelta(hours=1), now + timedelta(hours=1))
     mine = [event for event in found.data if event.session_id == world.session_id]
