@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import tokenizers
 
 from supervision import ActorCrashed, Event
 from tests.clients.odd_server import ask
 from tests.clients.scenario import batch
 from tinker_actors.errors import APIResponseError, InvalidInput, TinkerError
 from tinker_actors.runtime import Runtime
+from tinker_actors.tokenizers import Hub
 from tinker_actors.types import AdamParams, ModelInput, SamplingParams
 
 PROMPT = ModelInput.from_ints([1, 2])
@@ -117,21 +116,14 @@ def test_a_name_on_the_hub_is_asked_for_there(data: dict[str, str], name: str, m
 def hub(monkeypatch: pytest.MonkeyPatch, error: str | None = None) -> list[str]:
     """A hub that has every tokenizer, or none; the names that it is asked for."""
 
-    def from_pretrained(name: str, token: str | None = None) -> Any:
+    def hub_file(name: str, file: str, hub: Hub, *, revision: str | None = None) -> Path:
         asked.append(name)
         if error is not None:
-            raise Exception(error)  # as the library does
-        return tokenizers.Tokenizer.from_file(str(TOKENIZER))
+            raise InvalidInput("tokenizer", error, "Give a folder with a tokenizer.json")
+        return TOKENIZER
 
     asked: list[str] = []
-    library = SimpleNamespace(
-        Tokenizer=SimpleNamespace(
-            from_pretrained=from_pretrained,
-            from_file=tokenizers.Tokenizer.from_file,
-            from_str=tokenizers.Tokenizer.from_str,
-        )
-    )
-    monkeypatch.setattr("tinker_actors.tokenizers.tokenizer.tokenizers", library)
+    monkeypatch.setattr("tinker_actors.tokenizers.tokenizer.hub_file", hub_file)
     return asked
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,12 +67,11 @@ def test_a_folder_in_place_of_the_file_can_not_be_read(tmp_path: Path):
 def test_the_hub_sees_the_token_and_its_errors_hide_it(monkeypatch: pytest.MonkeyPatch):
     asked: list[tuple[str, str | None]] = []
 
-    def refuse(name: str, token: str | None = None) -> None:
+    def refuse(name: str, file: str, *, token: str | None, **options: Any) -> str:
         asked.append((name, token))
         raise Exception(f"401 for {token}")
 
-    library = SimpleNamespace(Tokenizer=SimpleNamespace(from_pretrained=refuse))
-    monkeypatch.setattr("tinker_actors.tokenizers.tokenizer.tokenizers", library)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
     with pytest.raises(InvalidInput, match=r"401 for \[hidden\]") as caught:
         tokenizer_for("some/model", Secret(SECRET))
     assert caught.value.__context__ is None

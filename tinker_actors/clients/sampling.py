@@ -37,6 +37,7 @@ from tinker_actors.wire.endpoints.sampling import asample, create_sampling_sessi
 
 if TYPE_CHECKING:
     from tinker_actors.polling import Poller
+    from tinker_actors.tokenizers import Tokenizer
 
 __all__ = ["Sampler", "SamplerInfo", "SamplingActor", "SamplingClient", "start_sampling_client"]
 
@@ -65,6 +66,8 @@ class Sampler:
         self.base_model = base_model
         self.sampling_session_id = sampling_session_id
         self.key = key
+        self.known_model = base_model or trained_from
+        """The base model, where it is known here."""
         self.counted_as = base_model or trained_from or model_path or sampling_session_id or ""
         """The base model, for the tokens' price; where it is not known, the path of the weights."""
         self.queue = ClientQueue(f"{session}/sampler-{seq_id}", "sampling")
@@ -271,6 +274,22 @@ class SamplingClient:
         self._session.home.require(self)
         with closed_as_such("get_sampler_info"):
             return await self._ref.call(GetSamplerInfo())
+
+    async def get_tokenizer(self) -> Tokenizer:
+        """The tokenizer of the base model, loaded once for all clients of the runtime.
+
+        Raises InvalidInput when there is none, and for weights that were given by their path alone, whose base model
+        is not known here; then load it by its name, ``tokenizers.tokenizer_for(name)``.
+        """
+        from tinker_actors.clients.tokenizing import load_tokenizer
+        from tinker_actors.tokenizers import tokenizer_name_of
+
+        self._session.home.require(self)
+        model = self._sampler.known_model
+        if model is None:
+            problem = f"the base model of {self.model_path or 'these weights'} is not known here"
+            raise InvalidInput("tokenizer", problem, "Load it yourself with tokenizer_for(), by the model's name")
+        return await load_tokenizer(self._session, tokenizer_name_of(model))
 
     async def aclose(self) -> None:
         """Stop this client. Samples under way end with their callers."""

@@ -53,6 +53,7 @@ from tinker_actors.runtime.stalls import Stalls, check_alarm
 from tinker_actors.runtime.tracing import traced
 from tinker_actors.sessions import Heartbeat, QueueObserver, Session, SessionEnd, SessionManager, end_for
 from tinker_actors.telemetry import RuntimeTelemetry, TelemetrySource
+from tinker_actors.tokenizers.cache import TokenizerCache
 from tinker_actors.wire.api import Api
 
 __all__ = ["Runtime", "open_runtime"]
@@ -87,6 +88,7 @@ class Runtime:
         self._random = rng
         self._points = points
         self._offload = offload
+        self._tokenizers = TokenizerCache(offload)
         self._pending = PendingTable()
         self._tasks = Tasks(tasks, self._pending)
         self._metrics = metrics
@@ -141,6 +143,7 @@ class Runtime:
             usage=self._usage,
             points=self._points,
             offload=self._offload,
+            tokenizers=self._tokenizers,
             limiter=self._limiter,
             user_metadata=dict(self._config.user_metadata) | metadata,
             tags=labels,

@@ -27,6 +27,7 @@ from tinker_actors.sessions.ending import SessionEnd
 from tinker_actors.sessions.limits import SessionLimits
 from tinker_actors.sessions.queue_observer import Observe
 from tinker_actors.telemetry import Telemetry
+from tinker_actors.tokenizers.cache import TokenizerCache
 from tinker_actors.types import ClientConfig
 from tinker_actors.wire.api import Api
 
@@ -63,6 +64,7 @@ class Session:
         usage: Usage,
         points: Points,
         offload: Offload,
+        tokenizers: TokenizerCache,
         limiter: RateLimiter,
         user_metadata: Mapping[str, str],
         tags: tuple[str, ...],
@@ -81,6 +83,7 @@ class Session:
         self.usage = usage
         self.points = points
         self.offload = offload
+        self.tokenizers = tokenizers
         self._limiter = limiter
         self.user_metadata = user_metadata
         self.tags = tags

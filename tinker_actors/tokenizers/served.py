@@ -6,14 +6,15 @@ import re
 from typing import Final
 
 from tinker_actors.errors import InvalidInput
+from tinker_actors.tokenizers.names import tokenizer_name
 from tinker_actors.types import GetInfoResponse
 
-__all__ = ["served_name"]
+__all__ = ["served_name", "tokenizer_name_of"]
 
 _PART: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _HUB: Final = re.compile(rf"{_PART}(?:/{_PART})?")
 _LONGEST: Final = 96  # as the hub has it
-_LLAMA_3: Final = ("meta-llama/Llama-3", "thinkingmachineslabinc/meta-llama-3-tokenizer")
+_CURE: Final = "Load it yourself with tokenizer_for(), from a folder or by its name on the hub"
 
 
 def served_name(info: GetInfoResponse) -> str:
@@ -25,18 +26,18 @@ def served_name(info: GetInfoResponse) -> str:
     """
     name = info.tokenizer_id
     if not name:
-        name = _of_model((info.model_data.model_name or "").partition(":")[0])
-    cure = "Load it yourself with tokenizer_for(), from a folder or by its name on the hub"
+        name = tokenizer_name(info.model_data.model_name or "")
     if not name:
-        raise InvalidInput("tokenizer", f"the server names none for model {info.model_id!r}", cure)
+        raise InvalidInput("tokenizer", f"the server names none for model {info.model_id!r}", _CURE)
+    return _on_the_hub(name, f"the server names {name[:_LONGEST]!r} for model {info.model_id!r}")
+
+
+def tokenizer_name_of(base_model: str) -> str:
+    """The name on the hub of the tokenizer of ``base_model``. Raises InvalidInput where that can't be one."""
+    return _on_the_hub(tokenizer_name(base_model), f"the base model is {base_model[:_LONGEST]!r}")
+
+
+def _on_the_hub(name: str, told: str) -> str:
     if len(name) > _LONGEST or ".." in name or _HUB.fullmatch(name) is None:
-        problem = f"the server names {name[:_LONGEST]!r} for model {info.model_id!r}, which is no name on the hub"
-        raise InvalidInput("tokenizer", problem, cure)
+        raise InvalidInput("tokenizer", f"{told}, which is no name on the hub", _CURE)
     return name
-
-
-def _of_model(name: str) -> str:
-    if name.startswith(_LLAMA_3[0]):
-        return _LLAMA_3[1]
-    parts = name.split("/")
-    return "/".join(parts[:2]) if len(parts) == 3 else name

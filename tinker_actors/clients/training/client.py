@@ -61,7 +61,6 @@ class TrainingClient:
         self._clients = clients
         self._name = name
         self._closed = False
-        self._tokenizer: Tokenizer | None = None
 
     @property
     def model_id(self) -> str:
@@ -220,22 +219,18 @@ class TrainingClient:
             return await self._ref.call(GetInfo(), timeout=float("inf"))
 
     async def get_tokenizer(self) -> Tokenizer:
-        """The tokenizer of the base model, loaded once and then kept.
+        """The tokenizer of the base model, loaded once for all clients of the runtime.
 
         It comes from the package or the Hugging Face hub, under the name that the server gives: never from a file of
         this machine, which a server could choose otherwise. Raises InvalidInput when there is none; then load it
         from a folder, ``tokenizers.tokenizer_for(folder)``.
         """
-        from tinker_actors.tokenizers import hub_token, named_tokenizer, served_name
+        from tinker_actors.clients.tokenizing import load_tokenizer
+        from tinker_actors.tokenizers import served_name
 
-        if self._tokenizer is not None:
-            await trio.lowlevel.checkpoint()
-            return self._tokenizer
+        self._session.home.require(self)
         info = self._model.info or await self.get_info()
-        name = served_name(info)
-        config = self._session.config
-        self._tokenizer = await self._session.offload.run(lambda: named_tokenizer(name, hub_token(config)))
-        return self._tokenizer
+        return await load_tokenizer(self._session, served_name(info))
 
     async def aclose(self) -> None:
         """Stop this client: unfinished operations end with ClosedError. The model stays at the server."""
