@@ -31,9 +31,9 @@ class Endless(Response):
     """A reply that has no end."""
 
     status = 200
-    headers: Mapping[str, str] = {"content-type": "application/json"}  # pyright: ignore[reportIncompatibleVariableOverride]
+    headers: Mapping[str, str] = {"content-type": "application/json"}
 
-    async def stream(self) -> AsyncGenerator[bytes]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    async def stream(self) -> AsyncGenerator[bytes]:
         while True:
             await trio.sleep(0.001)
             yield b"x" * 10_000

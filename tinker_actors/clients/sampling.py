@@ -250,6 +250,9 @@ class SamplingClient:
         try:
             async with session.limits.sampling.in_flight(), self._handler.connection():
                 return await self._sample(request, entry)
+        except TinkerError as error:
+            session.failed(entry.name, "sample", error)
+            raise
         finally:
             session.pending.close(entry)
 

@@ -61,7 +61,7 @@ class Patience:
         max_retries: int | None = None,
         progress: Progress | None = None,
         backoff: Backoff | None = None,
-        on_retry: Callable[[], object] | None = None,
+        on_retry: Callable[[APIError], object] | None = None,
     ) -> None:
         self._random = rng
         self._outage_bound = outage_bound
@@ -146,7 +146,7 @@ class Patience:
             raise OutOfPatience(reaction, error, 0.0)
         self._failures += 1
         if self._on_retry is not None:
-            self._on_retry()
+            self._on_retry(error)
         announce(f"try {self._failures + 1} in {delay:.1f} s after {brief(error)}")
         await trio.sleep(delay)
 

@@ -29,7 +29,8 @@ class RetryHandler:
     """What the requests of one client share: how to try again, how many at once, and when one last came through.
 
     ``outage_bound`` and ``billing_bound`` are seconds without a usable answer and of a billing pause; ``max_retries``
-    bounds the repeats of each request besides what the RetryConfig says. ``on_retry`` is called before each repeat.
+    bounds the repeats of each request besides what the RetryConfig says. ``on_retry`` is called with the
+    error before each repeat.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class RetryHandler:
         outage_bound: float,
         billing_bound: float = _BILLING_BOUND,
         max_retries: int | None = None,
-        on_retry: Callable[[], object] | None = None,
+        on_retry: Callable[[APIError], object] | None = None,
     ) -> None:
         self._on_retry = on_retry
         self.config = config

@@ -13,7 +13,7 @@ from trio_util import AsyncValue
 from supervision import ActorRef, NotRunning
 from tinker_actors.codec.compression import compress
 from tinker_actors.config import Config, RetryConfig
-from tinker_actors.errors import ClosedError, InvalidInput, ModelLost
+from tinker_actors.errors import APIError, ClosedError, InvalidInput, ModelLost
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import PendingTable
 from tinker_actors.flow.queue_state import ClientQueue, Observer, QueueSubscription
@@ -203,8 +203,18 @@ class Session:
             outage_bound=self.config.outage_bound,
             billing_bound=self.server_config.billing_exception_max_pause_duration_sec,
             max_retries=self.config.max_retries,
-            on_retry=lambda: self.metrics.add("retries"),
+            on_retry=self._repeated,
         )
+
+    def failed(self, operation: str, kind: str, error: BaseException) -> None:
+        """An operation of this session has failed for good: the server is told where telemetry is on."""
+        if self.telemetry is not None:
+            self.telemetry.record_failure(operation, kind, error)
+
+    def _repeated(self, error: APIError) -> None:
+        self.metrics.add("retries")
+        if self.telemetry is not None:
+            self.telemetry.count_repeat(error)
 
     def poller(self, handler: RetryHandler | None = None) -> Poller:
         """A poller with the patience of ``handler``, or of the whole session."""

@@ -46,7 +46,7 @@ class Capture:
     def __exit__(self, kind: object, error: BaseException | None, where: TracebackType | None) -> None:
         telemetry = self._record(error)
         if telemetry is not None and self._fatal:
-            telemetry.outbox.release()
+            telemetry.release()
 
     async def __aenter__(self) -> None:
         await trio.lowlevel.checkpoint()

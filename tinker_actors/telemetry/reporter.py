@@ -47,7 +47,7 @@ class TelemetryReporter(Actor):
     async def _keep_time(self) -> None:
         while True:
             await trio.sleep(_INTERVAL)
-            self._telemetry.outbox.release()
+            self._telemetry.release()
 
     def _hear(self, event: Event) -> None:
         name = event.path.removeprefix(self._session)

@@ -14,10 +14,11 @@ from msgspec import structs
 from supervision import StopReason
 from tinker_actors.checks import number, text
 from tinker_actors.codec.json import encode_json
-from tinker_actors.errors import InvalidInput
+from tinker_actors.errors import APIError, InvalidInput
 from tinker_actors.flow.home import Home
 from tinker_actors.metrics import Metrics
 from tinker_actors.telemetry.events import Events, Now, parse_severity
+from tinker_actors.telemetry.failures import Repeats, failure_name, failure_severity, told_of
 from tinker_actors.telemetry.outbox import Letter, Outbox
 from tinker_actors.telemetry.serializer import Redact, Serializer
 from tinker_actors.types import GenericEvent, Severity, TelemetryEvent
@@ -79,6 +80,7 @@ class Telemetry:
         """Whether the session is over."""
         self._alive = True
         self._told = 0
+        self._repeats = Repeats()
 
     @property
     def session_id(self) -> str | None:
@@ -120,7 +122,7 @@ class Telemetry:
     def flush_soon(self) -> None:
         """Have what is recorded sent now instead of in up to ten seconds."""
         self._home.require(self)
-        self.outbox.release()
+        self.release()
 
     async def flush(self, timeout: float = _PATIENCE) -> bool:
         """Have what is recorded sent now, and wait ``timeout`` seconds for it; False when some of it was not."""
@@ -129,8 +131,8 @@ class Telemetry:
         seconds = number("timeout", timeout, cure)
         if not seconds >= 0:
             raise InvalidInput("timeout", f"{seconds} is no time to wait", cure)
+        self.release()
         lost = self.outbox.given_up
-        self.outbox.release()
         with trio.move_on_after(seconds):
             await self.outbox.until_done()
             return self.outbox.given_up == lost
@@ -160,6 +162,7 @@ class Telemetry:
     def end(self) -> None:
         """The session is over; what happens afterwards is not recorded. Further calls do nothing."""
         if self._session_id is not None and not self.ended:
+            self._tell_repeats()
             self._push(self._events.session_end)
         self.ended = True
 
@@ -183,6 +186,20 @@ class Telemetry:
     ) -> bool:
         """As ``log_exception``, for what needs no check; ``traceback`` where the error's own was taken off."""
         return self._push(lambda: self._events.exception(error, severity, traceback))
+
+    def record_failure(self, operation: str, kind: str, error: BaseException) -> bool:
+        """An operation of the session's has failed for good."""
+        data = {"operation": operation, "kind": kind, **told_of(error)}
+        return self.record(failure_name(error), data, failure_severity(error))
+
+    def count_repeat(self, error: APIError) -> None:
+        """A request has failed with ``error`` and is sent again; told as one event with all of its kind."""
+        self._repeats.add(error)
+
+    def release(self) -> None:
+        """All that is recorded may be sent."""
+        self._tell_repeats()
+        self.outbox.release()
 
     def give_up(self, letters: tuple[Letter, ...], why: str) -> None:
         """Count them as lost, and say so in the log."""
@@ -215,6 +232,10 @@ class Telemetry:
         assert isinstance(event, GenericEvent)  # all others are bounded
         event = structs.replace(event, event_data={"left_out": f"{size} bytes of data"})
         return Letter(event, len(encode_json(event)))
+
+    def _tell_repeats(self) -> None:
+        for name, data, severity in self._repeats.take():
+            self.record(name, data, severity)
 
     def _tell(self, why: str) -> None:
         lost = self.outbox.refused + self.outbox.given_up

@@ -227,6 +227,7 @@ class TrainingActor(Actor):
         else:
             # its Future says so, too, but a program may never look at it
             _log.warning("%s %s %s failed: %s", self._ledger.name, operation.kind, operation.name, error)
+            self._session.failed(f"{self._ledger.name}{operation.name}", operation.kind, error)
             self._ledger.fail(operation, error)
 
     def _count(self, operation: Operation) -> None:
@@ -240,6 +241,7 @@ class TrainingActor(Actor):
 
     def _stop_lane(self, error: TinkerError) -> None:
         _log.error("the lane of %s stops: %s", self._ledger.name, error)
+        self._session.failed(self._ledger.name, "lane", error)
         if isinstance(error, ModelLost):
             self._session.doubt()
         self._ledger.stop(error)

@@ -162,6 +162,7 @@ class SendLane:
         else:
             # its Future says so, too, but a program may never look at it
             _log.warning("%s %s %s was refused: %s", self._ledger.name, operation.kind, operation.name, failure.error)
+            self._session.failed(f"{self._ledger.name}{operation.name}", operation.kind, failure.error)
             self._ledger.refuse(operation, failure.error)
 
     async def _fill(self, gap: Gap) -> None:
