@@ -18,8 +18,10 @@ from tinker_actors.local.effects import Effects
 from tinker_actors.local.futures import FutureTable, Result
 from tinker_actors.local.model import Model, Operation
 from tinker_actors.local.recordings import Recordings
-from tinker_actors.local.sampler import Sample
+from tinker_actors.local.sample_queue import SampleQueue
+from tinker_actors.local.sampler import Sample, Sampler
 from tinker_actors.local.session import Session, SessionTable
+from tinker_actors.local.turns import Turns
 from tinker_actors.local.work_queue import WorkQueue
 from tinker_actors.ports import Offload
 from tinker_actors.types import FailedResult, ModelIdRequest, RequestErrorCategory, SampleResponse
@@ -35,9 +37,17 @@ class ModelActor(Actor):
     """Works off one model's operations, in order."""
 
     def __init__(
-        self, model: Model, effects: Effects, futures: FutureTable, offload: Offload, activity: Activity
+        self,
+        model: Model,
+        effects: Effects,
+        futures: FutureTable,
+        offload: Offload,
+        *,
+        turns: Turns,
+        activity: Activity,
     ) -> None:
         self._model = model
+        self._turns = turns
         self._activity = activity
         self._effects = effects
         self._futures = futures
@@ -54,17 +64,20 @@ class ModelActor(Actor):
     async def _run(self) -> None:
         model = self._model
         while not model.over:
-            await self._work_off(await model.queue.take())
+            await model.queue.wait()
+            await self._work_off()
         self.context.stop()
 
-    async def _work_off(self, operation: Operation) -> None:
+    async def _work_off(self) -> None:
         # a frame of its own: while the next one is waited for, nothing holds this one's data and result
         effects, model = self._effects, self._model
-        work = partial(effects.apply, model, operation)
-        begun = trio.current_time()
-        result = await self._offload.run(work, cost=effects.cost(model, operation))
-        self._conclude(operation, result)
-        self._activity.operation_done(model, operation, begun, result)
+        async with self._turns.turn(model.run.owner, model.model_id):
+            for operation in model.queue.take():
+                work = partial(effects.apply, model, operation)
+                begun = trio.current_time()
+                result = await self._offload.run(work, cost=effects.cost(model, operation))
+                self._conclude(operation, result)
+                self._activity.operation_done(model, operation, begun, result)
 
     def _conclude(self, operation: Operation, result: Result) -> None:
         model = self._model
@@ -81,20 +94,22 @@ class ModelActor(Actor):
 
 @final
 class SamplingActor(Actor):
-    """Works off samples of all sessions, first come first served."""
+    """Works off samples: those of one sampler in the order in which they came, each sampler in its turn."""
 
     def __init__(
         self,
-        queue: WorkQueue[Sample],
+        queue: SampleQueue,
         effects: Effects,
         futures: FutureTable,
         offload: Offload,
         *,
+        turns: Turns,
         recordings: Recordings,
         activity: Activity,
         forget: Callable[[], Awaitable[None]],
     ) -> None:
         self._queue = queue
+        self._turns = turns
         self._recordings = recordings
         self._activity = activity
         self._forget = forget
@@ -105,16 +120,32 @@ class SamplingActor(Actor):
     async def init(self) -> None:
         """Go on behind what a predecessor crashed in, if one did."""
         failure = FailedResult(error="sample: the server crashed in it", category=_SERVER)
-        for crashed in self._queue.in_hand:
-            self._futures.finish(crashed.future, failure)
-        self._queue.put_away()
+        for sampler, queue in self._queue.queues():
+            for crashed in queue.in_hand:
+                self._futures.finish(crashed.future, failure)
+            queue.put_away()
+            self._serve(sampler, queue)
         self.context.start_task(self._run, name="run")
 
     async def _run(self) -> None:
         while True:
-            await self._work_off(await self._queue.take_alike(_same_sampler, most=_AT_ONCE))
+            self._serve(*await self._queue.next())
 
-    async def _work_off(self, samples: Sequence[Sample]) -> None:
+    def _serve(self, sampler: Sampler, queue: WorkQueue[Sample]) -> None:
+        self.context.start_task(self._work_off, sampler, queue, name=sampler.sampling_session_id)
+
+    async def _work_off(self, sampler: Sampler, queue: WorkQueue[Sample]) -> None:
+        while queue:
+            async with self._turns.turn(sampler.owner, sampler.sampling_session_id):
+                samples = queue.take(_AT_ONCE)
+                if samples:
+                    await self._sample(samples)
+                queue.put_away()
+        self._queue.close(sampler)
+        if sampler.over:
+            await self._forget()
+
+    async def _sample(self, samples: Sequence[Sample]) -> None:
         effects = self._effects
         cost = sum(map(effects.sample_cost, samples))
         begun = trio.current_time()
@@ -124,13 +155,6 @@ class SamplingActor(Actor):
                 self._recordings.keep(sample.sampler.session_id, sample.sequence_ids, result)
             self._futures.finish(sample.future, result)
             self._activity.sample_done(sample, begun, result)
-        self._queue.put_away()
-        if samples[0].sampler.over:
-            await self._forget()
-
-
-def _same_sampler(first: Sample, second: Sample) -> bool:
-    return first.sampler is second.sampler
 
 
 @final

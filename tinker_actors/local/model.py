@@ -7,6 +7,7 @@ gives the first promise, and with another payload it is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TypeAlias, final
 
 import trio
@@ -14,6 +15,7 @@ import trio
 from tinker_actors.local.futures import FutureTable, Progress, ServerFuture
 from tinker_actors.local.refusals import gone, invalid
 from tinker_actors.local.storage import RunRecord
+from tinker_actors.local.turns import Turns
 from tinker_actors.local.work_queue import WorkQueue
 from tinker_actors.types import (
     CreateModelRequest,
@@ -88,7 +90,7 @@ class Operation:
 class Model:
     """A plain object on the place of a model's actor. ``submit`` is called by requests, the rest by the actor."""
 
-    def __init__(self, run: RunRecord, futures: FutureTable, *, dedup: bool) -> None:
+    def __init__(self, run: RunRecord, futures: FutureTable, turns: Turns, *, dedup: bool) -> None:
         self.run = run
         self.created = trio.Event()
         """Set when the creation has ended, well or not."""
@@ -99,7 +101,7 @@ class Model:
         self.over = False
         self.final_digest: str | None = None
         self.last_request_at = run.created_at
-        self.queue: WorkQueue[Operation] = WorkQueue("operation")
+        self.queue: WorkQueue[Operation] = WorkQueue("operation", partial(turns.progress, run.owner, run.run_id))
         self._futures = futures
         self._dedup = dedup
         self._next_seq_id = 1

@@ -32,14 +32,15 @@ from tinker_actors.local.recordings import Recordings
 from tinker_actors.local.refusals import Refusal, gone, invalid, not_found, unavailable
 from tinker_actors.local.reports import Reports
 from tinker_actors.local.residency import LostState, ResidentModels, ResidentSnapshots
-from tinker_actors.local.sampler import Sample, Sampler, SamplerTable
+from tinker_actors.local.sample_queue import SampleQueue
+from tinker_actors.local.sampler import Sampler, SamplerTable
 from tinker_actors.local.session import Session, SessionTable
 from tinker_actors.local.settings import ServerSettings
 from tinker_actors.local.signatures import Signatures
 from tinker_actors.local.spill import SpillFiles
 from tinker_actors.local.storage import DirectoryStorage, MemoryStorage, RunRecord, SessionRecord
 from tinker_actors.local.tokens import Tokens
-from tinker_actors.local.work_queue import WorkQueue
+from tinker_actors.local.turns import Turns
 from tinker_actors.ports import Offload
 from tinker_actors.types import (
     CreateModelRequest,
@@ -95,7 +96,8 @@ class LocalService:
         )
         self.samplers = SamplerTable()
         self.reports = Reports(settings.max_reported_bytes)
-        self.samples: WorkQueue[Sample] = WorkQueue("sample")
+        self.turns = Turns(settings.max_turns_per_second)
+        self.samples = SampleQueue(self.turns)
         self.models: dict[str, Model] = {}
         self.limits = Limits(settings, self.sessions, self.models.values())
         self.signatures = Signatures(random.getrandbits(256).to_bytes(32, "big"), now)
@@ -210,14 +212,16 @@ class LocalService:
         future: ServerFuture,
     ) -> None:
         """A model with its creation queued, and its actor. Registered before anything is waited for."""
-        model = Model(run, self.futures, dedup=self.settings.dedup)
+        model = Model(run, self.futures, self.turns, dedup=self.settings.dedup)
         model.create(request, future)
         self.models[run.run_id] = model
         session.models.append(model)
         assert self._children is not None
         spec = ChildSpec(
             run.run_id,
-            lambda: ModelActor(model, self._effects, self.futures, self.offload, self.activity),
+            lambda: ModelActor(
+                model, self._effects, self.futures, self.offload, turns=self.turns, activity=self.activity
+            ),
             restart="transient",
             backoff=_PROMPT,
             max_restarts=10,
@@ -319,6 +323,7 @@ class LocalService:
                         self._effects,
                         self.futures,
                         self.offload,
+                        turns=self.turns,
                         recordings=self._recordings,
                         activity=self.activity,
                         forget=self.forget_samplers,

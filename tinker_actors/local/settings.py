@@ -52,6 +52,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     kept in memory; those used least recently are in files meanwhile, below ``directory`` or in the system's folder
     for temporary files, and come back to the bit.
 
+    Models and samplers take turns, owner by owner: a turn is an operation, or a batch of samples. One owner may take
+    ``max_turns_per_second``, None for any number; what waits for that is told so. Beyond ``max_queued_samples`` in
+    all, and ``max_queued_samples_per_owner``, a sample is answered 429.
+
     Samples that are recorded for stable_reinforce are kept for their session, up to ``max_recorded_tokens`` in all;
     then the oldest go.
 
@@ -70,6 +74,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 64 * 1024 * 1024
     body_timeout: float = 60.0
     max_queued_samples: int = 20_000
+    max_queued_samples_per_owner: int = 10_000
+    max_turns_per_second: float | None = None
     max_sessions_per_owner: int = 10_000
     max_models_per_session: int = 1_000
     max_models_per_owner: int = 10_000
@@ -102,6 +108,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             "max_body_bytes",
             "body_timeout",
             "max_queued_samples",
+            "max_queued_samples_per_owner",
             "max_sessions_per_owner",
             "max_models_per_session",
             "max_models_per_owner",
@@ -120,6 +127,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             value: float = getattr(self, name)
             if not value > 0:
                 raise InvalidInput(name, f"{value} is not positive", "Use a positive number")
+        if self.max_turns_per_second is not None and not self.max_turns_per_second > 0:
+            problem = f"{self.max_turns_per_second} is not positive"
+            raise InvalidInput("max_turns_per_second", problem, "Use a positive number, or None for no bound")
         if self.api_keys is not None and not (self.api_keys and all(self.api_keys)):
             problem = "holds an empty key" if self.api_keys else "is empty, so that nobody could be served"
             raise InvalidInput("api_keys", problem, "Give the keys, or None to take any that starts with tml-")

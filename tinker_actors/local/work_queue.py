@@ -17,10 +17,14 @@ T = TypeVar("T")
 
 @final
 class WorkQueue(Generic[T]):
-    """First come, first served. ``noun`` names an item in what polls are told."""
+    """First come, first served. ``noun`` names an item in what polls are told.
 
-    def __init__(self, noun: str) -> None:
+    ``paused`` says why the whole queue waits, if it does.
+    """
+
+    def __init__(self, noun: str, paused: Callable[[], Progress | None]) -> None:
         self._noun = noun
+        self._paused = paused
         self._waiting: deque[tuple[int, T]] = deque()
         self._pushed = 0
         self._arrived = trio.Event()
@@ -36,10 +40,6 @@ class WorkQueue(Generic[T]):
         for _, item in self._waiting:
             yield item
 
-    def count(self, wanted: Callable[[T], bool]) -> int:
-        """How many of those that wait are ``wanted``."""
-        return sum(wanted(item) for _, item in self._waiting)
-
     def push(self, item: T) -> Callable[[], Progress]:
         """Add ``item`` at the end; the value tells how far it has come."""
         self._pushed += 1
@@ -48,21 +48,16 @@ class WorkQueue(Generic[T]):
         self._arrived.set()
         return lambda: self._progress(ticket)
 
-    async def take(self) -> T:
-        """Wait for the next item; it is in hand until ``put_away``."""
-        return (await self.take_alike(lambda _first, _next: False, most=1))[0]
-
-    async def take_alike(self, alike: Callable[[T, T], bool], *, most: int) -> tuple[T, ...]:
-        """Wait for the next item, and take those right behind it that are ``alike``; ``most`` in all."""
-        assert not self.in_hand
+    async def wait(self) -> None:
+        """Wait until something waits to be taken."""
         while not self._waiting:
             self._arrived = trio.Event()
             await self._arrived.wait()
-        first = self._waiting.popleft()[1]
-        taken = [first]
-        while self._waiting and len(taken) < most and alike(first, self._waiting[0][1]):
-            taken.append(self._waiting.popleft()[1])
-        self.in_hand = tuple(taken)
+
+    def take(self, most: int = 1) -> tuple[T, ...]:
+        """The next items, at most ``most``; they are in hand until ``put_away``. None when they were withdrawn."""
+        assert not self.in_hand
+        self.in_hand = tuple(self._waiting.popleft()[1] for _ in range(min(most, len(self._waiting))))
         return self.in_hand
 
     def put_away(self) -> None:
@@ -80,4 +75,8 @@ class WorkQueue(Generic[T]):
             return Progress("active", "the server works on it")
         # what was withdrawn in between still counts: an estimate, from above
         before = ticket - self._waiting[0][0] + len(self.in_hand)
-        return Progress("active", f"{before} {self._noun}(s) before it" if before else "it is next")
+        said = f"{before} {self._noun}(s) before it" if before else "it is next"
+        paused = self._paused()
+        if paused is None:
+            return Progress("active", said)
+        return Progress(paused.queue_state, f"{said}; {paused.reason}")

@@ -79,5 +79,4 @@ async def queue(service: LocalService, call: Incoming[None]) -> Queue:
         for model in service.models.values()
         if owns(call.owner, model.run.owner)
     )
-    samples = service.samples.count(lambda sample: owns(call.owner, sample.sampler.owner))
-    return Queue(models=models, samples_queued=samples, log_failure=service.log_failure)
+    return Queue(models=models, samples_queued=service.samples.count(call.owner), log_failure=service.log_failure)

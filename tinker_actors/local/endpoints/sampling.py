@@ -96,8 +96,12 @@ async def asample(service: LocalService, call: Incoming[SampleRequest]) -> Promi
     if request.prompt.length < 1:
         raise invalid("prompt", "is empty", "Give at least one token")
     service.check_sample(sampler, request)
-    if len(service.samples) >= service.settings.max_queued_samples:
-        raise overloaded(f"{len(service.samples)} samples are waiting already")
+    settings = service.settings
+    if len(service.samples) >= settings.max_queued_samples:
+        raise overloaded(f"{len(service.samples)} samples are waiting already (max_queued_samples)")
+    if service.samples.count(call.owner) >= settings.max_queued_samples_per_owner:
+        count = service.samples.count(call.owner)
+        raise overloaded(f"{count} samples of yours are waiting already (max_queued_samples_per_owner)")
     if request.sampling_params.seed is None:
         seeded = msgspec.structs.replace(request.sampling_params, seed=service.random.getrandbits(_SEED_BITS))
         request = msgspec.structs.replace(request, sampling_params=seeded)
