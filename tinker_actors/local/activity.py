@@ -10,12 +10,13 @@ from tinker_actors.local.audit import AuditLog
 from tinker_actors.local.clock import Now
 from tinker_actors.local.futures import Result
 from tinker_actors.local.model import Model, Operation
-from tinker_actors.local.sampler import Sample
+from tinker_actors.local.sampler import Sample, Sampler
 from tinker_actors.local.traces import Span, Traces
 from tinker_actors.local.usage import Usage, UsageKind, UsageLedger, hour_of
 from tinker_actors.types import (
     FailedResult,
     ForwardBackwardRequest,
+    SampleRequest,
     SampleResponse,
     SaveWeightsExternalResponse,
     SaveWeightsForSamplerResponse,
@@ -71,8 +72,8 @@ class Activity:
         sampled = 0
         if isinstance(result, SampleResponse):
             sampled = sum(len(sequence.tokens) for sequence in result.sequences)
-            self.sampled(sample, "sampling_prefill", sample.request.prompt.length)
-            self.sampled(sample, "sampling_sample", sampled)
+            self._sampled(sampler, "sampling_prefill", sample.request.prompt.length)
+            self._sampled(sampler, "sampling_sample", sampled)
         span = Span(
             sampler.sampling_session_id,
             f"sample {sample.request.seq_id}",
@@ -85,9 +86,19 @@ class Activity:
         )
         self.traces.add(sampler.session_id, span)
 
-    def sampled(self, sample: Sample, kind: UsageKind, tokens: int) -> None:
-        """So many tokens of a sample."""
-        sampler = sample.sampler
+    def stream_done(
+        self, sampler: Sampler, request: SampleRequest, begun: float, tokens: tuple[int, int], *, failed: bool
+    ) -> None:
+        """A streamed sample has ended, or its client has gone, after so many ``tokens`` of prompt and sample."""
+        prompt, sampled = tokens
+        self._sampled(sampler, "sampling_prefill", prompt)
+        self._sampled(sampler, "sampling_sample", sampled)
+        name = "stream" if request.seq_id is None else f"stream {request.seq_id}"
+        # a line of its own: streams overlap each other and what else the sampler does
+        line = f"{sampler.sampling_session_id} {name} at {begun:.6f}"
+        self.traces.add(sampler.session_id, Span(line, name, "", begun, begun, trio.current_time(), sampled, failed))
+
+    def _sampled(self, sampler: Sampler, kind: UsageKind, tokens: int) -> None:
         usage = Usage(hour_of(self._now()), sampler.owner, sampler.session_id, sampler.base_model, kind)
         self.usage.add(usage, tokens)
 

@@ -22,9 +22,10 @@ from tinker_actors.codec.forward_backward_json import decode_forward_backward_js
 from tinker_actors.codec.json import decode_json, encode_json
 from tinker_actors.errors import DecodeError, InvalidInput
 from tinker_actors.local.endpoints.futures import JSON
-from tinker_actors.local.endpoints.incoming import Incoming, Raw
+from tinker_actors.local.endpoints.incoming import Incoming, Raw, Streamed
 from tinker_actors.local.endpoints.query import decode_query
 from tinker_actors.local.endpoints.table import ENDPOINTS, Endpoint
+from tinker_actors.local.event_stream import EventStream
 from tinker_actors.local.owners import NOBODY, Owner
 from tinker_actors.local.presented import presented
 from tinker_actors.local.refusals import Refusal
@@ -72,6 +73,8 @@ def _handler(service: LocalService, endpoint: Endpoint[Any]) -> Callable[[Reques
             return _error(400, str(error))
         except ClientDisconnect:
             return _error(400, "the connection ended within the body")
+        if isinstance(answer, Streamed):
+            return EventStream(answer.values)
         if answer is None:
             return Response(status_code=204)
         if isinstance(answer, Raw):

@@ -7,7 +7,7 @@ catalogue and log agree even when nobody waits for it any more.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
 from typing import final
 
 import msgspec
@@ -50,6 +50,8 @@ from tinker_actors.types import (
     OptimStepRequest,
     OptimStepResponse,
     RequestErrorCategory,
+    SampleRequest,
+    SampleStreamChunk,
     SaveWeightsExternalRequest,
     SaveWeightsExternalResponse,
     SaveWeightsForSamplerRequest,
@@ -143,23 +145,26 @@ class Effects:
         """Sample for requests of one sampler; the values are their results, FailedResults when it can't be done."""
         sampler = samples[0].sampler
         try:
-            snapshot = self._snapshots.get(sampler)
-            if snapshot is None and sampler.ephemeral:
-                raise LostState("it is gone")
-            if snapshot is None and sampler.model_path is not None:
-                snapshot = self._read(sampler.owner, sampler.model_path)
-                self._snapshots.keep(sampler, snapshot)
-            return self._engine.sample_many(sampler.base_model, snapshot, [sample.request for sample in samples])
-        except LostState as lost:
-            error = (
-                f"sample: the weights of {sampler.sampling_session_id} were in a file, which can't be read: {lost}"
-            )
-            failure = FailedResult(error=error, category=RequestErrorCategory.SERVER)
-        except InvalidInput as error:
-            failure = FailedResult(error=f"sample: {error}", category=RequestErrorCategory.USER)
-        except _Failed as failed:
-            failure = FailedResult(error=f"sample: {failed.text}", category=failed.category)
-        return [failure] * len(samples)
+            requests = [sample.request for sample in samples]
+            return self._engine.sample_many(sampler.base_model, self._snapshot_of(sampler), requests)
+        except (LostState, InvalidInput, _Failed) as failure:
+            return [_sample_failure(sampler, failure)] * len(samples)
+
+    def stream(self, sampler: Sampler, request: SampleRequest) -> Generator[SampleStreamChunk | FailedResult]:
+        """The tokens of a sample as they are drawn, each step blocking for one; or a FailedResult."""
+        try:
+            yield from self._engine.stream(sampler.base_model, self._snapshot_of(sampler), request)
+        except (LostState, InvalidInput, _Failed) as failure:
+            yield _sample_failure(sampler, failure)
+
+    def _snapshot_of(self, sampler: Sampler) -> Snapshot | None:
+        snapshot = self._snapshots.get(sampler)
+        if snapshot is None and sampler.ephemeral:
+            raise LostState("it is gone")
+        if snapshot is None and sampler.model_path is not None:
+            snapshot = self._read(sampler.owner, sampler.model_path)
+            self._snapshots.keep(sampler, snapshot)
+        return snapshot
 
     def forget_over(self, busy: Collection[Sampler]) -> None:
         """Drop the weights of samplers that are over, but for those that are ``busy``: they have samples to do."""
@@ -320,3 +325,12 @@ def _without_nan(answer: OptimStepResponse) -> OptimStepResponse:
     # results of optim_step travel as JSON, which has no NaN
     metrics = answer.metrics or {}
     return OptimStepResponse(metrics={key: value for key, value in metrics.items() if math.isfinite(value)})
+
+
+def _sample_failure(sampler: Sampler, failure: LostState | InvalidInput | _Failed) -> FailedResult:
+    if isinstance(failure, LostState):
+        where = f"sample: the weights of {sampler.sampling_session_id} were in a file, which can't be read: {failure}"
+        return FailedResult(error=where, category=RequestErrorCategory.SERVER)
+    if isinstance(failure, _Failed):
+        return FailedResult(error=f"sample: {failure.text}", category=failure.category)
+    return FailedResult(error=f"sample: {failure}", category=RequestErrorCategory.USER)

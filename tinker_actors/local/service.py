@@ -39,6 +39,7 @@ from tinker_actors.local.settings import ServerSettings
 from tinker_actors.local.signatures import Signatures
 from tinker_actors.local.spill import SpillFiles
 from tinker_actors.local.storage import DirectoryStorage, MemoryStorage, RunRecord, SessionRecord
+from tinker_actors.local.streams import Streams
 from tinker_actors.local.tokens import Tokens
 from tinker_actors.local.turns import Turns
 from tinker_actors.ports import Offload
@@ -116,6 +117,7 @@ class LocalService:
             models=self.resident,
             snapshots=ResidentSnapshots(files, settings.max_snapshots_in_memory),
         )
+        self.streams = Streams(self._effects, offload, self.activity, settings.max_streams)
         self._children: SupervisorRef | None = None
         self._system: ActorSystem | None = None
         self._app: Starlette | None = None

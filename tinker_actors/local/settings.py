@@ -56,6 +56,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``max_turns_per_second``, None for any number; what waits for that is told so. Beyond ``max_queued_samples`` in
     all, and ``max_queued_samples_per_owner``, a sample is answered 429.
 
+    At most ``max_streams`` samples are streamed at a time.
+
     Samples that are recorded for stable_reinforce are kept for their session, up to ``max_recorded_tokens`` in all;
     then the oldest go.
 
@@ -76,6 +78,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_queued_samples: int = 20_000
     max_queued_samples_per_owner: int = 10_000
     max_turns_per_second: float | None = None
+    max_streams: int = 64
     max_sessions_per_owner: int = 10_000
     max_models_per_session: int = 1_000
     max_models_per_owner: int = 10_000
@@ -109,6 +112,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             "body_timeout",
             "max_queued_samples",
             "max_queued_samples_per_owner",
+            "max_streams",
             "max_sessions_per_owner",
             "max_models_per_session",
             "max_models_per_owner",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Generic, TypeVar
 
 import msgspec
 
 from tinker_actors.local.owners import Owner
 
-__all__ = ["Incoming", "Raw"]
+__all__ = ["Incoming", "Raw", "Streamed"]
 
 T = TypeVar("T")
 
@@ -29,6 +29,12 @@ class Incoming(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     accept: str
     headers: Mapping[str, str] = {}
     base: str = ""
+
+
+class Streamed(msgspec.Struct, frozen=True):
+    """An answer that leaves as server-sent events, each value when it is there."""
+
+    values: AsyncGenerator[msgspec.Struct]
 
 
 class Raw(msgspec.Struct, frozen=True):

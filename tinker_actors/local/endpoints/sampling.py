@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from tinker_actors.codec.json import encode_json
-from tinker_actors.local.endpoints.incoming import Incoming
+from tinker_actors.local.endpoints.incoming import Incoming, Streamed
 from tinker_actors.local.refusals import invalid, not_found, overloaded
 from tinker_actors.local.sampler import Sample, Sampler
 from tinker_actors.local.sequence_numbers import check_sample_number, check_sampler_number
@@ -24,10 +24,19 @@ from tinker_actors.types import (
     TinkerPath,
 )
 
-__all__ = ["asample", "create_sampling_session", "get_sampler", "join_sampling_session"]
+__all__ = ["asample", "create_sampling_session", "get_sampler", "join_sampling_session", "stream_sample"]
 
 _SEED_BITS = 31
 _MOST_SAMPLES = 1024
+_NOT_STREAMED = (
+    "prompt_logprobs",
+    "topk_prompt_logprobs",
+    "topk_sample_logprobs",
+    "target_prompt_logprobs",
+    "prompt_alt_tokens_k",
+    "prompt_logprobs_last_n",
+    "record_stability_info",
+)
 
 
 class SamplerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,17 +94,14 @@ async def asample(service: LocalService, call: Incoming[SampleRequest]) -> Promi
         raise invalid(
             "sampling_session_id", "or seq_id is missing", "Create a sampling session and number its requests"
         )
-    check_sample_number(request.seq_id)
-    sampler = service.find_sampler(call.owner, request.sampling_session_id)
+    sampler = _sampler(service, call, request.sampling_session_id, request.seq_id)
     digest = hashlib.sha256(encode_json(request)).hexdigest()
     known = sampler.promised(request.seq_id, digest)
     if known is not None:
         return known
     if not 1 <= request.num_samples <= _MOST_SAMPLES:
         raise invalid("num_samples", f"{request.num_samples} is out of range", f"Ask for 1 to {_MOST_SAMPLES}")
-    if request.prompt.length < 1:
-        raise invalid("prompt", "is empty", "Give at least one token")
-    service.check_sample(sampler, request)
+    _check_sample(service, sampler, request)
     settings = service.settings
     if len(service.samples) >= settings.max_queued_samples:
         raise overloaded(f"{len(service.samples)} samples are waiting already (max_queued_samples)")
@@ -111,6 +117,40 @@ async def asample(service: LocalService, call: Incoming[SampleRequest]) -> Promi
     future.cancel = partial(service.cancel_sample, future)
     future.explain = service.samples.push(Sample(sampler, request, future))
     return promise
+
+
+async def stream_sample(service: LocalService, call: Incoming[SampleRequest]) -> Streamed:
+    """One sample as server-sent events, each token when it is drawn (WIRE 2.5).
+
+    Its tokens are those that asample gives for the request. It is not remembered: asked again, it is sampled again.
+    """
+    await trio.lowlevel.checkpoint()
+    request = call.body
+    if request.sampling_session_id is None:
+        raise invalid("sampling_session_id", "is missing", "Create a sampling session")
+    if request.num_samples != 1:
+        raise invalid("num_samples", f"{request.num_samples} can't be streamed", "Ask for 1, or use asample")
+    wanted = [name for name in _NOT_STREAMED if getattr(request, name)]
+    if wanted:
+        raise invalid(wanted[0], "is not part of a stream", "Leave it out, or use asample")
+    sampler = _sampler(service, call, request.sampling_session_id, request.seq_id or 0)
+    _check_sample(service, sampler, request)
+    if request.seq_id is None and request.sampling_params.seed is None:
+        seeded = msgspec.structs.replace(request.sampling_params, seed=service.random.getrandbits(_SEED_BITS))
+        request = msgspec.structs.replace(request, sampling_params=seeded)
+    service.streams.require_room()
+    return Streamed(service.streams.chunks(sampler, request))
+
+
+def _sampler(service: LocalService, call: Incoming[SampleRequest], sampling_session_id: str, seq_id: int) -> Sampler:
+    check_sample_number(seq_id)
+    return service.find_sampler(call.owner, sampling_session_id)
+
+
+def _check_sample(service: LocalService, sampler: Sampler, request: SampleRequest) -> None:
+    if request.prompt.length < 1:
+        raise invalid("prompt", "is empty", "Give at least one token")
+    service.check_sample(sampler, request)
 
 
 async def join_sampling_session(

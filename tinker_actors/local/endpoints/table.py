@@ -122,6 +122,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
         "GET", "/billing/usage/checkpoints/current", administration.StorageQuery, administration.checkpoint_storage
     ),
     Endpoint("POST", "/join_sampling_session", JoinSamplingSessionRequest, sampling.join_sampling_session),
+    Endpoint("POST", "/stream_sample", SampleRequest, sampling.stream_sample),
     Endpoint("GET", "/samplers/{sampling_session_id}", _NONE, sampling.get_sampler),
     Endpoint("POST", "/retrieve_future", RetrieveFutureRequest, futures.retrieve_future),
     Endpoint("POST", "/retrieve_futures", RetrieveFuturesRequest, futures.retrieve_futures),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import final, overload
@@ -31,7 +31,8 @@ from tinker_actors.local.engine.operations import (
     SaveState,
     UnloadModel,
 )
-from tinker_actors.local.engine.sampling import check_sample, sample_all, seed_of
+from tinker_actors.local.engine.pieces import TextPieces
+from tinker_actors.local.engine.sampling import check_sample, sample_all, sample_steps, seed_of
 from tinker_actors.local.engine.snapshots import OptimizerState, Snapshot
 from tinker_actors.local.engine.states import ModelState
 from tinker_actors.local.engine.threads import fixed_blas_threads
@@ -39,6 +40,7 @@ from tinker_actors.local.engine.training import adamw, forward_backward
 from tinker_actors.local.engine.transformer import Weights, merge
 from tinker_actors.types.requests import SampleRequest
 from tinker_actors.types.sampling import SampleResponse
+from tinker_actors.types.streaming import SampleStreamChunk
 from tinker_actors.types.tensor import FloatArray
 from tinker_actors.types.training import ForwardBackwardOutput, LoraConfig, OptimStepResponse
 
@@ -197,6 +199,35 @@ class Engine:
         with fixed_blas_threads():
             weights = base.weights if snapshot is None else self._sampler(base, snapshot)
             return sample_all(base.config, weights, requests, chosen, text_of=base.text_of)
+
+    def stream(
+        self, base_model: str, snapshot: Snapshot | None, request: SampleRequest
+    ) -> Generator[SampleStreamChunk]:
+        """The tokens of the first sample of ``request`` as they are drawn, those of ``sample`` to the bit.
+
+        Each step blocks for one token, and may be in another thread than the one before.
+        """
+        self.check_sample(base_model, snapshot, request)
+        base = self.base(base_model)
+        weights = base.weights if snapshot is None else self._sampler(base, snapshot)
+        steps = sample_steps(base.config, weights, request, seed_of(request, None), text_of=base.text_of)
+        pieces = TextPieces(base.text_of)
+        index = 0
+        while True:
+            with fixed_blas_threads():
+                step = next(steps, None)
+            if step is None:
+                return
+            token, logprob, reason = step
+            yield SampleStreamChunk(
+                token=pieces.add(token, last=reason is not None),
+                token_id=token,
+                index=index,
+                logprob=logprob,
+                finish_reason=reason,
+                total_tokens=None if reason is None else index + 1,
+            )
+            index += 1
 
     def digest(self, model_id: str) -> str:
         """SHA-256 in hex over the adapter, the moments and the step count: equal bits, equal digest."""

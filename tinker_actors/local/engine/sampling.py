@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
@@ -32,7 +32,7 @@ from tinker_actors.types.requests import SampleRequest
 from tinker_actors.types.sampling import SampledSequence, SampleResponse, SamplingParams, StopReason
 from tinker_actors.types.tensor import FloatArray
 
-__all__ = ["BYTE_OFFSET", "Stops", "check_sample", "choose", "sample_all", "seed_of"]
+__all__ = ["BYTE_OFFSET", "Stops", "check_sample", "choose", "sample_all", "sample_steps", "seed_of"]
 
 SLOTS: Final = 16
 """Sequences that are sampled side by side. It bounds memory and changes no result."""
@@ -236,6 +236,37 @@ def _read_prompt(
     return _Prompt(request, length, limit, stops, last, kept, scores)
 
 
+def sample_steps(
+    config: ModelConfig, weights: Weights, request: SampleRequest, seed: int, *, text_of: TextOf | None = None
+) -> Generator[tuple[int, float, StopReason | None]]:
+    """The first sample of ``request`` as ``sample_all`` has it, to the bit: each token when it is drawn, with its
+    log-probability, the last one with why it is.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        prompt = _read_prompt(config, weights, request, seed, text_of)
+        run = _Run(prompt, random.Random(f"{seed}:0"))
+        cache = Cache(weights, 1)
+        cache.fill(0, prompt.keys_and_values)
+        hidden = prompt.last[None, None]
+    while True:
+        # not around the yield: numpy's setting would be that of whoever asks for the next
+        with np.errstate(over="ignore", invalid="ignore"):
+            logprobs = _finite(_log_softmax(hidden, weights.head))
+        run.take(logprobs[0, 0])
+        yield run.tokens[-1], run.logprobs[-1], run.stop_reason
+        if run.stop_reason is not None:
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            tokens = np.array(run.tokens[-1:], np.int64)
+            hidden = decode(weights, cache, tokens, np.array([prompt.length + len(run.tokens) - 1], np.int64))
+
+
+def _finite(logprobs: FloatArray) -> FloatArray:
+    if np.isnan(logprobs[:, 0, 0]).any():
+        raise InvalidInput("snapshot", "its weights give no finite probabilities", "Train at a lower learning rate")
+    return logprobs
+
+
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused by name, not by a warning
 def sample_all(
     config: ModelConfig,
@@ -271,11 +302,7 @@ def sample_all(
             cache.fill(len(slots), prompt.keys_and_values)
             hidden[len(slots), 0] = prompt.last
             slots.append(run)
-        logprobs = _log_softmax(hidden[: len(slots)], weights.head)
-        if np.isnan(logprobs[:, 0, 0]).any():
-            raise InvalidInput(
-                "snapshot", "its weights give no finite probabilities", "Train at a lower learning rate"
-            )
+        logprobs = _finite(_log_softmax(hidden[: len(slots)], weights.head))
         for slot, run in enumerate(slots):
             run.take(logprobs[slot, 0])
         for slot in reversed(range(len(slots))):
