@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         blocking_runtime,
     )
     from tinker_actors.clients import (
+        RestClient,
         SamplingClient,
         ServiceClient,
         TrainingClient,
@@ -237,6 +238,7 @@ __all__ = [
     "RegularizerSpec",
     "RequestFailedError",
     "RequestTimeoutError",
+    "RestClient",
     "Retry",
     "RetryConfig",
     "RetryEvent",
@@ -274,6 +276,7 @@ __all__ = [
 _HOMES = {
     "tinker_actors.blocking": ("blocking_runtime",),
     "tinker_actors.clients": (
+        "RestClient",
         "SamplingClient",
         "ServiceClient",
         "TrainingClient",

@@ -59,6 +59,7 @@ def test_models_and_samplers_are_numbered_from_zero_for_each_session():
 def test_capabilities_are_typed():
     async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
         found = await service.get_server_capabilities()
+        assert await service.get_server_capabilities_async() == found
         assert isinstance(found, GetServerCapabilitiesResponse)
         named = {model.model_name: model for model in found.supported_models}
         assert named[BASE_MODEL].trainable

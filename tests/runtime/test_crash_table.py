@@ -22,6 +22,7 @@ ROWS = {
     f"{SESSION}/heartbeat": 1,
     f"{SESSION}/queue-observer": 1,
     f"{SESSION}/clients/service": 1,
+    "runtime/rest/rest-0": 1,
     f"{SESSION}/clients/training-0": 1,
     f"{SESSION}/clients/sampler-0": 1,
 }
@@ -48,6 +49,7 @@ def crash(world: World, path: str) -> None:
 
 async def work(world: World, service: ServiceClient, client: TrainingClient, path: str | None):
     sampler = await service.create_sampling_client(base_model=BASE_MODEL)
+    rest = await world.runtime.create_rest_client()
     samples = {}
 
     async def sample(seed: int) -> None:
@@ -69,6 +71,7 @@ async def work(world: World, service: ServiceClient, client: TrainingClient, pat
     assert (await client.get_info()).model_id == client.model_id
     assert (await sampler.get_sampler_info()).base_model == BASE_MODEL
     assert (await service.get_server_capabilities()).supported_models
+    assert (await rest.list_sessions()).sessions == (service.session_id,)
     assert len(world.service.sessions.alive()) == 1
     return losses, samples
 

@@ -11,6 +11,7 @@ import trio
 from supervision import Actor, ActorRef, Call, SupervisorRef, handles
 from tinker_actors.checks import text, texts
 from tinker_actors.clients.closing import closed_as_such, stop_child
+from tinker_actors.clients.rest import Account, RestClient, start_rest_client
 from tinker_actors.clients.sampling import Sampler, SamplingClient, start_sampling_client
 from tinker_actors.clients.spec import client_spec
 from tinker_actors.clients.training import Model, TrainingActor, TrainingClient
@@ -75,12 +76,15 @@ class ServiceClient:
         place: SupervisorRef,
         clients: SupervisorRef,
         sessions: SupervisorRef,
+        *,
+        account: Account,
     ) -> None:
         self._session = session
         self._ref = ref
         self._place = place
         self._clients = clients
         self._sessions = sessions
+        self._account = account
 
     @property
     def session_id(self) -> str:
@@ -111,6 +115,15 @@ class ServiceClient:
         """``get_server_capabilities``, started at once in a task of the runtime's."""
         self._session.home.require(self)
         return self._session.tasks.start("get_server_capabilities", self.get_server_capabilities)
+
+    async def create_rest_client(self) -> RestClient:
+        """A client of what the caller has at the server; it does not end with this session."""
+        return await start_rest_client(self._account, self._session.session_id)
+
+    def create_rest_client_async(self) -> Future[RestClient]:
+        """``create_rest_client``, started at once in a task of the runtime's."""
+        self._session.home.require(self)
+        return self._session.tasks.start("create_rest_client", self.create_rest_client)
 
     async def create_lora_training_client(
         self,

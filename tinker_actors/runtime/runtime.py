@@ -33,6 +33,7 @@ from supervision import (
 )
 from tinker_actors.checks import integer, text, texts
 from tinker_actors.clients.closing import closed_as_such
+from tinker_actors.clients.rest import Account, RestClient, start_rest_client
 from tinker_actors.clients.service import ServiceActor, ServiceClient
 from tinker_actors.clients.spec import client_spec
 from tinker_actors.config import Config, RetryConfig, Secret, parse_api_key
@@ -42,7 +43,7 @@ from tinker_actors.errors import InvalidInput
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import Pending, PendingTable
 from tinker_actors.flow.rate_limit import RateLimiter, RateLimiters
-from tinker_actors.ledger import Tasks
+from tinker_actors.ledger import Future, Tasks
 from tinker_actors.metrics import OWN, Metrics, ModelUsage, Price, Usage, cost_of
 from tinker_actors.ports import NoPoints, Offload, Points, Server, ThreadOffload, Transport
 from tinker_actors.runtime.dump import DumpOnSignal, render
@@ -75,6 +76,7 @@ class Runtime:
         config: Config,
         api: Api,
         *,
+        rest: SupervisorRef,
         rng: random.Random,
         points: Points,
         offload: Offload,
@@ -104,6 +106,16 @@ class Runtime:
         self._usage = Usage()
         self._limiters = RateLimiters(random.Random(rng.getrandbits(64)))
         self._limiter = self._limiter_of(config.api_key)
+        self._account = Account(
+            rest,
+            api=api,
+            config=config,
+            sdk_version=SessionManager.sdk_version,
+            rng=random.Random(rng.getrandbits(64)),
+            pending=self._pending,
+            tasks=self._tasks,
+            metrics=metrics,
+        )
         self._opened = 0
         self._home = Home()
         self._open: WeakSet[Session] = WeakSet()
@@ -176,7 +188,18 @@ class Runtime:
         session.queue_observer = observer
         assert isinstance(clients, SupervisorRef)
         ref = await clients.start_child(client_spec("service", lambda: ServiceActor(session)))
-        return ServiceClient(session, ref, place, clients, self._sessions)
+        return ServiceClient(session, ref, place, clients, self._sessions, account=self._account)
+
+    async def create_rest_client(self) -> RestClient:
+        """A client of what the caller has at the server: training runs, checkpoints, sessions, usage. No session.
+
+        Raises the last APIError when the server has not answered within the configuration's ``start_bound``.
+        """
+        return await start_rest_client(self._account)
+
+    def create_rest_client_async(self) -> Future[RestClient]:
+        """``create_rest_client``, started at once in a task of the runtime's."""
+        return self._tasks.start("create_rest_client", self.create_rest_client)
 
     def renew_api_key(self, api_key: str) -> None:
         """Use ``api_key`` from now on, and go on with every lane that was halted when the old one was refused.
@@ -321,6 +344,7 @@ async def open_runtime(
         api = Api(traced(MeasuredTransport(carrier, metrics), settings), settings, Keeper(settings, carrier, rng))
         async with open_system("runtime", random=random.Random(rng.getrandbits(64))) as system:
             sessions = await system.start_child(DynamicSupervisorSpec("sessions"))
+            rest = await system.start_child(DynamicSupervisorSpec("rest"))
             tasks = await system.start_child(TaskSupervisorSpec("tasks", grace=0.0))
             runtime = Runtime(
                 system,
@@ -328,6 +352,7 @@ async def open_runtime(
                 tasks,
                 settings,
                 api,
+                rest=rest,
                 rng=rng,
                 points=points if points is not None else NoPoints(),
                 offload=offload if offload is not None else ThreadOffload(_OFFLOAD_THREADS),
