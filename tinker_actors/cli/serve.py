@@ -27,7 +27,15 @@ _ADDRESS: Final = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 
 
 def run_serve(options: ServeOptions) -> int:
-    """Serve until SIGINT or SIGTERM; the exit code. Raises InvalidInput for settings that can't be served."""
+    """Serve until SIGINT or SIGTERM, or print what would be served; the exit code.
+
+    Raises InvalidInput for settings that can't be served.
+    """
+    if options.openapi:
+        from tinker_actors.local.openapi import openapi
+
+        print(msgspec.json.format(msgspec.json.encode(openapi())).decode())
+        return 0
     from tinker_actors.local.server import serve
 
     chosen = settings(options)

@@ -35,7 +35,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     ``aliases`` are models of any name with the folders of their tokenizers; ``limits`` are fields of ServerSettings;
     ``named_keys`` are keys with the names of their owners. ``faults`` is a file with a plan of faults, and
-    ``fault_seed`` draws one; with both, both happen.
+    ``fault_seed`` draws one; with both, both happen. ``openapi`` prints what the server offers instead of serving it.
     """
 
     host: str = _LOOPBACK
@@ -50,6 +50,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     faults: Path | None = None
     fault_seed: int | None = None
     stop_with_stdin: bool = False
+    openapi: bool = False
 
 
 def add_serve_options(parser: argparse.ArgumentParser) -> None:
@@ -116,6 +117,9 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="draw twenty faults with this seed; the same seed, the same faults",
     )
+    parser.add_argument(
+        "--openapi", action="store_true", help="print the OpenAPI document of all endpoints, and serve nothing"
+    )
     parser.add_argument("--stop-with-stdin", action="store_true", help="end when standard input ends (for programs)")
 
 
@@ -143,6 +147,7 @@ def read_serve_options(values: argparse.Namespace, environ: Mapping[str, str]) -
         faults=values.faults,
         fault_seed=values.fault_seed,
         stop_with_stdin=values.stop_with_stdin,
+        openapi=values.openapi,
     )
 
 

@@ -11,7 +11,7 @@ from tinker_actors.codec.json_forms import DatumForm, datum_of_form
 from tinker_actors.errors import DecodeError, InvalidInput
 from tinker_actors.types import ForwardBackwardRequest
 
-__all__ = ["decode_forward_backward_json", "encode_forward_backward_json"]
+__all__ = ["RequestForm", "decode_forward_backward_json", "encode_forward_backward_json"]
 
 
 class InputForm(msgspec.Struct):

@@ -26,6 +26,7 @@ from tinker_actors.local.endpoints.incoming import Incoming, Raw, Streamed
 from tinker_actors.local.endpoints.query import decode_query
 from tinker_actors.local.endpoints.table import ENDPOINTS, Endpoint
 from tinker_actors.local.event_stream import EventStream
+from tinker_actors.local.openapi import openapi
 from tinker_actors.local.owners import NOBODY, Owner
 from tinker_actors.local.presented import presented
 from tinker_actors.local.refusals import Refusal
@@ -45,6 +46,7 @@ def make_app(service: LocalService) -> Starlette:
     routes = [
         Route(_ROOT + endpoint.path, _handler(service, endpoint), methods=[endpoint.method]) for endpoint in ENDPOINTS
     ]
+    routes.append(Route("/openapi.json", _openapi, methods=["GET"]))
     return Starlette(routes=routes, exception_handlers={HTTPException: _http_exception})
 
 
@@ -82,6 +84,11 @@ def _handler(service: LocalService, endpoint: Endpoint[Any]) -> Callable[[Reques
         return Response(encode_json(answer), media_type=JSON)
 
     return handle
+
+
+async def _openapi(_request: Request) -> Response:
+    await trio.lowlevel.checkpoint()
+    return Response(encode_json(openapi()), media_type=JSON)
 
 
 def _error(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
