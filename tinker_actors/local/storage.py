@@ -229,7 +229,8 @@ _JSON_COLUMNS = frozenset({"lora", "public", "status", "tags", "user_metadata"})
 class DirectoryStorage:
     """``server.sqlite3`` and ``checkpoints/<run>/<kind>/*.safetensors`` below one directory, held by one process.
 
-    Raises InvalidInput when another server holds the directory or a newer version has written it.
+    Raises InvalidInput when another server holds the directory, when a newer version has written it and when its
+    database can't be read.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -250,6 +251,10 @@ class DirectoryStorage:
             raise
         try:
             self._prepare(directory)
+        except sqlite3.Error as error:
+            self.close()
+            problem = f"the database in {directory} can't be used ({error})"
+            raise InvalidInput("directory", problem, "Make room or restore it, or use another directory") from error
         except BaseException:
             self.close()
             raise
@@ -297,7 +302,7 @@ class DirectoryStorage:
     def put(self, record: CheckpointRecord, data: bytes) -> None:
         """Write, sync and rename the file, then its row; then drop the file that it replaces."""
         folder = self._files / record.run_id.replace(":", "_") / record.kind
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_synced(folder)
         # named by content: an overwritten checkpoint's old file stays whole until the new row is there
         target = folder / f"{record.name}.{record.sha256[:16]}.safetensors"
         _write_synced(target, data)
@@ -386,8 +391,8 @@ class DirectoryStorage:
             raise OSError(f"{type(error).__name__}: {error}") from error
 
     def _file_of(self, path: str) -> Path | None:
-        with self._lock:
-            row = self._database.execute("SELECT file FROM checkpoints WHERE path = ?", (path,)).fetchone()
+        with self._transaction() as database:
+            row = database.execute("SELECT file FROM checkpoints WHERE path = ?", (path,)).fetchone()
         return None if row is None else self._files / row["file"]
 
 
@@ -402,8 +407,20 @@ def _write_synced(target: Path, data: bytes) -> None:
     except OSError:
         draft.unlink(missing_ok=True)
         raise
-    folder = os.open(target.parent, os.O_RDONLY)
+    _sync(target.parent)
+
+
+def _make_synced(folder: Path) -> None:
+    """Make ``folder`` and what is missing above it, so that no power failure takes it from under its files."""
+    if not folder.is_dir():
+        _make_synced(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
