@@ -411,4 +411,4 @@ class ClosedError(TinkerError):
 
 
 class WrongPlace(TinkerError, RuntimeError):
-    """A handle was used from another thread, or from another run of trio than its runtime's. Nothing was done."""
+    """A handle was used where it does not belong: another thread, run of trio or process. Nothing was done."""

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import trio
 
-from tests.blocking.served import PROMPT, SHORT, Holding, Served, batch, served, start, until
+from tests.blocking.programs import PROMPT, SHORT, Holding, batch, start, until
+from tests.blocking.served import Served, served
 from tinker_actors.blocking import BlockingFuture
 from tinker_actors.config import Config
 from tinker_actors.errors import ClosedError, InvalidInput, WaitTimeout, WrongPlace
@@ -118,8 +119,9 @@ def test_leaving_a_wait_in_asyncio_touches_nothing(server: Served) -> None:
     carrier = Holding()
     with server.runtime(carrier) as runtime:
         _, client = start(runtime)
-        carrier.held.add("poll")
-        future = client.optim_step(AdamParams())
+        carrier.held.add("train")
+        client.optim_step(AdamParams())
+        future = client.optim_step(AdamParams())  # behind the other one, so that it could still be taken back
 
         async def main() -> None:
             with pytest.raises(asyncio.TimeoutError):
@@ -134,7 +136,7 @@ def test_leaving_a_wait_in_asyncio_touches_nothing(server: Served) -> None:
         asyncio.run(main())
         assert not future.done()
         assert not future.cancelled()
-        assert len(client._inner._model.ledger.unfinished()) == 1
+        assert len(client._inner._model.ledger.unfinished()) == 2
 
 
 async def _awaiting(future: BlockingFuture[Any]) -> Any:

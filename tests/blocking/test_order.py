@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.blocking.served import Served, batch, served, start
+from tests.blocking.programs import batch, start
+from tests.blocking.served import Served, served
 from tinker_actors.blocking import BlockingFuture, BlockingRuntime, TrainingClient
 from tinker_actors.types import AdamParams
 
@@ -47,7 +48,7 @@ def _call(client: TrainingClient, owner: int, number: int, call: Call) -> Blocki
     waits = how == "waits"
     match kind:
         case "forward":
-            data = batch(1000 * owner + number)
+            data = batch(100 * owner + number)
             return client.forward_backward(data) if waits else client.forward_backward_async(data)  # type: ignore[return-value]
         case "step":
             params = AdamParams(learning_rate=mark)
@@ -57,11 +58,16 @@ def _call(client: TrainingClient, owner: int, number: int, call: Call) -> Blocki
             return client.save_state(name) if waits else client.save_state_async(name)  # type: ignore[return-value]
 
 
-def _accepted(made: dict[tuple[int, int], BlockingFuture[object]]) -> list[tuple[int, int]]:
-    """Owners and numbers of the calls, in the order of the op_nos that stand in their futures' descriptions."""
-    for future in made.values():
-        future.result(60)
-    return sorted(made, key=lambda mark: int(made[mark]._describe().partition("#")[2].partition(" ")[0]))
+def _digests(client: TrainingClient) -> list[str]:
+    return [digest for operation in client.accepted for digest in operation.digests]
+
+
+def _one_by_one(runtime: BlockingRuntime, programs: list[list[Call]], order: list[tuple[int, int]]) -> list[str]:
+    """The digests of the same calls in this order, each made when the one before has its result."""
+    _, client = start(runtime)
+    for owner, number in order:
+        _call(client, owner, number, programs[owner][number]).result(60)
+    return _digests(client)
 
 
 @settings(max_examples=15)
@@ -70,22 +76,24 @@ def test_in_each_thread_the_order_of_calls_is_the_order_of_acceptance(
     runtime: BlockingRuntime, server: Served, programs: list[list[Call]]
 ) -> None:
     _, client = start(runtime)
-    made: dict[tuple[int, int], BlockingFuture[object]] = {}
+    made: list[BlockingFuture[object]] = []
 
     def play(owner: int) -> None:
         for number, call in enumerate(programs[owner]):
-            made[owner, number] = _call(client, owner, number, call)
+            made.append(_call(client, owner, number, call))
 
     threads = [threading.Thread(target=play, args=(owner,)) for owner in range(len(programs))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    order = _accepted(made)
-    for one, program in enumerate(programs):
-        assert [number for owner, number in order if owner == one] == list(range(len(program)))
-    digests = [digest for operation in client.accepted for digest in operation.digests]
-    assert server.applied(client.model_id) == digests
+    for future in made:
+        future.result(60)
+    done = server.applied(client.model_id)
+    assert done == _digests(client)
+    for owner, program in enumerate(programs):
+        mine = _one_by_one(runtime, programs, [(owner, number) for number in range(len(program))])
+        assert [digest for digest in done if digest in mine] == mine
 
 
 @settings(max_examples=15)
@@ -94,20 +102,21 @@ def test_asyncio_coroutines_that_never_wait_are_accepted_in_the_order_of_their_c
     runtime: BlockingRuntime, server: Served, programs: list[list[Call]]
 ) -> None:
     _, client = start(runtime)
-    made: dict[tuple[int, int], BlockingFuture[object]] = {}
     called: list[tuple[int, int]] = []
 
-    async def play(owner: int) -> None:
+    async def play(owner: int) -> list[BlockingFuture[object]]:
+        futures: list[BlockingFuture[object]] = []
         for number, call in enumerate(programs[owner]):
             called.append((owner, number))
-            made[owner, number] = _call(client, owner, number, call)
-            await asyncio.sleep(0)
+            futures.append(_call(client, owner, number, call))
+            if number % 2:
+                await asyncio.sleep(0)
+        return futures
 
     async def main() -> None:
-        await asyncio.gather(*[play(owner) for owner in range(len(programs))])
-        await asyncio.gather(*made.values())
+        for futures in await asyncio.gather(*[play(owner) for owner in range(len(programs))]):
+            await asyncio.gather(*futures)
 
     asyncio.run(main())
-    assert _accepted(made) == called
-    digests = [digest for operation in client.accepted for digest in operation.digests]
-    assert server.applied(client.model_id) == digests
+    assert _digests(client) == _one_by_one(runtime, programs, called)
+    assert server.applied(client.model_id) == _digests(client)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import io
 import threading
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.blocking.served import BASE_MODEL, PROMPT, SHORT, Served, batch, served, start
-from tinker_actors import blocking, clients, metrics, runtime, telemetry
+from tests.blocking.programs import BASE_MODEL, PROMPT, SHORT, batch, start
+from tests.blocking.served import Served, served
+from tinker_actors import blocking, clients, metrics, runtime
+from tinker_actors.clients import rest
 from tinker_actors.errors import ClosedError, InvalidInput, NotFoundError, RequestFailedError
 from tinker_actors.sessions import SessionState
 from tinker_actors.types import AdamParams, QueueState
@@ -21,21 +24,14 @@ PAIRS = (
     (clients.ServiceClient, blocking.ServiceClient),
     (clients.TrainingClient, blocking.TrainingClient),
     (clients.SamplingClient, blocking.SamplingClient),
+    (rest.RestClient, blocking.RestClient),
     (metrics.Metrics, blocking.BlockingMetrics),
-    (telemetry.Telemetry, blocking.BlockingTelemetry),
 )
 WITHOUT = {
     "Runtime.system": "actors of the user's own are written for trio, and so is the program that starts them",
     "Runtime.end_as": "for open_runtime: close(end) here",
     "Runtime.watch": "for open_runtime",
     "Runtime.end_tasks": "for open_runtime",
-    "Telemetry.begin": "for the session",
-    "Telemetry.end": "for the session",
-    "Telemetry.close": "for the session",
-    "Telemetry.until_created": "for the session's actors",
-    "Telemetry.record": "for the library: log() here",
-    "Telemetry.record_exception": "for the library: log_exception() here",
-    "Telemetry.give_up": "for the session's actors",
 }
 NO_TWIN = {
     "aclose": "it is the end",
@@ -51,7 +47,7 @@ def server() -> Generator[Served]:
 
 
 def _public(kind: type) -> dict[str, Any]:
-    return {name: value for name, value in vars(kind).items() if not name.startswith("_")}
+    return {name: inspect.getattr_static(kind, name) for name in dir(kind) if not name.startswith("_")}
 
 
 @pytest.mark.parametrize(("inner", "outer"), PAIRS, ids=[inner.__name__ for inner, _ in PAIRS])
@@ -112,6 +108,32 @@ def test_a_plain_program_trains_and_samples(server: Served) -> None:
         with pytest.raises(ClosedError, match="closed"):
             named.sample(PROMPT)
         assert service.get_server_capabilities() == service.get_server_capabilities_async().result()
+
+
+def test_an_account_is_asked_without_a_session(server: Served) -> None:
+    with server.runtime() as runtime:
+        service, client = start(runtime)
+        path = client.save_state("kept").result().path
+        with runtime.create_rest_client() as rest:
+            assert rest.session_id is None
+            assert client.model_id in [
+                run.training_run_id for run in rest.list_training_runs(limit=100).training_runs
+            ]
+            assert rest.get_training_run_by_tinker_path(path).training_run_id == client.model_id
+            assert service.session_id in rest.list_sessions_async(100).result().sessions
+            with pytest.raises(InvalidInput, match="limit"):
+                rest.list_sessions_async(-1)
+        with pytest.raises(ClosedError):
+            rest.whoami()
+        mine = service.create_rest_client_async().result()
+        assert isinstance(mine, blocking.RestClient)
+        assert mine.session_id == service.session_id
+
+        async def main() -> None:
+            await mine.delete_checkpoint_from_tinker_path_async(path)
+            assert (await mine.list_checkpoints_async(client.model_id)).checkpoints == ()
+
+        asyncio.run(main())
 
 
 def test_an_error_of_the_call_means_that_nothing_was_accepted(server: Served) -> None:

@@ -1,6 +1,7 @@
 """The runtime for code that is not written for trio: the same handles, with methods that block or return futures."""
 
 from tinker_actors.blocking.future import BlockingFuture
+from tinker_actors.blocking.rest import RestClient
 from tinker_actors.blocking.runtime import BlockingMetrics, BlockingRuntime, blocking_runtime
 from tinker_actors.blocking.sampling import SamplingClient
 from tinker_actors.blocking.service import ServiceClient
@@ -12,6 +13,7 @@ __all__ = [
     "BlockingMetrics",
     "BlockingRuntime",
     "BlockingTelemetry",
+    "RestClient",
     "SamplingClient",
     "ServiceClient",
     "TrainingClient",

@@ -14,7 +14,7 @@ from tinker_actors.blocking.engine import Engine
 from tinker_actors.blocking.future import BlockingFuture, seconds
 from tinker_actors.ledger import Future
 
-__all__ = ["Handle", "accepted", "accepted_at_once", "answered", "blocking", "started"]
+__all__ = ["Handle", "accepted", "answered", "at_once", "blocking", "started"]
 
 H = TypeVar("H")
 P = ParamSpec("P")
@@ -110,16 +110,28 @@ def accepted(
     return blocking(method, lambda engine, future: engine.adopt(future, method.__name__))
 
 
-def accepted_at_once(
+@overload
+def at_once(
     method: Callable[Concatenate[H, P], Future[R]],
-) -> Callable[Concatenate[Handle[H], P], BlockingFuture[R]]:
-    """The plain ``method``, which accepts at the call or raises, and returns the future of the result."""
+) -> Callable[Concatenate[Handle[H], P], BlockingFuture[R]]: ...
+@overload
+def at_once(
+    method: Callable[Concatenate[H, P], Future[R]], made: Callable[[Engine, R], W]
+) -> Callable[Concatenate[Handle[H], P], BlockingFuture[W]]: ...
+def at_once(
+    method: Callable[Concatenate[H, P], Future[Any]], made: Callable[[Engine, Any], Any] | None = None
+) -> Callable[Concatenate[Handle[H], P], BlockingFuture[Any]]:
+    """The plain ``method``, which accepts or begins at the call or raises, and returns the future of the result."""
 
     @wraps(method, _COPIED)
-    def call(self: Handle[H], /, *args: P.args, **kwargs: P.kwargs) -> BlockingFuture[R]:
+    def call(self: Handle[H], /, *args: P.args, **kwargs: P.kwargs) -> BlockingFuture[Any]:
         engine, inner = self._place()
-        now = partial(getattr(inner, method.__name__), *args, **kwargs)
-        return engine.ask(method.__name__, lambda: engine.adopt(now(), method.__name__))
+
+        def begin() -> BlockingFuture[Any]:
+            future = getattr(inner, method.__name__)(*args, **kwargs)
+            return engine.adopt(future if made is None else future.map(partial(made, engine)), method.__name__)
+
+        return engine.ask(method.__name__, begin)
 
     return call
 

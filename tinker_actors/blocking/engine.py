@@ -17,6 +17,7 @@ import trio
 
 from tinker_actors.blocking.future import BlockingFuture, Home
 from tinker_actors.errors import ClosedError, TinkerError, WaitTimeout, WrongPlace
+from tinker_actors.flow.home import FORKED
 from tinker_actors.ledger import Future
 from tinker_actors.runtime import Runtime
 from tinker_actors.sessions import SessionEnd
@@ -29,8 +30,8 @@ W = TypeVar("W")
 _log = logging.getLogger("tinker_actors.blocking")
 
 _ANSWERS_WITHIN = 2.0  # seconds for a word about what is waited for; a loop that is held gives none
-_CLOSED_AT_EXIT_WITHIN = 10.0  # seconds
-_ABANDONED_WITHIN = 5.0  # seconds for the end of what was cancelled as a whole
+_CLOSED_AT_EXIT_WITHIN = 15.0  # seconds: the last events and the end of a session have less
+_ABANDONED_WITHIN = 10.0  # seconds for the end of what was cancelled as a whole: each terminate() has five
 
 
 class EngineThread(threading.Thread):
@@ -82,8 +83,8 @@ class Engine(Home):
     def close(self, end: SessionEnd) -> None:
         """Leave the runtime, finish its sessions as ``end`` at the server, and return when the thread has ended.
 
-        ^C meanwhile gives up what takes time there. Raises what ended the runtime before, if anything did. In a
-        process that was forked from the engine's it does nothing: nothing of the engine is there.
+        ^C meanwhile gives up what takes time there, and a second one this wait. Raises what ended the runtime before,
+        if anything did. In a process that was forked from the engine's it does nothing, for nothing of it is there.
         """
         if os.getpid() != self._pid:
             return
@@ -99,7 +100,7 @@ class Engine(Home):
 
     def close_at_exit(self, within: float) -> None:
         """``close``, for the end of the interpreter: ``within`` seconds, whatever happens."""
-        if os.getpid() != self._pid or self._ended.done():
+        if os.getpid() != self._pid or self._ended.done() or self._abandoned:
             return
         _log.info("the program ends with a runtime that is open: closing it")
         self._begin_end(SessionEnd("interrupted", "the program ended without leaving its runtime"))
@@ -342,9 +343,7 @@ class Engine(Home):
         """Raise WrongPlace in a process that was forked from the engine's."""
         if os.getpid() != self._pid:
             raise WrongPlace(
-                f"{what} was used in a process that was forked from its runtime's, whose threads are not here, and "
-                'nothing was done. Start processes with multiprocessing.get_context("spawn"), and open a runtime in '
-                "each; a sampling client may be pickled and sent there"
+                f"{what} was used in a process that was forked from its runtime's, and nothing was done: {FORKED}"
             )
 
     def require_thread(self, what: str) -> None:

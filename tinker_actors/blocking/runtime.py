@@ -7,8 +7,9 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import ParamSpec, Self, final
 
-from tinker_actors.blocking.delegate import Handle, answered, blocking, started
+from tinker_actors.blocking.delegate import Handle, answered, at_once, blocking, started
 from tinker_actors.blocking.engine import Engine
+from tinker_actors.blocking.rest import RestClient
 from tinker_actors.blocking.service import ServiceClient
 from tinker_actors.metrics import Metrics
 from tinker_actors.runtime import Runtime, open_runtime
@@ -38,6 +39,8 @@ class BlockingRuntime(Handle[Runtime]):
 
     create_service_client = blocking(Runtime.create_service_client, ServiceClient)
     create_service_client_async = started(Runtime.create_service_client, ServiceClient)
+    create_rest_client = blocking(Runtime.create_rest_client, RestClient)
+    create_rest_client_async = at_once(Runtime.create_rest_client_async, RestClient)
     renew_api_key = answered(Runtime.renew_api_key)
     pending = answered(Runtime.pending)
     counters = answered(Runtime.counters)

@@ -24,6 +24,8 @@ class SamplingClient(Handle[clients.SamplingClient]):
     sample_async = started(clients.SamplingClient.sample)
     compute_logprobs = blocking(clients.SamplingClient.compute_logprobs)
     compute_logprobs_async = started(clients.SamplingClient.compute_logprobs)
+    get_tokenizer = blocking(clients.SamplingClient.get_tokenizer)
+    get_tokenizer_async = started(clients.SamplingClient.get_tokenizer)
     get_sampler_info = blocking(clients.SamplingClient.get_sampler_info)
     get_sampler_info_async = started(clients.SamplingClient.get_sampler_info)
     aclose = blocking(clients.SamplingClient.aclose)

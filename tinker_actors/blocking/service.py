@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self, final
 
-from tinker_actors.blocking.delegate import Handle, answered, blocking, started
+from tinker_actors.blocking.delegate import Handle, answered, at_once, blocking, started
+from tinker_actors.blocking.rest import RestClient
 from tinker_actors.blocking.sampling import SamplingClient
 from tinker_actors.blocking.telemetry import telemetry_of
 from tinker_actors.blocking.training import TrainingClient
@@ -21,11 +22,13 @@ class ServiceClient(Handle[clients.ServiceClient]):
     """One session at a server: ``tinker_actors.ServiceClient`` for plain threads and asyncio."""
 
     get_server_capabilities = blocking(clients.ServiceClient.get_server_capabilities)
-    get_server_capabilities_async = started(clients.ServiceClient.get_server_capabilities)
+    get_server_capabilities_async = at_once(clients.ServiceClient.get_server_capabilities_async)
     create_lora_training_client = blocking(clients.ServiceClient.create_lora_training_client, TrainingClient)
     create_lora_training_client_async = started(clients.ServiceClient.create_lora_training_client, TrainingClient)
     create_sampling_client = blocking(clients.ServiceClient.create_sampling_client, SamplingClient)
     create_sampling_client_async = started(clients.ServiceClient.create_sampling_client, SamplingClient)
+    create_rest_client = blocking(clients.ServiceClient.create_rest_client, RestClient)
+    create_rest_client_async = at_once(clients.ServiceClient.create_rest_client_async, RestClient)
     close = blocking(clients.ServiceClient.close)
     aclose = blocking(clients.ServiceClient.aclose)
     get_telemetry = answered(clients.ServiceClient.get_telemetry, telemetry_of)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
-from tinker_actors.blocking.delegate import Handle, accepted, accepted_at_once, answered, blocking, started
+from tinker_actors.blocking.delegate import Handle, accepted, answered, at_once, blocking, started
 from tinker_actors.blocking.observers import BlockingSubscription, PlainObserver, observe
 from tinker_actors.blocking.sampling import SamplingClient
 from tinker_actors.blocking.telemetry import telemetry_of
@@ -31,19 +31,19 @@ class TrainingClient(Handle[clients.TrainingClient]):
     """
 
     forward = accepted(clients.TrainingClient.forward)
-    forward_async = accepted_at_once(clients.TrainingClient.forward_async)
+    forward_async = at_once(clients.TrainingClient.forward_async)
     forward_backward = accepted(clients.TrainingClient.forward_backward)
-    forward_backward_async = accepted_at_once(clients.TrainingClient.forward_backward_async)
+    forward_backward_async = at_once(clients.TrainingClient.forward_backward_async)
     optim_step = accepted(clients.TrainingClient.optim_step)
-    optim_step_async = accepted_at_once(clients.TrainingClient.optim_step_async)
+    optim_step_async = at_once(clients.TrainingClient.optim_step_async)
     save_state = accepted(clients.TrainingClient.save_state)
-    save_state_async = accepted_at_once(clients.TrainingClient.save_state_async)
+    save_state_async = at_once(clients.TrainingClient.save_state_async)
     load_state = accepted(clients.TrainingClient.load_state)
-    load_state_async = accepted_at_once(clients.TrainingClient.load_state_async)
+    load_state_async = at_once(clients.TrainingClient.load_state_async)
     load_state_with_optimizer = accepted(clients.TrainingClient.load_state_with_optimizer)
-    load_state_with_optimizer_async = accepted_at_once(clients.TrainingClient.load_state_with_optimizer_async)
+    load_state_with_optimizer_async = at_once(clients.TrainingClient.load_state_with_optimizer_async)
     save_weights_for_sampler = accepted(clients.TrainingClient.save_weights_for_sampler)
-    save_weights_for_sampler_async = accepted_at_once(clients.TrainingClient.save_weights_for_sampler_async)
+    save_weights_for_sampler_async = at_once(clients.TrainingClient.save_weights_for_sampler_async)
     save_weights_and_get_sampling_client = blocking(
         clients.TrainingClient.save_weights_and_get_sampling_client, SamplingClient
     )

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from typing import final
+import os
+from typing import Final, final
 
 import trio
 
 from tinker_actors.errors import WrongPlace
 
-__all__ = ["Home"]
+__all__ = ["FORKED", "Home"]
+
+FORKED: Final = (
+    'what it needs did not come along. Start processes with multiprocessing\'s "spawn", and open a runtime in each'
+)
+"""Why nothing works in a forked process, and what to do instead."""
 
 
 @final
 class Home:
     """The run of trio in which it was made. trio's events and queues are torn when touched from any other place."""
 
-    __slots__ = ("_token",)
+    __slots__ = ("_pid", "_token")
 
     def __init__(self) -> None:
+        self._pid = os.getpid()
         self._token = trio.lowlevel.current_trio_token()
 
     def require(self, what: object) -> None:
-        """Raise WrongPlace, having touched nothing, when called from another thread or another run of trio."""
+        """Raise WrongPlace, having touched nothing, in another thread, another run of trio or a forked process."""
+        if os.getpid() != self._pid:
+            raise WrongPlace(
+                f"{what} was used in a process that was forked from its runtime's, and nothing was done: {FORKED}"
+            )
         try:
             token = trio.lowlevel.current_trio_token()
         except RuntimeError:
@@ -30,5 +41,6 @@ class Home:
             where = "outside of trio" if token is None else "in another run of trio"
             raise WrongPlace(
                 f"{what} was used {where}, and nothing was done. It belongs to the trio program that opened its "
-                "runtime: use it there, from other threads by trio.from_thread.run"
+                "runtime: use it there, from other threads by trio.from_thread.run. Programs without trio take "
+                "blocking_runtime()"
             )

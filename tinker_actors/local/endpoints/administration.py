@@ -159,8 +159,7 @@ def _storage(service: LocalService, owner: Owner, start: datetime, end: datetime
             yield BillingUsageEvent(
                 bucket_start=hour,
                 bucket_end=hour + HOUR,
-                # that it is free, the price says: not all SDKs know ``free``
-                event_info=StorageBillingEvent(gigabyte_hours=gigabyte_hours),
+                event_info=StorageBillingEvent(gigabyte_hours=gigabyte_hours, free=True),
                 user_name=name,
                 project_id=project,
                 estimated_cost_usd=_FREE,

@@ -1,0 +1,96 @@
+"""What plain programs of the tests begin with: a runtime whose chosen requests wait, and a model of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from tinker_actors.blocking import BlockingRuntime, ServiceClient, TrainingClient, blocking_runtime
+from tinker_actors.blocking.engine import Engine
+from tinker_actors.ports import Request, Response, Transport
+from tinker_actors.runtime import Runtime, open_runtime
+from tinker_actors.types import AdamParams, Datum, ModelInput, SamplingParams
+from tinker_actors.wire.transport import HttpTransport
+
+__all__ = [
+    "BASE_MODEL",
+    "PROMPT",
+    "SHORT",
+    "AdamParams",
+    "Holding",
+    "batch",
+    "engines",
+    "runtime_at",
+    "start",
+    "until",
+]
+
+BASE_MODEL = "tinker-actors/tiny"
+PROMPT = ModelInput.from_ints([1, 2])
+SHORT = SamplingParams(max_tokens=2, seed=1)
+
+
+def batch(*seeds: int) -> list[Datum]:
+    """A datum of its own for each seed."""
+    return [
+        Datum(ModelInput.from_ints([1 + seed % 30, 2]), {"target_tokens": [2, 3], "weights": [1.0, 1.0 + seed]})
+        for seed in seeds
+    ]
+
+
+class Holding(Transport):
+    """HTTP in which requests of the ``held`` purposes are never sent, and so never answered."""
+
+    def __init__(self, *held: str) -> None:
+        self.held = set(held)
+        self._inner = HttpTransport()
+
+    async def send(self, request: Request) -> Response:
+        if request.purpose in self.held:
+            await trio.sleep_forever()
+        return await self._inner.send(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def runtime_at(url: str, key: str, carrier: Holding | None = None, **more: Any) -> BlockingRuntime:
+    """A runtime for the server at ``url``, through ``carrier``, which ends with it."""
+    settings = {"base_url": url, "api_key": key, "seed": 1, **more}
+    if carrier is None:
+        return blocking_runtime(**settings)
+
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[Runtime]:
+        try:
+            async with open_runtime(transport=carrier, **settings) as runtime:
+                yield runtime
+        finally:
+            await carrier.aclose()
+
+    engine = Engine(opened)
+    return BlockingRuntime(engine, engine.open())
+
+
+def start(runtime: BlockingRuntime) -> tuple[ServiceClient, TrainingClient]:
+    """A session and a model of it."""
+    service = runtime.create_service_client()
+    return service, service.create_lora_training_client(BASE_MODEL, rank=2, seed=1)
+
+
+def until(condition: Callable[[], bool], within: float = 60.0) -> None:
+    """Return when ``condition`` holds."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.002)
+
+
+def engines() -> list[threading.Thread]:
+    """The threads of runtimes that are open."""
+    return [thread for thread in threading.enumerate() if thread.name == "tinker-actors"]
