@@ -43,6 +43,15 @@ def test_a_call_does_what_it_says(driven: Any, verdict: Any, version: str, call:
             assert refused.text in found["text"]
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_no_public_call_is_left_out(driven: Any, version: str) -> None:
+    found = driven(version)
+    assert found["version"] == version
+    assert sorted(found["seen"]) == sorted(found["calls"])
+    expected = {call for call, expectation in EXPECTATIONS.items() if version in expectation.versions}
+    assert {name.removesuffix(_SUFFIX) for name in found["calls"]} == expected
+
+
 def test_exceptions_are_few() -> None:
     assert len(EXCEPTIONS) <= 5
     assert set(_REFUSED) <= set(EXPECTATIONS)

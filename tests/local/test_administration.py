@@ -108,6 +108,8 @@ def test_storage_by_the_hour_and_now() -> None:
             if event["event_info"]["type"] == "storage" and event.get("project_id") == "p"
         }
         assert list(hours) == [0, 1, 2, 3]
+        # free it is, but older SDKs refuse the word
+        assert all("free" not in event["event_info"] and event["estimated_cost_usd"] == 0.0 for event in events)
         assert 0.99 < hours[0] < hours[1] == hours[2] == 1.0 > 0.01 > hours[3] > 0.0
         await caller.send("DELETE", f"/training_runs/{first}/checkpoints/weights/a")
         assert len((await caller.get("/billing/usage/checkpoints/current")).ok["data"]) == 1

@@ -33,16 +33,16 @@ class Recording(Transport):
 
 
 def config(*, on: bool) -> Config:
-    return Config.load(api_key="tml-test", environ={}, otel_propagate=on)
+    return Config.load(base_url="https://server", api_key="tml-test", environ={}, otel_propagate=on)
 
 
 async def test_requests_carry_the_span_of_their_task():
     inner = Recording()
     carrier = traced(inner, config(on=True))
     with use_span(SPAN), pytest.raises(NotImplementedError):
-        await carrier.send(Request(method="GET", url="http://h/", headers=(("accept", "a"),)))
+        await carrier.send(Request(method="GET", url="https://server/", headers=(("accept", "a"),)))
     with pytest.raises(NotImplementedError):
-        await carrier.send(Request(method="GET", url="http://h/"))
+        await carrier.send(Request(method="GET", url="https://server/"))
     with_span, without = (dict(request.headers) for request in inner.asked)
     assert with_span == {"accept": "a", "traceparent": PARENT, "tracestate": "team=a"}
     assert without == {}
@@ -54,7 +54,7 @@ async def test_a_requests_own_trace_counts():
     inner = Recording()
     own = (("traceparent", "mine"),)
     with use_span(SPAN), pytest.raises(NotImplementedError):
-        await traced(inner, config(on=True)).send(Request(method="GET", url="http://h/", headers=own))
+        await traced(inner, config(on=True)).send(Request(method="GET", url="https://server/", headers=own))
     assert dict(inner.asked[0].headers)["traceparent"] == "mine"
 
 

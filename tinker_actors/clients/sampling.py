@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING, final
 
 import msgspec
@@ -20,6 +19,7 @@ from tinker_actors.flow.patience import OutOfPatience, Patience, brief
 from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.flow.queue_state import ClientQueue, Observer, QueueSubscription
 from tinker_actors.flow.reaction import Reaction, while_submitting
+from tinker_actors.ports.spans import Span
 from tinker_actors.sessions import Session
 from tinker_actors.telemetry import Telemetry
 from tinker_actors.types import (
@@ -247,13 +247,17 @@ class SamplingClient:
         )
         entry = session.pending.open(f"{session.name}/{self._name}", "sample", "waiting")
         entry.enter("waiting", "as many as the server bears are in flight", expected=True)
+        span = session.spans.begin("sample", {"tinker.sampling_session_id": self.sampling_session_id})
+        span.enter("queue")
         try:
             async with session.limits.sampling.in_flight(), self._handler.connection():
-                return await self._sample(request, entry)
+                return await self._sample(request, entry, span)
         except TinkerError as error:
             session.failed(entry.name, "sample", error)
+            span.end(error)
             raise
         finally:
+            span.end()
             session.pending.close(entry)
 
     async def compute_logprobs(self, prompt: ModelInput) -> tuple[float | None, ...]:
@@ -303,7 +307,7 @@ class SamplingClient:
         self._closed = True
         await stop_child(self._clients, self._name)
 
-    async def _sample(self, request: SampleRequest, entry: PendingEntry) -> SampleResponse:
+    async def _sample(self, request: SampleRequest, entry: PendingEntry, span: Span) -> SampleResponse:
         session = self._session
         dispatch = session.limits.sampling
         size = ByteEstimator().prompt(request.prompt)
@@ -323,11 +327,13 @@ class SamplingClient:
                 session.points.reach("sampling.before_send", entry.name)
                 patience = self._poller.patience()
 
-                def send(
+                async def send(
                     numbered: SampleRequest = numbered, key: str = key, patience: Patience = patience
-                ) -> Awaitable[Promise]:
+                ) -> Promise:
                     entry.enter("sent")
-                    return asample(session.api, numbered, key=key, attempt=patience.tries)
+                    span.enter("send")
+                    with span.current():
+                        return await asample(session.api, numbered, key=key, attempt=patience.tries)
 
                 promise = await patience.persist(
                     lambda send=send: dispatch.attempt(send, size, held_back), while_submitting, entry.explain
@@ -335,6 +341,7 @@ class SamplingClient:
             except OutOfPatience as gone:
                 raise self._failure(gone, "be sent") from gone.error
             entry.enter("promised")
+            span.enter("poll")
             roundtrip = trio.current_time() - began
             try:
                 response = await self._poller.result(
@@ -345,6 +352,7 @@ class SamplingClient:
                     point="sampling.polling",
                     on_queue_state=self._sampler.queue.report,
                     roundtrip=roundtrip,
+                    span=span,
                 )
             except OutOfPatience as gone:
                 if gone.reaction is not Reaction.LOST or session.state.value != "active":
@@ -357,6 +365,7 @@ class SamplingClient:
                 _log.warning("%s: %s; sampling again", entry.name, gone.error)
                 session.doubt()
                 session.metrics.add("samples_repeated")
+                span.enter("queue")
                 await trio.sleep(session.random.uniform(0.0, 1.0))
                 continue
             if len(response.sequences) != request.num_samples:

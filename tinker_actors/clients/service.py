@@ -163,6 +163,7 @@ class ServiceClient:
             session.new_key,
             max_pending=config.max_pending,
             max_pending_bytes=config.max_pending_bytes,
+            spans=session.spans,
         )
         session.ledgers.add(ledger)
         model = Model(

@@ -45,6 +45,7 @@ from tinker_actors.types import (
     SaveWeightsResponse,
     SessionIdRequest,
     SetTtlRequest,
+    StorageBillingEvent,
     TensorData,
     TryAgain,
     UnloadModelRequest,
@@ -177,6 +178,8 @@ def _fields(value: msgspec.Struct) -> dict[str, Any]:
         item = getattr(value, name)
         if item is not None or keep:
             out[name] = _plain(item)
+    if isinstance(value, StorageBillingEvent) and not value.free:
+        del out["free"]  # SDKs up to 0.25 refuse a whole answer that has it
     config = kind.__struct_config__
     if config.tag is not None:
         out[config.tag_field or "type"] = config.tag

@@ -43,10 +43,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     ``project_id`` is the project that sessions belong to. ``dump_headers`` logs the headers of each request, secrets
     hidden, at level info instead of debug. ``proxy`` carries all requests, unless they have a Transport of the
-    user's; ``proxy_headers`` go to it alone, in place of the login in its URL. ``otel_propagate`` sends the trace
-    context of the current OpenTelemetry span along: of a sample its caller's, of training operations that in which
-    the runtime was opened. ``telemetry_enabled`` says whether the server is told of errors and sessions, as
-    docs/telemetry.md says. ``hf_token``, or the content of ``hf_token_path`` (by default the file
+    user's; ``proxy_headers`` go to it alone, in place of the login in its URL. ``otel_propagate`` makes spans of
+    OpenTelemetry's for operations and samples, and sends the trace context of the current one along.
+    ``telemetry_enabled`` says whether the server is told of errors and sessions; docs/telemetry.md tells of both.
+    ``hf_token``, or the content of ``hf_token_path`` (by default the file
     "token" below ``hf_home``), is shown to the Hugging Face hub when a tokenizer is loaded from there; where
     the hub's files are kept is up to its own library, which reads the variable HF_HOME.
     """

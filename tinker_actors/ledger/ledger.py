@@ -22,6 +22,7 @@ from tinker_actors.ledger.operation import (
     OperationState,
     Sending,
 )
+from tinker_actors.ports.spans import NO_SPANS, Spans
 
 __all__ = ["ACCEPTED_KEPT", "Gap", "Ledger", "LedgerStatistics"]
 
@@ -62,6 +63,7 @@ class Ledger:
         *,
         max_pending: int,
         max_pending_bytes: int,
+        spans: Spans = NO_SPANS,
     ) -> None:
         self.name = name
         self.admission = Admission(max_pending, max_pending_bytes)
@@ -69,6 +71,7 @@ class Ledger:
         self.epoch = 0
         self._home = Home()
         self._pending = pending
+        self._spans = spans
         self._new_key = new_key
         self._next_op_no = 1
         self._next_seq_id = 1
@@ -123,7 +126,9 @@ class Ledger:
             chunks,
             Future(lambda: str(entry.snapshot()), lambda: self._cancel(op_no), self._home),
             entry,
+            span=self._spans.begin(kind, {"tinker.operation": entry.name, "tinker.model_id": self.model_id or ""}),
         )
+        operation.span.enter("queue")
         if self._unsent:
             entry.enter(
                 OperationState.ACCEPTED, f"behind {next(reversed(self._unsent.values())).name}", expected=True
@@ -154,6 +159,7 @@ class Ledger:
             )
             self._next_seq_id += count
         self._enter(operation, OperationState.SENT)
+        operation.span.enter("send")
         return sending
 
     def promise(self, operation: Operation, chunk: int, request_id: str) -> None:
@@ -163,6 +169,7 @@ class Ledger:
         if operation.sending.complete:
             self._unsent.pop(operation.op_no, None)
             self._enter(operation, OperationState.PROMISED)
+            operation.span.enter("poll")
 
     def deliver(self, operation: Operation, chunk: int, result: object) -> None:
         """Keep the result of one chunk."""
@@ -176,7 +183,7 @@ class Ledger:
 
     def fail(self, operation: Operation, error: TinkerError) -> None:
         """The operation ended with ``error``; those behind it go on."""
-        self._end(operation, OperationState.FAILED)
+        self._end(operation, OperationState.FAILED, error)
         operation.future.reject(error)
 
     def refuse(self, operation: Operation, error: TinkerError) -> None:
@@ -220,7 +227,7 @@ class Ledger:
         self._gaps.clear()
         self.halted.value = None
         for operation in self.unfinished():
-            self._end(operation, state)
+            self._end(operation, state, error)
             operation.future.reject(error)
 
     def statistics(self) -> LedgerStatistics:
@@ -236,10 +243,10 @@ class Ledger:
         operation = self._unfinished.get(op_no)
         if operation is None or operation.state is not OperationState.ACCEPTED:
             return False
-        self._end(operation, OperationState.CANCELLED)
         error: OperationError = OperationCancelled(
             f"{operation.kind} {operation.name} was cancelled before it was sent", operation=operation.name
         )
+        self._end(operation, OperationState.CANCELLED, error)
         operation.future.reject(error)
         return True
 
@@ -247,10 +254,11 @@ class Ledger:
         operation.state = state
         operation.entry.enter(state)
 
-    def _end(self, operation: Operation, state: OperationState) -> None:
+    def _end(self, operation: Operation, state: OperationState, error: TinkerError | None = None) -> None:
         del self._unfinished[operation.op_no]
         self._unsent.pop(operation.op_no, None)
         self._enter(operation, state)
         self._pending.close(operation.entry)
+        operation.span.end(error)
         self.admission.release(operation.size)
         operation.chunks = ()  # lets the payload go

@@ -10,6 +10,7 @@ import msgspec
 from tinker_actors.codec.protobuf import Buffers
 from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.ledger.future import Future
+from tinker_actors.ports.spans import NO_SPAN, Span
 from tinker_actors.types.requests import (
     ForwardBackwardRequest,
     LoadWeightsRequest,
@@ -113,7 +114,7 @@ class Sending(msgspec.Struct):
 class Operation:
     """One accepted operation. Its ledger alone changes it."""
 
-    __slots__ = ("chunks", "entry", "future", "kind", "op_no", "sending", "state")
+    __slots__ = ("chunks", "entry", "future", "kind", "op_no", "sending", "span", "state")
 
     def __init__(
         self,
@@ -122,12 +123,15 @@ class Operation:
         chunks: tuple[Chunk, ...],
         future: Future[Any],
         entry: PendingEntry,
+        *,
+        span: Span = NO_SPAN,
     ) -> None:
         self.op_no = op_no
         self.kind = kind
         self.chunks = chunks
         self.future = future
         self.entry = entry
+        self.span = span
         self.state = OperationState.ACCEPTED
         self.sending: Sending | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar, final
 
 import trio
@@ -16,6 +17,7 @@ from tinker_actors.flow.reaction import Reaction, while_polling
 from tinker_actors.flow.retry import RetryHandler
 from tinker_actors.metrics import Metrics
 from tinker_actors.ports import Points
+from tinker_actors.ports.spans import NO_SPAN, Span
 from tinker_actors.types import FailedResult, MetadataOnly, QueueState, TryAgain
 from tinker_actors.wire.api import Api
 from tinker_actors.wire.endpoints.futures import retrieve_future
@@ -71,13 +73,14 @@ class Poller:
         on_queue_state: Callable[[QueueState, str | None], None] | None = None,
         react: Callable[[APIError], Reaction] = while_polling,
         roundtrip: float | None = None,
+        span: Span = NO_SPAN,
     ) -> T:
         """The result of the promise ``request_id``.
 
         Raises RequestFailedError when the server says that the request failed, and OutOfPatience when there
         is no use in asking further. ``entry`` shows what is being waited for; ``point`` names the fault point
         that is reached before each poll; ``react`` says what each error means, and ``roundtrip`` how many seconds the
-        promise took, which the server is told once.
+        promise took, which the server is told once. ``span`` is the operation's, in which the polls take place.
         """
         patience = self._handler.patience(self._backoff)
         iteration = 0
@@ -100,6 +103,7 @@ class Poller:
                     timeout=self._poll_timeout,
                     allow_metadata_only=not withheld,
                     roundtrip=roundtrip if asked == 0 else None,
+                    decoding=partial(span.step, "decode"),
                 )
             except APITimeoutError as error:
                 # Some servers hold a poll for longer than any client waits. One that has answered others meanwhile
@@ -116,7 +120,8 @@ class Poller:
         try:
             while True:
                 asked_at = trio.current_time()
-                answer = await patience.persist(attempt, react, entry.explain)
+                with span.current():
+                    answer = await patience.persist(attempt, react, entry.explain)
                 if isinstance(answer, TryAgain):
                     _show(answer, entry)
                     if on_queue_state is not None:

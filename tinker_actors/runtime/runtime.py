@@ -8,7 +8,7 @@ import random
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TextIO, final
+from typing import Any, TextIO, final
 from weakref import WeakSet
 
 from msgspec import structs
@@ -46,12 +46,13 @@ from tinker_actors.flow.rate_limit import RateLimiter, RateLimiters
 from tinker_actors.ledger import Future, Tasks
 from tinker_actors.metrics import OWN, Metrics, ModelUsage, Price, Usage, cost_of
 from tinker_actors.ports import NoPoints, Offload, Points, Server, ThreadOffload, Transport
+from tinker_actors.ports.spans import Spans
 from tinker_actors.runtime.dump import DumpOnSignal, render
 from tinker_actors.runtime.long_waits import LongWaits
 from tinker_actors.runtime.measured import MeasuredTransport
 from tinker_actors.runtime.settings import make_transport, set_level
 from tinker_actors.runtime.stalls import Stalls, check_alarm
-from tinker_actors.runtime.tracing import traced
+from tinker_actors.runtime.tracing import make_spans, traced
 from tinker_actors.sessions import Heartbeat, QueueObserver, Session, SessionEnd, SessionManager, end_for
 from tinker_actors.telemetry import RuntimeTelemetry, TelemetrySource
 from tinker_actors.tokenizers.cache import TokenizerCache
@@ -82,6 +83,7 @@ class Runtime:
         offload: Offload,
         metrics: Metrics,
         reports: random.Random,
+        spans: Spans,
     ) -> None:
         self._system = system
         self._sessions = sessions
@@ -89,6 +91,7 @@ class Runtime:
         self._api = api
         self._random = rng
         self._points = points
+        self._spans = spans
         self._offload = offload
         self._tokenizers = TokenizerCache(offload)
         self._pending = PendingTable()
@@ -161,6 +164,7 @@ class Runtime:
             tags=labels,
             project_id=project,
             telemetry=telemetry,
+            spans=self._spans,
         )
         self._open.add(session)  # now: a key that is renewed while the session is made is its key, too
         spec = SupervisorSpec(
@@ -302,6 +306,7 @@ async def open_runtime(
     offload: Offload | None = None,
     stall_alarm: float | None = 5.0,
     server: Server | None = None,
+    tracer: Any = None,
 ) -> AsyncGenerator[Runtime]:
     """Open a runtime for the server at ``base_url`` with ``api_key``, for ``server``, or as ``config`` says.
 
@@ -309,7 +314,8 @@ async def open_runtime(
     knows its URL and key; ``config`` may stand beside it for everything else. ``retry_config`` says how requests are
     tried again, before what ``config`` says of it. ``seed`` fixes every random choice of the runtime (seeds of
     adapters and samples, jitter). What holds the event loop, or the interpreter, for ``stall_alarm`` seconds is
-    logged with its stack; None: not watched. Leaving the block stops everything in order: clients first, then
+    logged with its stack; None: not watched. ``tracer``, of OpenTelemetry's, gets a span for each operation
+    (docs/telemetry.md). Leaving the block stops everything in order: clients first, then
     sessions, which are finished at the server. Raises CredentialError or InvalidInput for bad settings.
     """
     if config is not None and not isinstance(config, Config):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -335,6 +341,7 @@ async def open_runtime(
     if retry_config is not None:
         settings = structs.replace(settings, retry=retry_config)
     alarm = check_alarm(stall_alarm)
+    spans = make_spans(settings, tracer)
     set_level(settings.log_level)
     rng = random.Random(None if seed is None else integer("seed", seed, "Use an integer of 64 bits, or None"))
     carrier = transport if transport is not None else make_transport(settings)
@@ -357,6 +364,7 @@ async def open_runtime(
                 points=points if points is not None else NoPoints(),
                 offload=offload if offload is not None else ThreadOffload(_OFFLOAD_THREADS),
                 metrics=metrics,
+                spans=spans,
                 reports=random.Random(None if seed is None else f"telemetry {seed}"),
             )
             await runtime.watch(alarm)

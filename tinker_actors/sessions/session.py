@@ -23,6 +23,7 @@ from tinker_actors.ledger import Ledger, Tasks
 from tinker_actors.metrics import Metrics, Usage
 from tinker_actors.polling import Poller
 from tinker_actors.ports import Offload, Points
+from tinker_actors.ports.spans import NO_SPANS, Spans
 from tinker_actors.sessions.ending import SessionEnd
 from tinker_actors.sessions.limits import SessionLimits
 from tinker_actors.sessions.queue_observer import Observe
@@ -70,6 +71,7 @@ class Session:
         tags: tuple[str, ...],
         project_id: str | None,
         telemetry: Telemetry | None = None,
+        spans: Spans = NO_SPANS,
     ) -> None:
         self.name = name
         self.config = config
@@ -98,6 +100,7 @@ class Session:
         self.queue_subscriptions: set[QueueSubscription] = set()
         self.queue_observer: ActorRef | None = None
         self.telemetry = telemetry
+        self.spans = spans
         self._session_id: str | None = None
         self._server_config: ClientConfig | None = None
         self._limits: SessionLimits | None = None

@@ -9,7 +9,7 @@ import msgspec
 from tinker_actors.ports import Request
 from tinker_actors.wire.headers import without_secrets
 
-__all__ = ["REDIRECTS", "origin", "redirected"]
+__all__ = ["REDIRECTS", "origin", "redirected", "same_place"]
 
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _SAME_METHOD = frozenset((307, 308))
@@ -42,7 +42,7 @@ def redirected(request: Request, status: int, location: str | None, *, timeout: 
     if request.stream is not None and not request.stream.again:
         return "a redirect of what can't be sent twice; use the URL that it leads to as base_url"
     headers = request.headers
-    if not _same_place(request.url, url):
+    if not same_place(request.url, url):
         if not reads:
             return "a redirect of what was sent to another host; use the URL that it leads to as base_url"
         headers = without_secrets(headers)
@@ -55,7 +55,8 @@ def origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-def _same_place(old: str, new: str) -> bool:
+def same_place(old: str, new: str) -> bool:
+    """Whether ``new`` is at the host and port of ``old``, or on the usual way from http to https there."""
     before, after = origin(old), origin(new)
     if before == after:
         return True

@@ -116,3 +116,21 @@ def push_hf(seen: Any, _version: str) -> None:
     assert seen["found"] == {"checkpoint_path": seen["path"], "repo_id": "somebody/adapter", "public": False}
     assert seen["made"] == ["somebody/adapter"]
     assert {"README.md", "adapter_config.json", "adapter_model.safetensors"} <= set(seen["files"])
+
+
+@expects("tinker session export-trace")
+def export_trace(seen: Any, _version: str) -> None:
+    assert seen["size"][0] == seen["size"][1] > 0
+    assert seen["fetched"]
+
+
+@expects("tinker billing usage")
+def billing_usage(seen: Any, _version: str) -> None:
+    assert seen["trained"] >= 8
+    assert seen["rows"][0] == seen["rows"][1] > 0
+    assert seen["session"]
+
+
+@expects("tinker billing checkpoint-storage", SINCE_38)
+def checkpoint_storage(seen: Any, _version: str) -> None:
+    assert seen["bytes"] == seen["sizes"] > 0

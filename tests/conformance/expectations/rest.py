@@ -116,6 +116,13 @@ def assign_session_project(seen: Any, _version: str) -> None:
     assert seen == {"there": True, "shared": False}
 
 
+@expects("RestClient.export_session_trace")
+def export_session_trace(seen: Any, _version: str) -> None:
+    assert seen["size"] > 0
+    assert seen["run"]
+    assert seen["calls"]
+
+
 @expects("RestClient.whoami")
 def whoami(seen: Any, version: str) -> None:
     assert seen["user"].startswith("key-")
@@ -161,10 +168,18 @@ def is_usage(seen: Any, _version: str) -> None:
     assert seen["session"] == {"purpose": "conformance"}
 
 
+expects("RestClient.get_billing_usage")(is_usage)
+expects("AdminClient.get_billing_usage", SINCE_38)(is_usage)
+
+
 def is_storage(seen: Any, _version: str) -> None:
     """All bytes of all checkpoints."""
     assert seen["bytes"] == seen["sizes"] > 0
     assert seen["count"] > 0
+
+
+expects("RestClient.get_current_checkpoint_storage_usage", SINCE_38)(is_storage)
+expects("AdminClient.get_current_checkpoint_storage_usage", SINCE_38)(is_storage)
 
 
 def is_audited(seen: Any, _version: str) -> None:
@@ -173,3 +188,7 @@ def is_audited(seen: Any, _version: str) -> None:
     assert all(word in told for word in ("publish", "delete"))
     assert seen["run"] == [seen["run_id"]]
     assert seen["empty"] == 0
+
+
+expects("RestClient.get_audit_log")(is_audited)
+expects("AdminClient.get_audit_log", SINCE_38)(is_audited)

@@ -189,6 +189,7 @@ class TrainingActor(Actor):
                 on_queue_state=self._model.queue.report,
                 react=while_polling_save if saves else while_polling,
                 roundtrip=sending.roundtrips[index],
+                span=operation.span,
             )
         except RequestFailedError as failure:
             failures.append(failure)

@@ -62,15 +62,15 @@ class SendLane:
                 await self._work.wait()
                 continue
             self._session.points.reach("training.before_send", operation.name)
-            await self._send(operation)
+            if operation.sending is not None:
+                seq_id = operation.sending.first_seq_id
+                _log.warning("%s %s: sending again under seq_id %d", ledger.name, operation.name, seq_id)
+            sending = ledger.start_sending(operation)
+            with operation.span.current():
+                await self._send(operation, sending)
 
-    async def _send(self, operation: Operation) -> None:
+    async def _send(self, operation: Operation, sending: Sending) -> None:
         ledger = self._ledger
-        if operation.sending is not None:
-            _log.warning(
-                "%s %s: sending again under seq_id %d", ledger.name, operation.name, operation.sending.first_seq_id
-            )
-        sending = ledger.start_sending(operation)
         missing = [i for i, request_id in enumerate(sending.request_ids) if request_id is None]
         failures: list[OutOfPatience] = []
         if self._session.server_config.parallel_fwdbwd_chunks and len(missing) > 1:

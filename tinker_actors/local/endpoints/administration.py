@@ -159,7 +159,8 @@ def _storage(service: LocalService, owner: Owner, start: datetime, end: datetime
             yield BillingUsageEvent(
                 bucket_start=hour,
                 bucket_end=hour + HOUR,
-                event_info=StorageBillingEvent(gigabyte_hours=gigabyte_hours, free=True),
+                # that it is free, the price says: not all SDKs know ``free``
+                event_info=StorageBillingEvent(gigabyte_hours=gigabyte_hours),
                 user_name=name,
                 project_id=project,
                 estimated_cost_usd=_FREE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import msgspec
@@ -60,13 +61,15 @@ async def retrieve_future(
     timeout: float,
     allow_metadata_only: bool = False,
     roundtrip: float | None = None,
+    decoding: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> T | TryAgain | FailedResult | MetadataOnly:
     """Ask once for the result of the promise ``request_id``.
 
     ``iteration`` counts the polls of this promise from 0, ``request_type`` says what was promised, such as
     "ForwardBackward", ``roundtrip`` how many seconds the promise took; all of them only inform the server. The server
     may hold the request; ``timeout`` bounds the poll in seconds. Results of samples and forward passes are taken in
-    protobuf and in JSON, all others in JSON. A 408 that says why is a TryAgain. Raises APIError otherwise.
+    protobuf and in JSON, all others in JSON. ``decoding`` is entered while a result is decoded. A 408 that says why
+    is a TryAgain. Raises APIError otherwise.
     """
     in_protobuf = result_type in _IN_PROTOBUF
     body = encode_json(RetrieveFutureRequest(request_id=request_id, allow_metadata_only=allow_metadata_only))
@@ -90,7 +93,7 @@ async def retrieve_future(
         if marks is None:
             raise api.status_error(reply)
         return _try_again(api, request_id, marks)
-    return _interpret(api, reply, request_id, result_type)
+    return _interpret(api, reply, request_id, result_type, decoding)
 
 
 async def retrieve_futures(api: Api, request: RetrieveFuturesRequest, *, timeout: float) -> RetrieveFuturesResponse:
@@ -105,13 +108,18 @@ async def cancel_future(api: Api, request_id: str, *, key: str) -> None:
 
 
 def _interpret(
-    api: Api, reply: Reply, request_id: str, result_type: type[T]
+    api: Api,
+    reply: Reply,
+    request_id: str,
+    result_type: type[T],
+    decoding: Callable[[], AbstractContextManager[object]],
 ) -> T | TryAgain | FailedResult | MetadataOnly:
     if PROTOBUF in reply.content_type:
         read = _IN_PROTOBUF.get(result_type)
         if read is None:
             raise api.unreadable(reply, f"protobuf where a {result_type.__name__} in JSON is due")
-        value: T = api.read(reply, read)
+        with decoding():
+            value: T = api.read(reply, read)
         return value
     marks = _marks(reply)
     if marks is None:
@@ -128,7 +136,8 @@ def _interpret(
             error=api.redact(_text(marks.error) or "the server gives no reason"),
             category=RequestErrorCategory.parse(_text(marks.category)),
         )
-    return api.decode(reply, result_type)
+    with decoding():
+        return api.decode(reply, result_type)
 
 
 def _marks(reply: Reply) -> _Marks | None:

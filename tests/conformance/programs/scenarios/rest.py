@@ -345,6 +345,7 @@ def get_billing_usage(world: World, call: Call) -> Any:
 
 def stored(world: World, call: Call, owner: Any) -> Any:
     """What checkpoints take, as ``owner`` is told."""
+    assert world.kept
     sizes = sum(found.size_bytes for found in world.rest.list_user_checkpoints(limit=1000).result().checkpoints)
     found = call(owner)
     return {
@@ -365,6 +366,7 @@ def audited(world: World, call: Call, owner: Any) -> Any:
     world.rest.publish_checkpoint_from_tinker_path(path).result()
     world.rest.delete_checkpoint_from_tinker_path(path).result()
     today = datetime.now(UTC).date()
+    call = call.on_loop(owner.holder)
     found = call(owner, event_type="checkpoints", day=today)
     empty = call(owner, day=date(2020, 1, 1))
     return {
