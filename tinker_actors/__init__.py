@@ -121,6 +121,7 @@ if TYPE_CHECKING:
     from tinker_actors.sessions import (
         SessionEnd,
         SessionLost,
+        SessionRenewed,
         SessionState,
     )
     from tinker_actors.telemetry import (
@@ -256,6 +257,7 @@ __all__ = [
     "ServiceUnavailableError",
     "SessionEnd",
     "SessionLost",
+    "SessionRenewed",
     "SessionState",
     "SupportedModel",
     "Telemetry",
@@ -375,6 +377,7 @@ _HOMES = {
     "tinker_actors.sessions": (
         "SessionEnd",
         "SessionLost",
+        "SessionRenewed",
         "SessionState",
     ),
     "tinker_actors.testing.local_server": (

@@ -21,6 +21,7 @@
     |- OperationError                    an accepted operation that will not give its result
     |   |- OperationCancelled            cancelled by the user: before it was sent, or a call in a task
     |   |- ModelLost                     the server has lost the session, the model or a promise
+    |   |- StaleSampler                  ephemeral weights that the server has lost and nobody can make again
     |   |- OutageError                   the outage bound passed without a usable answer
     |   |- UnknownVerdict                it can't be known whether the operation was applied
     |   '- LaneStopped                   an operation before it stopped the lane
@@ -65,6 +66,7 @@ __all__ = [
     "RequestFailedError",
     "RequestTimeoutError",
     "ServiceUnavailableError",
+    "StaleSampler",
     "status_error",
     "TinkerError",
     "UnknownVerdict",
@@ -354,6 +356,10 @@ class OperationCancelled(OperationError):
 
 class ModelLost(OperationError):
     """The server no longer holds what the operation needs: its session, its model or its promise."""
+
+
+class StaleSampler(OperationError):
+    """The server has lost these ephemeral weights, and they can't be made again: their model has gone on since."""
 
 
 class OutageError(OperationError):

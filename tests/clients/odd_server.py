@@ -73,7 +73,12 @@ def ask(
     """
 
     async def run() -> T:
-        given: dict[str, Any] = {"base_url": "https://server", "api_key": "tml-test", "environ": {}}
+        given: dict[str, Any] = {
+            "base_url": "https://server",
+            "api_key": "tml-test",
+            "environ": {},
+            "recovery": False,
+        }
         config = Config.load(**given | options)
         async with (
             open_network(OddServer(odd, [] if asked is None else asked), random=random.Random(1)) as network,

@@ -147,7 +147,7 @@ def test_a_refused_key_halts_the_lane_until_it_is_mended():
         assert ["halted" in str(row) for row in world.runtime.pending()] == [True]
         with pytest.raises(LaneStopped, match="is halted"):
             await client.optim_step(AdamParams())
-        world.runtime.renew_api_key("tml-renewed")
+        world.runtime.renew_api_key("tml-another")
         await future
         await (await client.optim_step(AdamParams()))
 
@@ -162,7 +162,7 @@ def test_a_refused_key_while_polling_keeps_the_promise():
         future = await client.forward_backward(batch(1))
         with pytest.raises(WaitTimeout, match=r"halted.*401"):
             await future.result(timeout=60)
-        world.runtime.renew_api_key("tml-renewed")
+        world.runtime.renew_api_key("tml-another")
         await future
 
     outcome = train(story, Status(path="/retrieve_future", nth=2, status=401, times=2))

@@ -14,7 +14,7 @@ from tinker_actors.sessions import SessionLost, SessionState
 from tinker_actors.testing.faults import CrashAt, DropAfter, DropBefore, FaultPlan, Status
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT
 from tinker_actors.testing.simulation import World, simulate
-from tinker_actors.types import AdamParams
+from tinker_actors.types import AdamParams, SessionCancelled
 
 
 async def rest(world: World, service: ServiceClient, client: TrainingClient) -> None:
@@ -78,7 +78,7 @@ def test_a_client_that_meets_its_end_has_it_noticed_before_the_next_beat(trainin
         sampler = await service.create_sampling_client(base_model=BASE_MODEL)
         (session,) = world.service.sessions.alive()
         await trio.sleep(10.5)
-        world.service.end_session(session, "was ended by hand", abandon=True)
+        await world.service.end_session(session, "was ended by hand", SessionCancelled(), abandon=True)
         began = trio.current_time()
         with pytest.raises(ModelLost):
             await (await client.optim_step(AdamParams()) if training else sampler.sample(PROMPT))

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, final
 
 import msgspec
 import trio
 from trio_util import AsyncValue
 
-from supervision import Actor, ActorRef, Call, SupervisorRef, handles
+from supervision import ActorRef, SupervisorRef
 from tinker_actors.checks import flag, integer
 from tinker_actors.clients.closing import closed_as_such, stop_child
+from tinker_actors.clients.sampler import GetSamplerInfo, Sampler, SamplerInfo, SamplingActor, close_sampler
 from tinker_actors.clients.spec import client_spec
 from tinker_actors.config import RetryConfig
 from tinker_actors.errors import APIResponseError, ClosedError, InvalidInput, ModelLost, OutageError, TinkerError
 from tinker_actors.flow.patience import OutOfPatience, Patience, brief
 from tinker_actors.flow.pending import PendingEntry
-from tinker_actors.flow.queue_state import ClientQueue, Observer, QueueSubscription
+from tinker_actors.flow.queue_state import Observer, QueueSubscription
 from tinker_actors.flow.reaction import Reaction, while_submitting
 from tinker_actors.ports.spans import Span
 from tinker_actors.sessions import Session
 from tinker_actors.telemetry import Telemetry
 from tinker_actors.types import (
     ByteEstimator,
-    CreateSamplingSessionRequest,
-    CreateSamplingSessionResponse,
     ModelInput,
     Promise,
     QueueState,
@@ -33,116 +33,17 @@ from tinker_actors.types import (
     SampleResponse,
     SamplingParams,
 )
-from tinker_actors.wire.endpoints.sampling import asample, create_sampling_session
+from tinker_actors.wire.endpoints.sampling import asample
 
 if TYPE_CHECKING:
     from tinker_actors.polling import Poller
     from tinker_actors.tokenizers import Tokenizer
 
-__all__ = ["Sampler", "SamplerInfo", "SamplingActor", "SamplingClient", "start_sampling_client"]
+__all__ = ["Sampler", "SamplerInfo", "SamplingClient", "start_sampling_client"]
 
 _log = logging.getLogger("tinker_actors.clients")
 
 _SEED_BITS = 31
-
-
-@final
-class Sampler:
-    """A plain object on the sampling client's place: which weights, and the numbers of its requests."""
-
-    def __init__(
-        self,
-        *,
-        session: str,
-        seq_id: int,
-        model_path: str | None,
-        base_model: str | None,
-        sampling_session_id: str | None,
-        key: str,
-        trained_from: str | None = None,
-    ) -> None:
-        self.seq_id = seq_id
-        self.model_path = model_path
-        self.base_model = base_model
-        self.sampling_session_id = sampling_session_id
-        self.key = key
-        self.known_model = base_model or trained_from
-        """The base model, where it is known here."""
-        self.counted_as = base_model or trained_from or model_path or sampling_session_id or ""
-        """The base model, for the tokens' price; where it is not known, the path of the weights."""
-        self.queue = ClientQueue(f"{session}/sampler-{seq_id}", "sampling")
-        self._requests = 0
-
-    def next_seq_id(self) -> int:
-        """A number for a new request: 0, 1, 2, ..., an identity and not an order."""
-        self._requests += 1
-        return self._requests - 1
-
-
-class SamplerInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Which weights a sampling client samples from."""
-
-    sampling_session_id: str
-    model_path: str | None
-    base_model: str | None
-
-
-class GetSamplerInfo(Call[SamplerInfo], frozen=True):
-    """Ask for the weights."""
-
-
-class SamplingActor(Actor):
-    """The control plane of one sampling client: creates the server's sampling session."""
-
-    def __init__(self, session: Session, sampler: Sampler) -> None:
-        self._session = session
-        self._sampler = sampler
-
-    async def init(self) -> None:
-        """Create the sampling session, if there is none. Raises why the server would not."""
-        session, sampler = self._session, self._sampler
-        if sampler.sampling_session_id is not None:
-            return
-        request = CreateSamplingSessionRequest(
-            session_id=session.require_active(),
-            sampling_session_seq_id=sampler.seq_id,
-            base_model=sampler.base_model,
-            model_path=sampler.model_path,
-        )
-        with session.pending.track(self.context.name, "create_sampling_session", "sent") as entry:
-            try:
-                poller = session.poller()
-                patience = poller.patience()
-                began = trio.current_time()
-                created = await patience.persist(
-                    lambda: create_sampling_session(session.api, request, key=sampler.key, attempt=patience.tries),
-                    while_submitting,
-                    entry.explain,
-                )
-                if isinstance(created, Promise):
-                    entry.enter("promised")
-                    created = await poller.result(
-                        created.request_id,
-                        CreateSamplingSessionResponse,
-                        entry,
-                        request_type="CreateSamplingSession",
-                        point="sampling.creating",
-                        roundtrip=trio.current_time() - began,
-                    )
-                sampler.sampling_session_id = created.sampling_session_id
-            except OutOfPatience as gone:
-                raise gone.error from None
-
-    @handles(GetSamplerInfo)
-    def get_sampler_info(self, message: GetSamplerInfo) -> SamplerInfo:
-        """The weights."""
-        sampler = self._sampler
-        assert sampler.sampling_session_id is not None
-        return SamplerInfo(
-            sampling_session_id=sampler.sampling_session_id,
-            model_path=sampler.model_path,
-            base_model=sampler.base_model,
-        )
 
 
 @final
@@ -234,14 +135,14 @@ class SamplingClient:
         if isinstance(params.stop, str):
             params = msgspec.structs.replace(params, stop=(params.stop,))  # some servers only read lists
         session = self._session
-        session.require_active()
+        session.require_open()
         if params.seed is None:
             params = msgspec.structs.replace(params, seed=session.seeds.getrandbits(_SEED_BITS))
         request = SampleRequest(
             prompt=prompt,
             sampling_params=params,
             num_samples=num_samples,
-            sampling_session_id=self.sampling_session_id,
+            sampling_session_id="",  # that of the moment it is sent
             prompt_logprobs=include_prompt_logprobs,
             topk_prompt_logprobs=topk_prompt_logprobs,
         )
@@ -319,8 +220,9 @@ class SamplingClient:
         while True:
             seq_id = self._sampler.next_seq_id()
             entry.name = f"{session.name}/{self._name}/{seq_id}"
+            sampling_session_id, generation = await self._sampler.ready(session, entry), session.generation
+            numbered = msgspec.structs.replace(request, seq_id=seq_id, sampling_session_id=sampling_session_id)
             entry.enter("waiting", "its turn to be sent", expected=True)
-            numbered = msgspec.structs.replace(request, seq_id=seq_id)
             key = session.new_key()
             began = trio.current_time()
             try:
@@ -339,6 +241,11 @@ class SamplingClient:
                     lambda send=send: dispatch.attempt(send, size, held_back), while_submitting, entry.explain
                 )
             except OutOfPatience as gone:
+                lost_since = began if lost_since is None else lost_since
+                if trio.current_time() - lost_since < session.config.outage_bound and await self._comes_back(
+                    gone, sampling_session_id, generation
+                ):
+                    continue
                 raise self._failure(gone, "be sent") from gone.error
             entry.enter("promised")
             span.enter("poll")
@@ -355,7 +262,7 @@ class SamplingClient:
                     span=span,
                 )
             except OutOfPatience as gone:
-                if gone.reaction is not Reaction.LOST or session.state.value != "active":
+                if gone.reaction is not Reaction.LOST or session.over:
                     raise self._failure(gone, "get its result") from gone.error
                 # the promise expired or the server restarted: the sample is asked for anew, but not for ever
                 now = trio.current_time()
@@ -373,6 +280,18 @@ class SamplingClient:
                 raise APIResponseError(f"{entry.name}: the server gives {given} (request {promise.request_id})")
             self._count(request, response, entry)
             return _with_ids(response, promise.sample_sequence_ids)
+
+    async def _comes_back(self, gone: OutOfPatience, sampling_session_id: str, generation: int) -> bool:
+        """Whether the weights that the server no longer holds are to be had again, so that waiting for them helps."""
+        session, sampler = self._session, self._sampler
+        if gone.reaction is not Reaction.LOST or session.config.recovery is None:
+            return False
+        await session.confirm()
+        if session.generation == generation:  # the session lives: it has lost these weights alone
+            if sampler.ephemeral:
+                return False
+            sampler.miss(sampling_session_id)
+        return True
 
     def _count(self, request: SampleRequest, response: SampleResponse, entry: PendingEntry) -> None:
         session = self._session
@@ -405,11 +324,21 @@ class SamplingClient:
 
 
 async def start_sampling_client(
-    session: Session, sampler: Sampler, clients: SupervisorRef, retry: RetryConfig | None = None
+    session: Session,
+    sampler: Sampler,
+    clients: SupervisorRef,
+    retry: RetryConfig | None = None,
+    on_close: Callable[[], object] | None = None,
 ) -> SamplingClient:
-    """Start the actor under ``clients`` and return its handle."""
+    """Start the actor under ``clients`` and return its handle; ``on_close`` is called when its place closes."""
     name = f"sampler-{sampler.seq_id}"
-    spec = client_spec(name, lambda: SamplingActor(session, sampler), on_close=lambda _: sampler.queue.close())
+
+    def close() -> None:
+        close_sampler(sampler)
+        if on_close is not None:
+            on_close()
+
+    spec = client_spec(name, lambda: SamplingActor(session, sampler), on_close=lambda _: close())
     with closed_as_such("creating a sampling client"):
         ref = await clients.start_child(spec)
     return SamplingClient(session, sampler, ref, clients, name, retry=retry)

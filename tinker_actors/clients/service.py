@@ -12,9 +12,11 @@ from supervision import Actor, ActorRef, Call, SupervisorRef, handles
 from tinker_actors.checks import text, texts
 from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.rest import Account, RestClient, start_rest_client
-from tinker_actors.clients.sampling import Sampler, SamplingClient, start_sampling_client
+from tinker_actors.clients.sampler import Sampler
+from tinker_actors.clients.sampling import SamplingClient, start_sampling_client
 from tinker_actors.clients.spec import client_spec
 from tinker_actors.clients.training import Model, TrainingActor, TrainingClient
+from tinker_actors.clients.training.model import new_model
 from tinker_actors.config import Config, RetryConfig, parse_retry
 from tinker_actors.errors import InvalidInput, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
@@ -146,7 +148,7 @@ class ServiceClient:
         metadata = texts("user_metadata", user_metadata)
         session = self._session
         session.home.require(self)
-        session.require_active()
+        session.require_open()
         lora = LoraConfig(
             rank=rank,
             seed=session.seeds.getrandbits(_SEED_BITS) if seed is None else seed,
@@ -154,8 +156,8 @@ class ServiceClient:
             train_attn=train_attn,
             train_unembed=train_unembed,
         )
-        seq_id = session.next_model_seq_id()
-        name = f"training-{seq_id}"
+        first = new_model(session)
+        name = f"training-{first.seq_id}"
         config = session.config
         ledger = Ledger(
             f"{session.name}/{name}",
@@ -163,15 +165,15 @@ class ServiceClient:
             session.new_key,
             max_pending=config.max_pending,
             max_pending_bytes=config.max_pending_bytes,
+            replay_bytes=None if config.recovery is None else config.recovery.replay_bytes,
             spans=session.spans,
         )
         session.ledgers.add(ledger)
         model = Model(
-            seq_id=seq_id,
+            first=first,
             base_model=base_model,
             lora=lora,
             user_metadata=metadata,
-            key=session.new_key(),
             ledger=ledger,
             ledgers=session.ledgers,
         )
@@ -200,7 +202,7 @@ class ServiceClient:
         retry = None if retry_config is None else parse_retry("retry_config", retry_config)
         session = self._session
         session.home.require(self)
-        session.require_active()
+        session.require_open()
         sampler = Sampler(
             session=session.name,
             seq_id=session.next_sampling_session_seq_id(),

@@ -2,6 +2,7 @@
 
 from tinker_actors.config.config import DEFAULT_BASE_URL, Config, ConfigOptions, access_headers, require_key
 from tinker_actors.config.proxy import Proxy
+from tinker_actors.config.recovery import RecoveryPolicy
 from tinker_actors.config.retry import Backoff, PollBackoff, RetryConfig, parse_retry
 from tinker_actors.config.secret import Pairs, Secret, parse_api_key
 
@@ -16,6 +17,7 @@ __all__ = [
     "parse_retry",
     "PollBackoff",
     "Proxy",
+    "RecoveryPolicy",
     "require_key",
     "RetryConfig",
     "Secret",

@@ -11,6 +11,7 @@ import msgspec
 
 from tinker_actors.config.fields import CHECKS, check
 from tinker_actors.config.proxy import Proxy
+from tinker_actors.config.recovery import RecoveryPolicy
 from tinker_actors.config.retry import Backoff, RetryConfig
 from tinker_actors.config.secret import Pairs, Secret
 from tinker_actors.config.sources import Sources
@@ -34,7 +35,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     contact with a server. ``max_retries`` bounds the repeats of one request besides (None: only time does), ``retry``
     says how long to wait between them, ``poll_backoff`` how long between polls. ``max_pending`` and
     ``max_pending_bytes`` bound what one model may have accepted and not finished; ``pool_size`` times ``pool_count``
-    is the number of connections for samples.
+    is the number of connections for samples. ``recovery`` says how a lost session or model is made good; with None
+    the loss is an error.
 
     The credential is ``api_key``, or what ``credential_cmd`` prints. Printing a Config shows no secret, and it can't
     be pickled. ``default_headers`` and ``default_query`` go with every request. ``allow_plain_http`` lets the key
@@ -68,6 +70,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     max_retries: int | None = None
     retry: RetryConfig = RetryConfig()
     poll_backoff: Backoff | None = None
+    recovery: RecoveryPolicy | None = RecoveryPolicy()
     max_pending: int = 1024
     max_pending_bytes: int = 1_000_000_000
     pool_size: int | None = None
@@ -169,6 +172,7 @@ class ConfigOptions(TypedDict, total=False):
     max_retries: int | None
     retry: RetryConfig | None
     poll_backoff: Backoff | str | bool | tuple[str, float, float] | None
+    recovery: RecoveryPolicy | Mapping[str, int | float] | bool | None
     max_pending: int | None
     max_pending_bytes: int | None
     pool_size: int | None

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from tinker_actors.checks import flag, integer, text, texts
 from tinker_actors.config.proxy import parse_proxy
+from tinker_actors.config.recovery import parse_recovery
 from tinker_actors.config.retry import parse_poll_backoff, parse_retry, seconds
 from tinker_actors.config.secret import Pairs, Secret, parse_api_key, parse_secret
 from tinker_actors.errors import CredentialError, InvalidInput
@@ -151,6 +152,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "max_retries": _maybe(_at_least(0, "Give 0 for no retries, or None for no bound by number")),
     "retry": parse_retry,
     "poll_backoff": parse_poll_backoff,
+    "recovery": parse_recovery,
     "max_pending": _ONE,
     "max_pending_bytes": _ONE,
     "pool_size": _maybe(_ONE),

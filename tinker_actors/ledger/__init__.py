@@ -2,6 +2,7 @@
 
 from tinker_actors.ledger.combined import as_completed, first, gather
 from tinker_actors.ledger.future import Future
+from tinker_actors.ledger.history import Cover, History, HistoryStatistics
 from tinker_actors.ledger.ledger import Gap, Ledger, LedgerStatistics
 from tinker_actors.ledger.operation import (
     AcceptedOperation,
@@ -11,18 +12,24 @@ from tinker_actors.ledger.operation import (
     OperationState,
     Sending,
 )
+from tinker_actors.ledger.rebuild import NewModel, Rebuild
 from tinker_actors.ledger.tasks import Tasks
 
 __all__ = [
     "AcceptedOperation",
     "Chunk",
+    "Cover",
     "Future",
     "Gap",
+    "History",
+    "HistoryStatistics",
     "Ledger",
     "LedgerStatistics",
+    "NewModel",
     "Operation",
     "OperationKind",
     "OperationState",
+    "Rebuild",
     "Sending",
     "Tasks",
     "as_completed",

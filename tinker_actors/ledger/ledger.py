@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, final
@@ -14,6 +15,7 @@ from tinker_actors.flow.admission import Admission
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import PendingTable
 from tinker_actors.ledger.future import Future
+from tinker_actors.ledger.history import Cover, History
 from tinker_actors.ledger.operation import (
     AcceptedOperation,
     Chunk,
@@ -22,7 +24,12 @@ from tinker_actors.ledger.operation import (
     OperationState,
     Sending,
 )
+from tinker_actors.ledger.outcome import check_sum
+from tinker_actors.ledger.rebuild import Rebuild
 from tinker_actors.ports.spans import NO_SPANS, Spans
+from tinker_actors.types import LoadWeightsRequest, SaveWeightsForSamplerRequest
+
+_log = logging.getLogger("tinker_actors.ledger")
 
 __all__ = ["ACCEPTED_KEPT", "Gap", "Ledger", "LedgerStatistics"]
 
@@ -53,6 +60,10 @@ class Ledger:
     ``accept`` is synchronous, so an error means that nothing was accepted, and once it has returned the caller
     holds its Future whatever dies. Sequence ids are given at the send turn, dense from 1, and stay with their
     operation for every re-send.
+
+    With a model that the server has lost a new *epoch* begins (``lose``): another model takes its place in a state
+    that ``covers`` names, what was done after that is applied again (``resume_from``), and what has not finished
+    follows in its order, all under new seq_ids. With ``replay_bytes`` None nothing is kept for that.
     """
 
     def __init__(
@@ -63,12 +74,15 @@ class Ledger:
         *,
         max_pending: int,
         max_pending_bytes: int,
+        replay_bytes: int | None = None,
         spans: Spans = NO_SPANS,
     ) -> None:
         self.name = name
         self.admission = Admission(max_pending, max_pending_bytes)
         self.model_id: str | None = None
         self.epoch = 0
+        self.generation = 0
+        """Of the session that the model was made in."""
         self._home = Home()
         self._pending = pending
         self._spans = spans
@@ -78,6 +92,14 @@ class Ledger:
         self._unfinished: dict[int, Operation] = {}
         self._unsent: dict[int, Operation] = {}  # those of them that are not wholly promised, in order
         self._accepted: deque[AcceptedOperation] = deque(maxlen=ACCEPTED_KEPT)
+        self._replaying: dict[int, Operation] = {}
+        self._history = None if replay_bytes is None else History(replay_bytes)
+        self._losses = 0
+        self._cut = False
+        self.rebuild: Rebuild | None = None
+        """The model on its way back; None while there is one, or none is to be had."""
+        self.differing = 0
+        """Operations that have given something else when they were applied again."""
         self._gaps: list[Gap] = []
         self._stopped: TinkerError | None = None
         self.halted: AsyncValue[TinkerError | None] = AsyncValue(None)
@@ -97,9 +119,29 @@ class Ledger:
         """Operations without result, error or verdict, in order of acceptance."""
         return tuple(self._unfinished.values())
 
-    def find(self, op_no: int) -> Operation | None:
-        """The unfinished operation ``op_no``; None when it has ended."""
-        return self._unfinished.get(op_no)
+    @property
+    def lost(self) -> Rebuild | None:
+        """The rebuild of a model that is not there yet."""
+        return self.rebuild if self.rebuild is not None and not self.rebuild.resumed else None
+
+    @property
+    def losses(self) -> int:
+        """Epochs that have begun since an operation has finished."""
+        return self._losses
+
+    @property
+    def history(self) -> History | None:
+        """What is kept to be applied again; None: nothing."""
+        return self._history
+
+    def open_operations(self) -> tuple[Operation, ...]:
+        """What is to be sent or polled: unfinished operations, and those that are being applied again."""
+        return (*self._replaying.values(), *self._unfinished.values())
+
+    def at(self, operation: Operation, sending: Sending) -> bool:
+        """Whether ``operation`` is still to give a result, and where ``sending`` says."""
+        known = self._unfinished.get(operation.op_no) or self._replaying.get(operation.op_no)
+        return known is operation and operation.sending is sending
 
     def accept(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Operation:
         """Accept an operation that ``admission`` has let in.
@@ -133,6 +175,8 @@ class Ledger:
             entry.enter(
                 OperationState.ACCEPTED, f"behind {next(reversed(self._unsent.values())).name}", expected=True
             )
+        elif (lost := self.lost) is not None:
+            entry.explain(f"its model is being rebuilt: {lost.cause}")
         self._unfinished[op_no] = self._unsent[op_no] = operation
         self._accepted.append(AcceptedOperation(op_no, kind, tuple(chunk.digest for chunk in chunks)))
         return operation
@@ -150,6 +194,7 @@ class Ledger:
             sending = operation.sending = Sending(
                 epoch=self.epoch,
                 model_id=self.model_id,
+                generation=self.generation,
                 first_seq_id=self._next_seq_id,
                 keys=tuple(self._new_key() for _ in range(count)),
                 request_ids=[None] * count,
@@ -176,15 +221,73 @@ class Ledger:
         assert operation.sending is not None
         operation.sending.results[chunk] = result
 
-    def finish(self, operation: Operation, result: Any) -> None:
-        """The operation has its result."""
-        self._end(operation, OperationState.DONE)
-        operation.future.resolve(result)
+    def finish(self, operation: Operation, result: Any) -> bool:
+        """The operation has its result; False when it had another one before, from a lost model."""
+        if operation.replayed:
+            return self._finish_replay(operation, result)
+        self._losses = 0
+        future, history = operation.future, self._history
+        if history is None:
+            self._end(operation, OperationState.DONE)
+        else:
+            chunks = operation.chunks
+            self._end(operation, OperationState.DONE)
+            self._keep(history, operation, chunks, result)
+        future.resolve(result)
+        return True
 
     def fail(self, operation: Operation, error: TinkerError) -> None:
         """The operation ended with ``error``; those behind it go on."""
         self._end(operation, OperationState.FAILED, error)
         operation.future.reject(error)
+
+    def lose(self, cause: str) -> Rebuild:
+        """The server has lost the model: what has not finished goes to another one, which ``rebuild`` is about."""
+        assert self._history is not None
+        entry = self.rebuild.entry if self.rebuild is not None else None
+        if entry is None:
+            entry = self._pending.open(self.name, "rebuild", "its model is lost")
+        entry.explain(cause)
+        self.rebuild = Rebuild(cause=cause, attempt=self._losses, entry=entry)
+        self._losses += 1
+        self.epoch += 1
+        self._gaps.clear()
+        self._drop_replays()
+        for operation in self._unfinished.values():
+            operation.sending = None
+            operation.span.enter("queue")
+            self._enter(operation, OperationState.ACCEPTED)
+            operation.entry.explain(f"its model is being rebuilt: {cause}")
+        self._unsent = dict(self._unfinished)
+        return self.rebuild
+
+    def covers(self) -> tuple[Cover, ...]:
+        """The states from which the model can be rebuilt, the newest first."""
+        return () if self._history is None else self._history.covers(self.unfinished())
+
+    def begin(self, model_id: str, generation: int) -> None:
+        """The server has created the model, in the session of ``generation``."""
+        self.model_id = model_id
+        self.generation = generation
+
+    def resume_from(self, model_id: str, generation: int, next_seq_id: int, replays: tuple[Operation, ...]) -> None:
+        """``model_id`` takes the place of the lost one: apply ``replays`` to it, and what has not finished."""
+        assert self.rebuild is not None
+        self.begin(model_id, generation)
+        self._next_seq_id = next_seq_id
+        self.rebuild.resumed = True
+        self.rebuild.replays = len(replays)
+        for operation in replays:
+            operation.sending = None
+            operation.entry = self._pending.open(
+                f"{self.name}{operation.name}", f"replay of {operation.kind}", OperationState.ACCEPTED
+            )
+            operation.entry.enter(OperationState.ACCEPTED, "after the operations before it", expected=True)
+            operation.state = OperationState.ACCEPTED
+            self._replaying[operation.op_no] = operation
+        again = {**self._replaying, **self._unfinished}
+        self._unsent = {number: again[number] for number in sorted(again)}
+        self._show_progress()
 
     def refuse(self, operation: Operation, error: TinkerError) -> None:
         """The server refused every chunk: the operation fails, and its seq_ids are gaps to be filled."""
@@ -225,6 +328,10 @@ class Ledger:
         if self._stopped is None:
             self._stopped = error
         self._gaps.clear()
+        self._drop_replays()
+        self._close_rebuild()
+        if self._history is not None:
+            self._history.clear()
         self.halted.value = None
         for operation in self.unfinished():
             self._end(operation, state, error)
@@ -238,6 +345,66 @@ class Ledger:
             unfinished=len(self._unfinished),
             epoch=self.epoch,
         )
+
+    def _keep(self, history: History, operation: Operation, chunks: tuple[Chunk, ...], result: Any) -> None:
+        op_no, kind = operation.op_no, operation.kind
+        operation.settle()
+        if kind is OperationKind.FORWARD:
+            return
+        if kind is OperationKind.SAVE_STATE:
+            history.add_state(op_no, result.path, optimizer=True)
+        else:
+            request = chunks[0].request
+            if isinstance(request, SaveWeightsForSamplerRequest) and request.path is not None:
+                return  # its path stays the answer
+            operation.chunks = chunks
+            operation.outcome = check_sum(result)
+            history.add(operation)
+            if isinstance(request, LoadWeightsRequest):
+                history.add_state(op_no, request.path, optimizer=request.optimizer)
+        if not history.trim(self.unfinished()) and not self._cut:
+            self._cut = True
+            _log.warning(
+                "%s: more than the %d bytes that may be kept (recovery.replay_bytes) were trained on since its last "
+                "checkpoint. If the server loses the model now, it can't be rebuilt. Save its state more often",
+                self.name,
+                history.max_bytes,
+            )
+        elif kind is OperationKind.SAVE_STATE:
+            self._cut = False
+
+    def _finish_replay(self, operation: Operation, result: Any) -> bool:
+        del self._replaying[operation.op_no]
+        self._unsent.pop(operation.op_no, None)
+        self._enter(operation, OperationState.DONE)
+        self._pending.close(operation.entry)
+        self._show_progress()
+        outcome = check_sum(result)
+        if outcome == operation.outcome:
+            return True
+        operation.outcome = outcome
+        self.differing += 1
+        return False
+
+    def _show_progress(self) -> None:
+        if (rebuild := self.rebuild) is None:
+            return
+        if not self._replaying:
+            self._close_rebuild()
+            return
+        done = rebuild.replays - len(self._replaying)
+        rebuild.explain(f"replaying {done + 1} of {rebuild.replays}, since {rebuild.cause}")
+
+    def _drop_replays(self) -> None:
+        for operation in self._replaying.values():
+            self._enter(operation, OperationState.DONE)
+            self._pending.close(operation.entry)
+        self._replaying.clear()
+
+    def _close_rebuild(self) -> None:
+        if self.rebuild is not None:
+            self._pending.close(self.rebuild.entry)
+            self.rebuild = None
 
     def _cancel(self, op_no: int) -> bool:
         operation = self._unfinished.get(op_no)

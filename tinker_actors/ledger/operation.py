@@ -97,6 +97,8 @@ class Sending(msgspec.Struct):
 
     epoch: int
     model_id: str
+    generation: int
+    """Of the session that the model belongs to."""
     first_seq_id: int
     keys: tuple[str, ...]
     request_ids: list[str | None]
@@ -112,9 +114,13 @@ class Sending(msgspec.Struct):
 
 @final
 class Operation:
-    """One accepted operation. Its ledger alone changes it."""
+    """One accepted operation. Its ledger alone changes it.
 
-    __slots__ = ("chunks", "entry", "future", "kind", "op_no", "sending", "span", "state")
+    One that is done may be applied again to a model that takes the place of a lost one: then nobody waits for it, and
+    ``outcome`` tells whether it has given the same as before.
+    """
+
+    __slots__ = ("_future", "chunks", "entry", "kind", "op_no", "outcome", "sending", "span", "state")
 
     def __init__(
         self,
@@ -129,11 +135,29 @@ class Operation:
         self.op_no = op_no
         self.kind = kind
         self.chunks = chunks
-        self.future = future
+        self._future: Future[Any] | None = future
         self.entry = entry
         self.span = span
         self.state = OperationState.ACCEPTED
         self.sending: Sending | None = None
+        self.outcome: int | None = None
+        """A check sum of its result."""
+
+    @property
+    def future(self) -> Future[Any]:
+        """Where its caller waits."""
+        assert self._future is not None, "a replayed operation has no caller"
+        return self._future
+
+    @property
+    def replayed(self) -> bool:
+        """Whether its caller has had its result from an earlier model."""
+        return self._future is None
+
+    def settle(self) -> None:
+        """Its caller has the result, which is nobody else's to hold."""
+        self._future = None
+        self.span = NO_SPAN
 
     @property
     def size(self) -> int:

@@ -16,8 +16,8 @@ _COUNTERS = (
     *("bytes_sent", "bytes_received", "sends", "polls", "retries"),
     *("operations_done", "samples_done", "samples_repeated"),
     *("tokens_trained", "tokens_prompted", "tokens_sampled"),
-    *("heartbeats", "heartbeats_missed", "sessions_lost", "actor_restarts"),
     *("telemetry_events", "telemetry_events_sent", "telemetry_events_lost"),
+    *("heartbeats", "heartbeats_missed", "sessions_lost", "models_lost", "replays_differing", "actor_restarts"),
     *(f"{purpose}_requests" for purpose in get_args(Purpose)),
     *(f"{purpose}_requests_failed" for purpose in get_args(Purpose)),
 )

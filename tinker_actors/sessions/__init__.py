@@ -1,7 +1,7 @@
 """Sessions: created, kept alive by heartbeats, finished."""
 
 from tinker_actors.sessions.ending import SessionEnd, SessionStatus, end_for
-from tinker_actors.sessions.events import SessionLost
+from tinker_actors.sessions.events import SessionLost, SessionRenewed
 from tinker_actors.sessions.heartbeat import Heartbeat
 from tinker_actors.sessions.limits import LimitsStatistics, SessionLimits
 from tinker_actors.sessions.manager import SessionManager
@@ -17,6 +17,7 @@ __all__ = [
     "SessionLimits",
     "SessionLost",
     "SessionManager",
+    "SessionRenewed",
     "SessionState",
     "SessionStatus",
     "end_for",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from supervision import Event
 
-__all__ = ["SessionLost"]
+__all__ = ["SessionLost", "SessionRenewed"]
 
 
 class SessionLost(Event, frozen=True, eq=False):
@@ -16,3 +16,9 @@ class SessionLost(Event, frozen=True, eq=False):
     session_id: str
     reason: str
     """The server's words."""
+
+
+class SessionRenewed(Event, frozen=True, eq=False):
+    """Another session of the server's has taken the place of the lost one at ``path``."""
+
+    session_id: str

@@ -26,7 +26,8 @@ _LATE = 4.0  # seconds: with a beat every ten, the server has then been without 
 class Heartbeat(Actor):
     """Beats every ``heartbeat_interval`` seconds, give or take a tenth, and at once when the session is doubted.
 
-    A session that the server has ended is lost: its state says so, SessionLost is told, and no more is sent.
+    A session that the server has ended is lost: its state says so, and SessionLost is told. It beats on when another
+    one has taken its place.
     """
 
     def __init__(self, session: Session) -> None:
@@ -40,7 +41,7 @@ class Heartbeat(Actor):
     async def _beat(self) -> None:
         session = self._session
         succeeded = trio.current_time()
-        while session.state.value in (SessionState.CREATING, SessionState.ACTIVE):
+        while session.state.value in (SessionState.CREATING, SessionState.ACTIVE, SessionState.RENEWING):
             interval = session.config.heartbeat_interval
             now = trio.current_time()
             due = now + interval * self.context.random.uniform(1 - _JITTER, 1 + _JITTER)
@@ -54,15 +55,19 @@ class Heartbeat(Actor):
                     session.name,
                     late,
                 )
-            if not session.created:
+            if not session.created or session.state.value is SessionState.RENEWING:
                 continue
+            session.beats_begun += 1
+            number, generation = session.beats_begun, session.generation
             session.points.reach("session.heartbeat", session.name)
             try:
                 await session_heartbeat(session.api, session.session_id)
             except APIStatusError as error:
                 if error.status in (404, 410):
-                    self._lose(error)
-                    return
+                    if session.generation == generation and session.state.value is SessionState.ACTIVE:
+                        self._lose(error)
+                    session.beats_answered.value = number
+                    continue
                 self._missed(succeeded, error)
             except APIError as error:
                 self._missed(succeeded, error)
@@ -70,14 +75,15 @@ class Heartbeat(Actor):
                 succeeded = trio.current_time()
                 self._warn_at = _WARN_AFTER
                 session.metrics.add("heartbeats")
+                session.beats_answered.value = number
 
     def _lose(self, error: APIStatusError) -> None:
         session = self._session
         _log.error("the server has ended session %s: %s", session.session_id, error.detail)
-        session.state.value = SessionState.LOST
+        lost = SessionLost(self.context.path.rpartition("/")[0], session.session_id, error.detail)
+        session.lose()
         session.metrics.add("sessions_lost")
-        place = self.context.path.rpartition("/")[0]
-        self.context.system.events.emit(SessionLost(place, session.session_id, error.detail))
+        self.context.system.events.emit(lost)
 
     def _missed(self, succeeded: float, error: APIError) -> None:
         self._session.metrics.add("heartbeats_missed")

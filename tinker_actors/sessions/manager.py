@@ -7,11 +7,12 @@ import logging
 import msgspec
 
 from supervision import Actor, Call, StopReason, handles
-from tinker_actors.errors import GoneError, NotFoundError
+from tinker_actors.errors import APIError, GoneError, NotFoundError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import while_submitting
 from tinker_actors.flow.retry import RetryHandler
 from tinker_actors.sessions.ending import SessionEnd
+from tinker_actors.sessions.events import SessionRenewed
 from tinker_actors.sessions.session import Session, SessionState
 from tinker_actors.types import CreateSessionRequest
 from tinker_actors.wire.endpoints.service import client_config
@@ -38,6 +39,8 @@ class GetSessionInfo(Call[SessionInfo], frozen=True):
 class SessionManager(Actor):
     """Creates the session in ``init``; a restarted manager finds it created and goes on.
 
+    One that the server has ended is created anew, where the configuration has a RecoveryPolicy.
+
     ``sdk_version`` is the protocol generation this client speaks, as servers want to know it.
     """
 
@@ -52,14 +55,32 @@ class SessionManager(Actor):
         Raises the last APIError when there is to be no further try.
         """
         session = self._session
-        if session.created:
-            return
+        if not session.created:
+            await self._create("create_session", session.config.start_bound)
+        self.context.start_task(self._renew, name="renew")
+
+    async def _renew(self) -> None:
+        """Create another session whenever the server has ended the one there was."""
+        session = self._session
+        while True:
+            await session.state.wait_value(SessionState.RENEWING)  # pyright: ignore[reportUnknownMemberType]
+            try:
+                await self._create("renew_session", session.config.outage_bound)
+            except APIError as error:
+                _log.error("session %s is lost, and no other could be had in its place: %s", session.name, error)
+                session.state.value = SessionState.LOST
+                return
+            _log.warning("session %s goes on as %s", session.name, session.session_id)
+            place = self.context.path.rpartition("/")[0]
+            self.context.system.events.emit(SessionRenewed(place, session.session_id))
+
+    async def _create(self, what: str, bound: float) -> None:
+        session = self._session
         config = session.config
-        bound = config.start_bound
         patience = RetryHandler(
             config.retry, session.random, outage_bound=bound, billing_bound=bound, max_retries=config.max_retries
         ).patience()
-        with session.pending.track(session.name, "create_session", "sent") as entry:
+        with session.pending.track(session.name, what, "sent") as entry:
             try:
                 server_config = await patience.persist(
                     lambda: client_config(session.api, self.sdk_version, attempt=patience.tries),
@@ -105,9 +126,12 @@ class SessionManager(Actor):
             return
         if session.telemetry is not None:
             session.telemetry.end()
-        if session.state.value is not SessionState.ACTIVE:
+        if session.over:
             return
-        session.state.value = SessionState.FINISHED
+        if session.state.value is not SessionState.ACTIVE:  # the server has none to be finished
+            session.finish()
+            return
+        session.finish()
         end = session.end or SessionEnd()
         config, bound = session.config, _FINISHED_WITHIN
         patience = RetryHandler(

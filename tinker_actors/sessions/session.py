@@ -8,6 +8,7 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import final
 
+import trio
 from trio_util import AsyncValue
 
 from supervision import ActorRef, NotRunning
@@ -36,10 +37,14 @@ __all__ = ["Session", "SessionState"]
 
 
 class SessionState(StrEnum):
-    """creating -> active -> finished | lost."""
+    """creating -> active <-> renewing, then finished | lost.
+
+    renewing: the server has ended the session and another one is being created in its place.
+    """
 
     CREATING = "creating"
     ACTIVE = "active"
+    RENEWING = "renewing"
     FINISHED = "finished"
     LOST = "lost"
 
@@ -49,7 +54,8 @@ class Session:
     """A plain object on the session's place.
 
     Numbers given out here (models, sampling sessions) are never given twice, whatever restarts. ``state`` is
-    an AsyncValue: read it or wait for a change.
+    an AsyncValue: read it or wait for a change. ``generation`` counts the sessions that the server has ended: what
+    belongs to an earlier one is gone there.
     """
 
     def __init__(
@@ -93,6 +99,10 @@ class Session:
         self.state: AsyncValue[SessionState] = AsyncValue(SessionState.CREATING)
         self.doubted: AsyncValue[bool] = AsyncValue(value=False)
         """Set when a client has met what may mean that the server has ended the session."""
+        self.generation = 0
+        self.beats_begun = 0
+        self.beats_answered: AsyncValue[int] = AsyncValue(0)
+        """The number of the latest beat to which the server has said that the session lives, or that it does not."""
         self.end: SessionEnd | None = None
         """What the server is to be told, once that is known."""
         self.ledgers: set[Ledger] = set()
@@ -132,6 +142,11 @@ class Session:
             self._limits = SessionLimits(self.server_config, self._limiter)
         return self._limits
 
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, and no other takes its place."""
+        return self.state.value in (SessionState.FINISHED, SessionState.LOST)
+
     def use_limiter(self, limiter: RateLimiter) -> None:
         """The session's key is another one from now on: ``limiter`` is that of the new key."""
         self._limiter = limiter
@@ -140,12 +155,38 @@ class Session:
 
     def activate(self, session_id: str, server_config: ClientConfig) -> None:
         """The server has created the session."""
+        if self._limits is None or server_config != self._server_config:  # permits are out when a session is renewed
+            self._limits = SessionLimits(server_config, self._limiter)
         self._session_id = session_id
         self._server_config = server_config
-        self._limits = SessionLimits(server_config, self._limiter)
         self.state.value = SessionState.ACTIVE
         if self.telemetry is not None:
             self.telemetry.begin(session_id)
+
+    def lose(self) -> None:
+        """The server has ended the session: another one takes its place, or nothing does."""
+        self.generation += 1
+        renewed = self.config.recovery is not None
+        self.state.value = SessionState.RENEWING if renewed else SessionState.LOST
+
+    def finish(self) -> None:
+        """The session is over by its user's will."""
+        self.state.value = SessionState.FINISHED
+        self.beats_answered.value += 1  # who waits for the next beat waits in vain
+
+    async def until_active(self) -> str:
+        """The session's id, as soon as it has one that lives. Raises as ``require_open`` does."""
+        while self.state.value in (SessionState.CREATING, SessionState.RENEWING):
+            await self.state.wait_transition()  # pyright: ignore[reportUnknownMemberType]  # trio-util's own gap
+        return self.require_open()
+
+    async def confirm(self) -> None:
+        """Wait until the server has said, from now on, whether the session lives; for the outage bound at most."""
+        due = self.beats_begun + 1
+        with trio.move_on_after(self.config.outage_bound):
+            while self.state.value is SessionState.ACTIVE and self.beats_answered.value < due:
+                self.doubt()
+                await self.beats_answered.wait_transition()  # pyright: ignore[reportUnknownMemberType]  # as above
 
     def end_as(self, end: SessionEnd) -> None:
         """Finish the session as ``end`` when it comes to that. The first one given counts, as at the server."""
@@ -157,8 +198,8 @@ class Session:
         if self.state.value is SessionState.ACTIVE:
             self.doubted.value = True
 
-    def require_active(self) -> str:
-        """The session id; ClosedError or ModelLost when the session is over."""
+    def require_open(self) -> str:
+        """The latest session id; ClosedError or ModelLost when the session is over and no other takes its place."""
         if self.state.value is SessionState.LOST:
             raise ModelLost(
                 f"the server has ended session {self._session_id}. Open a new session and load the last checkpoint"

@@ -5,29 +5,37 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 import trio
 
-from supervision import Actor, handles
-from tinker_actors.clients.training.failure import poll_failure, split_failure
+from supervision import Actor, Event, handles
+from tinker_actors.clients.training.creation import make_model
+from tinker_actors.clients.training.events import ModelRebuilt, ReplayDiffers
+from tinker_actors.clients.training.failure import (
+    brief_loss,
+    poll_failure,
+    rebuild_failure,
+    replay_failure,
+    split_failure,
+)
 from tinker_actors.clients.training.lane import SendLane
 from tinker_actors.clients.training.messages import GetInfo, Wake
-from tinker_actors.clients.training.model import Model
+from tinker_actors.clients.training.model import Model, new_model
 from tinker_actors.clients.training.operations import REQUEST_TYPES, RESULT_TYPES, combine, problem_of
+from tinker_actors.clients.training.rebuild import Rebuilder
 from tinker_actors.clients.training.saves import is_named_save, name_is_taken, saved_before
 from tinker_actors.errors import APIResponseError, ModelLost, RequestFailedError, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
-from tinker_actors.flow.reaction import Reaction, while_polling, while_polling_save, while_submitting
-from tinker_actors.ledger import Chunk, Operation, Sending
+from tinker_actors.flow.reaction import Reaction, while_polling, while_polling_save
+from tinker_actors.ledger import Chunk, Operation, OperationKind, Rebuild, Sending
 from tinker_actors.sessions import Session
-from tinker_actors.types import CreateModelRequest, CreateModelResponse, GetInfoResponse
-from tinker_actors.wire.endpoints.models import create_model, get_info
+from tinker_actors.types import GetInfoResponse
+from tinker_actors.wire.endpoints.models import get_info
 
 __all__ = ["TrainingActor"]
 
 _log = logging.getLogger("tinker_actors.clients")
-
-_DOUBLINGS = 3  # of the time that creating a model may take
 
 
 class TrainingActor(Actor):
@@ -43,16 +51,25 @@ class TrainingActor(Actor):
         self._ledger = model.ledger
         self._poller = session.poller()
         self._scopes: set[trio.CancelScope] = set()
-        self._lane = SendLane(session, model.ledger, promised=self._start_poll, stop=self._stop_lane)
+        self._lane = SendLane(
+            session, model.ledger, promised=self._start_poll, stop=self._give_up, finish=self._finish
+        )
 
     async def init(self) -> None:
         """Create the model, if no earlier incarnation has. Raises why the server would not."""
         if self._ledger.model_id is None:
             await self._create()
-        for operation in self._ledger.unfinished():
-            if operation.sending is not None and operation.sending.complete:
-                self._start_poll(operation)
-        self.context.start_task(self._run_lane, name="lane")
+        self.context.start_task(self._work, name="lane")
+        if self._session.config.recovery is not None:
+            self.context.start_task(self._follow_session, name="session")
+
+    async def _follow_session(self) -> None:
+        """Know of the model's loss with its session, also when nothing is to be sent: its samplers wait for it."""
+        session, ledger = self._session, self._ledger
+        while ledger.stopped is None:
+            if session.generation != ledger.generation and ledger.lost is None:
+                self._give_up(ModelLost(f"the server has ended session {session.session_id}"), None)
+            await session.state.wait_transition()  # pyright: ignore[reportUnknownMemberType]  # trio-util's own gap
 
     @handles(Wake)
     def wake(self, message: Wake) -> None:
@@ -74,43 +91,22 @@ class TrainingActor(Actor):
 
     async def _create(self) -> None:
         session, model = self._session, self._model
-        request = CreateModelRequest(
-            session_id=session.require_active(),
-            model_seq_id=model.seq_id,
-            base_model=model.base_model,
-            lora_config=model.lora,
-            user_metadata=model.user_metadata or None,
-        )
         with session.pending.track(self._ledger.name, "create_model", "sent") as entry:
-            try:
-                patience = self._poller.patience()
-                began = trio.current_time()
-                promise = await patience.persist(
-                    lambda: create_model(
-                        session.api,
-                        request,
-                        key=model.key,
-                        attempt=patience.tries,
-                        # a server that loads the base model first may be about it when the first try is over
-                        timeout=session.config.timeout * 2 ** min(patience.tries, _DOUBLINGS),
-                    ),
-                    while_submitting,
-                    entry.explain,
-                )
-                entry.enter("promised")
-                created = await self._poller.result(
-                    promise.request_id,
-                    CreateModelResponse,
-                    entry,
-                    request_type="CreateModel",
-                    point="training.creating",
-                    on_queue_state=model.queue.report,
-                    roundtrip=trio.current_time() - began,
-                )
-                self._ledger.model_id = created.model_id
-                model.info = await self._get_info()
-            except OutOfPatience as gone:
-                raise gone.error from None
+            while True:
+                await session.until_active()
+                if model.first.generation != session.generation:
+                    model.first = new_model(session)
+                try:
+                    model_id = await make_model(session, model, model.first, self._poller, entry)
+                    self._ledger.begin(model_id, model.first.generation)
+                    model.info = await self._get_info()
+                except OutOfPatience as gone:
+                    if gone.reaction is Reaction.LOST and session.config.recovery is not None:
+                        await session.confirm()
+                        if session.generation != model.first.generation:
+                            continue  # not the server's word on the model, but the session's end
+                    raise gone.error from None
+                return
 
     async def _get_info(self) -> GetInfoResponse:
         model_id = self._ledger.model_id
@@ -126,9 +122,32 @@ class TrainingActor(Actor):
             except OutOfPatience as gone:
                 raise gone.error from None
 
-    async def _run_lane(self) -> None:
-        with self._until_stopped():
-            await self._lane.run()
+    async def _work(self) -> None:
+        """Send and poll in one epoch after the other."""
+        ledger = self._ledger
+        while ledger.stopped is None:
+            if (rebuild := ledger.lost) is not None:
+                await self._rebuild(rebuild)
+                continue
+            with self._until_stopped():
+                for operation in ledger.open_operations():
+                    if operation.sending is not None and operation.sending.complete:
+                        self._start_poll(operation)
+                await self._lane.run()
+
+    async def _rebuild(self, rebuild: Rebuild) -> None:
+        policy = self._session.config.recovery
+        assert policy is not None
+        try:
+            with self._until_stopped():
+                await Rebuilder(self._session, self._model, policy).run(rebuild)
+        except OutOfPatience as gone:
+            self._stop_lane(rebuild_failure(self._ledger.name, gone, self._session.pending.lines()))
+        except TinkerError as error:
+            self._stop_lane(error)
+        else:
+            if self._ledger.stopped is None:
+                self._tell(ModelRebuilt(self.context.path, self._model_id(), rebuild.cause, rebuild.replays))
 
     @contextmanager
     def _until_stopped(self) -> Generator[None]:
@@ -146,11 +165,11 @@ class TrainingActor(Actor):
         sending = operation.sending
         assert sending is not None
         with self._until_stopped():
-            while self._ledger.find(operation.op_no) is operation:
+            while self._ledger.at(operation, sending):
                 failures = await self._poll_missing(operation, sending)
                 renew = next((f for f in failures if isinstance(f, OutOfPatience) and _credential(f)), None)
                 if renew is None:
-                    if self._ledger.find(operation.op_no) is operation:
+                    if self._ledger.at(operation, sending):
                         self._conclude(operation, failures)
                     return
                 _log.error(
@@ -205,31 +224,47 @@ class TrainingActor(Actor):
             failures.append(OutOfPatience(Reaction.RECHECK, unusable, 0.0))
             return
         self._session.points.reach("training.decoded", operation.name)
-        self._ledger.deliver(operation, index, result)
+        if self._ledger.at(operation, sending):
+            self._ledger.deliver(operation, index, result)
 
     def _conclude(self, operation: Operation, failures: list[RequestFailedError | OutOfPatience]) -> None:
         sending = operation.sending
         assert sending is not None
         if not failures:
-            self._count(operation)
-            self._ledger.finish(operation, combine(operation.kind, sending.results))
+            self._finish(operation, combine(operation.kind, sending.results))
             return
         first = failures[0]
         if isinstance(first, OutOfPatience):
             failure = poll_failure(operation, first, pending=self._session.pending.lines())
             if failure.stops_lane:
-                self._stop_lane(failure.error)
+                self._give_up(failure.error, None)
                 return
             error = failure.error
         else:
             error = first
         if any(result is not None for result in sending.results):
-            self._stop_lane(split_failure(operation, error).error)
+            self._give_up(split_failure(operation, error).error, operation)
+        elif operation.replayed:
+            self._give_up(replay_failure(operation, error), None)
         else:
             # its Future says so, too, but a program may never look at it
             _log.warning("%s %s %s failed: %s", self._ledger.name, operation.kind, operation.name, error)
             self._session.failed(f"{self._ledger.name}{operation.name}", operation.kind, error)
             self._ledger.fail(operation, error)
+
+    def _finish(self, operation: Operation, result: Any) -> None:
+        assert operation.sending is not None
+        if not operation.replayed:
+            self._count(operation)
+        if operation.kind is OperationKind.SAVE_WEIGHTS_FOR_SAMPLER:
+            self._model.shown(operation, result, operation.sending.generation)
+        if not self._ledger.finish(operation, result):
+            _log.warning(
+                "%s %s %s has given another result when it was applied again: the server is not deterministic",
+                *(self._ledger.name, operation.kind, operation.name),
+            )
+            self._session.metrics.add("replays_differing")
+            self._tell(ReplayDiffers(self.context.path, operation.op_no))
 
     def _count(self, operation: Operation) -> None:
         session = self._session
@@ -240,14 +275,41 @@ class TrainingActor(Actor):
             session.metrics.add("tokens_trained", tokens)
             session.usage.add(self._model.base_model, trained=tokens)
 
+    def _give_up(self, error: TinkerError, spoilt: Operation | None) -> None:
+        """Nothing more can be done with this model: rebuild it, without the ``spoilt`` operation, or stop."""
+        policy = self._session.config.recovery
+        if not isinstance(error, ModelLost):
+            self._stop_lane(error)
+            return
+        self._session.doubt()
+        if policy is None or self._ledger.losses >= policy.max_attempts:
+            self._stop_lane(error)
+            return
+        cause = brief_loss(error)
+        _log.error("the model of %s is lost: %s. It is being rebuilt", self._ledger.name, cause)
+        self._session.metrics.add("models_lost")
+        if spoilt is not None and not spoilt.replayed:
+            self._ledger.fail(spoilt, error.__cause__ if isinstance(error.__cause__, TinkerError) else error)
+        self._ledger.lose(cause)
+        self._end_tasks("the model is lost")
+
     def _stop_lane(self, error: TinkerError) -> None:
         _log.error("the lane of %s stops: %s", self._ledger.name, error)
         self._session.failed(self._ledger.name, "lane", error)
-        if isinstance(error, ModelLost):
-            self._session.doubt()
         self._ledger.stop(error)
+        self._model.over("its lane has stopped")
+        self._end_tasks("the lane has stopped")
+
+    def _end_tasks(self, reason: str) -> None:
         for scope in tuple(self._scopes):
-            scope.cancel(reason="the lane has stopped")
+            scope.cancel(reason=reason)
+
+    def _tell(self, event: Event) -> None:
+        self.context.system.events.emit(event)
+
+    def _model_id(self) -> str:
+        assert self._ledger.model_id is not None
+        return self._ledger.model_id
 
 
 def _credential(failure: OutOfPatience) -> bool:

@@ -11,14 +11,15 @@ from trio_util import AsyncValue
 
 from supervision import ActorRef, MailboxFull, NotRunning, SupervisorRef
 from tinker_actors.clients.closing import closed_as_such, stop_child
-from tinker_actors.clients.sampling import Sampler, SamplingClient, start_sampling_client
+from tinker_actors.clients.sampler import Sampler
+from tinker_actors.clients.sampling import SamplingClient, start_sampling_client
 from tinker_actors.clients.training import operations
 from tinker_actors.clients.training.messages import GetInfo, Wake
 from tinker_actors.clients.training.model import Model
 from tinker_actors.config import RetryConfig, parse_retry
 from tinker_actors.errors import APIResponseError, ClosedError, InvalidInput
 from tinker_actors.flow.queue_state import Observer, QueueSubscription
-from tinker_actors.ledger import AcceptedOperation, Chunk, Future, OperationKind
+from tinker_actors.ledger import AcceptedOperation, Chunk, Future, Operation, OperationKind
 from tinker_actors.sessions import Session
 from tinker_actors.telemetry import Telemetry
 from tinker_actors.types import (
@@ -193,24 +194,33 @@ class TrainingClient:
         retry = None if retry_config is None else parse_retry("retry_config", retry_config)
         seq_id = None if name is not None else self._session.next_sampling_session_seq_id()
         chunk = operations.sampler_chunk(name, seq_id, None)
-        future: Future[SaveWeightsForSamplerResponse] = await self._accept(
-            OperationKind.SAVE_WEIGHTS_FOR_SAMPLER, (chunk,)
-        )
-        saved = await future
-        if saved.path is None and saved.sampling_session_id is None:
-            raise APIResponseError("save_weights_for_sampler: the server gives neither a path nor a sampling session")
-        if seq_id is None or saved.sampling_session_id is None:
-            seq_id = self._session.next_sampling_session_seq_id()  # of a sampling session that is yet to be created
+        operation = await self._admit(OperationKind.SAVE_WEIGHTS_FOR_SAMPLER, (chunk,))
         sampler = Sampler(
             session=self._session.name,
-            seq_id=seq_id,
-            model_path=saved.path,
+            # that of the sampling session, or of one that is yet to be created
+            seq_id=self._session.next_sampling_session_seq_id() if seq_id is None else seq_id,
+            model_path=None,
             base_model=None,
             trained_from=self._model.base_model,
-            sampling_session_id=saved.sampling_session_id,
+            sampling_session_id=None,
             key=self._session.new_key(),
         )
-        return await start_sampling_client(self._session, sampler, self._clients, retry)
+        model, op_no = self._model, operation.op_no
+        model.show(op_no, sampler)
+        try:
+            saved: SaveWeightsForSamplerResponse = await operation.future
+            if saved.path is None and saved.sampling_session_id is None:
+                given = "the server gives neither a path nor a sampling session"
+                raise APIResponseError(f"save_weights_for_sampler: {given}")
+            if saved.path is not None:
+                model.hide(op_no)  # they can be had again without the model
+                sampler.model_path = saved.path
+            return await start_sampling_client(
+                self._session, sampler, self._clients, retry, on_close=lambda: model.hide(op_no)
+            )
+        except BaseException:
+            model.hide(op_no)
+            raise
 
     async def get_info(self) -> GetInfoResponse:
         """Ask the server for the model's description."""
@@ -259,6 +269,9 @@ class TrainingClient:
         )
 
     async def _accept(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Future[Any]:
+        return (await self._admit(kind, chunks)).future
+
+    async def _admit(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Operation:
         self._require_open(kind)
         await trio.lowlevel.checkpoint()
         ledger, size = self._model.ledger, sum(chunk.size for chunk in chunks)
@@ -278,15 +291,15 @@ class TrainingClient:
                 f"{self._model.ledger.admission.statistics().count} operations wait already",
                 "Await an earlier future first, or use the method without _async, which waits for room",
             )
-        return self._accept_admitted(kind, chunks)
+        return self._accept_admitted(kind, chunks).future
 
-    def _accept_admitted(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Future[Any]:
+    def _accept_admitted(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Operation:
         operation = self._model.ledger.accept(kind, chunks)
         # When full, a thousand wake-ups are waiting to be read: one more would tell the lane nothing new. When the
         # place is closed, that ended the ledger, too, and what is accepted is in nobody's hands but its own.
         with suppress(MailboxFull, NotRunning):
             self._ref.cast_nowait(Wake(operation.op_no))
-        return operation.future
+        return operation
 
     def _require_open(self, kind: OperationKind) -> None:
         self._session.home.require(self)

@@ -9,16 +9,29 @@ from tinker_actors.flow.patience import OutOfPatience, brief
 from tinker_actors.flow.reaction import Reaction
 from tinker_actors.ledger import Gap, Operation
 
-__all__ = ["Failure", "gap_failure", "poll_failure", "send_failure", "split_failure"]
+__all__ = [
+    "Failure",
+    "brief_loss",
+    "gap_failure",
+    "poll_failure",
+    "rebuild_failure",
+    "replay_failure",
+    "send_failure",
+    "split_failure",
+]
 
 _RESTORE = "Create a new client and load the last checkpoint"
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """The error of an operation; ``stops_lane`` when those behind it would build on what is not there."""
+    """The error of an operation; ``stops_lane`` when those behind it would build on what is not there.
+
+    ``spoilt``: the operation itself has failed and has spoilt the model, which goes on without it if it is rebuilt.
+    """
 
     error: TinkerError
     stops_lane: bool
+    spoilt: bool = False
 
 
 def send_failure(operation: Operation, gone: OutOfPatience, *, partly: bool, pending: tuple[str, ...]) -> Failure:
@@ -32,7 +45,8 @@ def send_failure(operation: Operation, gone: OutOfPatience, *, partly: bool, pen
             f"what it took can't be taken back. {_RESTORE}",
             operation=operation.name,
         )
-        return Failure(error, stops_lane=True)
+        error.__cause__ = gone.error
+        return Failure(error, stops_lane=True, spoilt=True)
     return Failure(_common(name, operation.name, gone, pending, "be sent"), stops_lane=True)
 
 
@@ -46,19 +60,38 @@ def poll_failure(operation: Operation, gone: OutOfPatience, *, pending: tuple[st
 
 def split_failure(operation: Operation, error: TinkerError) -> Failure:
     """Some chunks of ``operation`` failed and some did not: its gradients are incomplete."""
-    return Failure(
-        ModelLost(
-            f"{operation.kind} {operation.name}: some of its chunks failed ({error}) and some were applied. "
-            f"{_RESTORE}",
-            operation=operation.name,
-        ),
-        stops_lane=True,
+    lost = ModelLost(
+        f"{operation.kind} {operation.name}: some of its chunks failed ({error}) and some were applied. {_RESTORE}",
+        operation=operation.name,
     )
+    lost.__cause__ = error
+    return Failure(lost, stops_lane=True, spoilt=True)
 
 
 def gap_failure(gap: Gap, gone: OutOfPatience, pending: tuple[str, ...]) -> TinkerError:
     """A refused operation's seq_id could not be filled, so the server will wait for it for ever."""
     return _common(f"the filler of seq_id {gap.seq_id}", f"seq_id {gap.seq_id}", gone, pending, "be sent")
+
+
+def replay_failure(operation: Operation, error: TinkerError) -> ModelLost:
+    """What was done to a lost model could not be done to the one in its place."""
+    lost = ModelLost(
+        f"{operation.kind} {operation.name} was applied to a model that was lost, and could not be applied again to "
+        f"the one in its place: {error}. {_RESTORE}",
+        operation=operation.name,
+    )
+    lost.__cause__ = error
+    return lost
+
+
+def rebuild_failure(name: str, gone: OutOfPatience, pending: tuple[str, ...]) -> TinkerError:
+    """A lost model could not be rebuilt for want of answers."""
+    return _common(f"the model of {name}", name, gone, pending, "be rebuilt")
+
+
+def brief_loss(error: ModelLost) -> str:
+    """``error`` without its advice: it is being followed."""
+    return str(error).removesuffix(f". {_RESTORE}")
 
 
 def _common(name: str, operation: str, gone: OutOfPatience, pending: tuple[str, ...], what: str) -> TinkerError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import trio
 
@@ -36,12 +36,14 @@ class SendLane:
         ledger: Ledger,
         *,
         promised: Callable[[Operation], None],
-        stop: Callable[[TinkerError], None],
+        stop: Callable[[TinkerError, Operation | None], None],
+        finish: Callable[[Operation, Any], None],
     ) -> None:
         self._session = session
         self._ledger = ledger
         self._promised = promised
         self._stop = stop
+        self._finish = finish
         self._work = trio.Event()
 
     def wake(self) -> None:
@@ -86,7 +88,7 @@ class SendLane:
                 await self._send_chunk(operation, sending, index, failures)
                 if failures:
                     break
-        if ledger.find(operation.op_no) is not operation:
+        if not ledger.at(operation, sending):
             return  # it has ended meanwhile
         if failures:
             self._refused(operation, failures[0])
@@ -138,15 +140,15 @@ class SendLane:
                 return
             # an earlier try of this very save had arrived and its reply was lost
             saved = await saved_before(session.api, chunk, sending.model_id)
-            if ledger.find(operation.op_no) is operation:
-                ledger.finish(operation, saved)
+            if ledger.at(operation, sending):
+                self._finish(operation, saved)
             return
         session.points.reach("training.sent", operation.name)
         sending.doubts[index] = doubted
         sending.roundtrips[index] = trio.current_time() - began
-        if ledger.find(operation.op_no) is operation:
+        if ledger.at(operation, sending):
             ledger.promise(operation, index, request_id)
-            if operation.sending is not None and operation.sending.complete:
+            if sending.complete and not operation.replayed:
                 session.metrics.observe("queue_seconds", operation.entry.snapshot().age)
 
     def _refused(self, operation: Operation, gone: OutOfPatience) -> None:
@@ -157,8 +159,8 @@ class SendLane:
         failure = send_failure(
             operation, gone, partly=any(operation.sending.request_ids), pending=self._session.pending.lines()
         )
-        if failure.stops_lane:
-            self._stop(failure.error)
+        if failure.stops_lane or operation.replayed:
+            self._stop(failure.error, operation if failure.spoilt else None)
         else:
             # its Future says so, too, but a program may never look at it
             _log.warning("%s %s %s was refused: %s", self._ledger.name, operation.kind, operation.name, failure.error)
@@ -189,7 +191,7 @@ class SendLane:
                     self._halt(gone)
                     await ledger.until_resumed()
                     return
-                self._stop(gap_failure(gap, gone, session.pending.lines()))
+                self._stop(gap_failure(gap, gone, session.pending.lines()), None)
             else:
                 ledger.fill(gap)
 

@@ -7,12 +7,20 @@ from collections.abc import Mapping
 from typing import final
 
 from supervision import StopReason
+from tinker_actors.clients.sampler import Sampler, strand
+from tinker_actors.clients.training.operations import sampler_chunk
 from tinker_actors.errors import ClosedError, LaneStopped, TinkerError
 from tinker_actors.flow.queue_state import ClientQueue
-from tinker_actors.ledger import Ledger, OperationState
-from tinker_actors.types import GetInfoResponse, LoraConfig
+from tinker_actors.ledger import Cover, Ledger, NewModel, Operation, OperationKind, OperationState
+from tinker_actors.sessions import Session
+from tinker_actors.types import (
+    GetInfoResponse,
+    LoraConfig,
+    SaveWeightsForSamplerRequest,
+    SaveWeightsForSamplerResponse,
+)
 
-__all__ = ["Model"]
+__all__ = ["Model", "new_model"]
 
 _log = logging.getLogger("tinker_actors.clients")
 _NAMED = 3  # operations
@@ -25,28 +33,74 @@ class Model:
     def __init__(
         self,
         *,
-        seq_id: int,
+        first: NewModel,
         base_model: str,
         lora: LoraConfig,
         user_metadata: Mapping[str, str],
-        key: str,
         ledger: Ledger,
         ledgers: set[Ledger],
     ) -> None:
-        self.seq_id = seq_id
+        self.first = first
+        """The numbers under which it is created for the first time."""
         self.base_model = base_model
         self.lora = lora
         self.user_metadata = user_metadata
-        self.key = key
         self.ledger = ledger
         self.ledgers = ledgers
         self.info: GetInfoResponse | None = None
+        self._samplers: dict[int, Sampler] = {}
         self.queue = ClientQueue(ledger.name, "training")
+
+    def show(self, op_no: int, sampler: Sampler) -> None:
+        """``sampler`` has the weights of operation ``op_no``, an ephemeral save."""
+        self._samplers[op_no] = sampler
+
+    def hide(self, op_no: int) -> None:
+        """Nobody samples from the weights of ``op_no`` any more."""
+        self._samplers.pop(op_no, None)
+        if self.ledger.history is not None:
+            self.ledger.history.forget(op_no)
+
+    def to_replay(self, cover: Cover, session: Session) -> tuple[Operation, ...]:
+        """What is to be applied again to a model that is in the state of ``cover``, in order.
+
+        Ephemeral samplers that the server has lost are made again at their place; those of earlier states are stale.
+        """
+        history = self.ledger.history
+        assert history is not None
+        lost = {op_no: sampler for op_no, sampler in self._samplers.items() if not sampler.current(session)}
+        replays: list[Operation] = []
+        for operation in self.ledger.unfinished():
+            if lost.pop(operation.op_no, None) is not None:
+                _renumber(operation, session)
+        for operation in history.since(cover.op_no):
+            if operation.kind is OperationKind.SAVE_WEIGHTS_FOR_SAMPLER:
+                if lost.pop(operation.op_no, None) is None:
+                    continue
+                _renumber(operation, session)
+            replays.append(operation)
+        for op_no, sampler in lost.items():
+            strand(sampler, f"{self.ledger.name} goes on from {cover}, which is later")
+            self.hide(op_no)
+        return tuple(replays)
+
+    def shown(self, operation: Operation, result: SaveWeightsForSamplerResponse, generation: int) -> None:
+        """The ephemeral save ``operation`` was applied, for the first time or again."""
+        sampler = self._samplers.get(operation.op_no)
+        if sampler is not None and result.sampling_session_id is not None:
+            sampler.renew(result.sampling_session_id, generation)
+
+    def over(self, why: str) -> None:
+        """Nothing more is applied: samplers that the server loses from now on can't be made again."""
+        for sampler in self._samplers.values():
+            sampler.orphan(why)
+        self._samplers.clear()
 
     def close(self, reason: StopReason) -> None:
         """The client's place has closed, by a stop or by too many crashes: nothing waits for nobody."""
         self.queue.close()
         ledger = self.ledger
+        self.over("their training client was closed")
         if reason.crash is not None:
             error: TinkerError = LaneStopped(
                 f"the client of {ledger.name} crashed too often and was given up. The last crash: {reason.crash}"
@@ -66,3 +120,20 @@ class Model:
             closed = f"the client of {ledger.name} was closed; what had no result by then is abandoned"
             ledger.stop(ClosedError(closed))
         self.ledgers.discard(ledger)
+
+
+def new_model(session: Session) -> NewModel:
+    """Numbers and keys for one more model of ``session``."""
+    return NewModel(
+        seq_id=session.next_model_seq_id(),
+        key=session.new_key(),
+        load_key=session.new_key(),
+        generation=session.generation,
+    )
+
+
+def _renumber(operation: Operation, session: Session) -> None:
+    # under its old number the server may hold the sampler of the lost model, or refuse this one
+    (chunk,) = operation.chunks
+    if isinstance(chunk.request, SaveWeightsForSamplerRequest) and chunk.request.path is None:
+        operation.chunks = (sampler_chunk(None, session.next_sampling_session_seq_id(), chunk.request.ttl_seconds),)

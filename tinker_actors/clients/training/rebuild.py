@@ -1,0 +1,169 @@
+"""A lost model made good: another one, in a state that a checkpoint holds, or as the first was created."""
+
+from __future__ import annotations
+
+import logging
+from typing import final
+
+import trio
+
+from tinker_actors.clients.training import operations
+from tinker_actors.clients.training.creation import make_model
+from tinker_actors.clients.training.model import Model, new_model
+from tinker_actors.config import RecoveryPolicy
+from tinker_actors.errors import APIStatusError, ModelLost, RequestFailedError
+from tinker_actors.flow.patience import OutOfPatience
+from tinker_actors.flow.reaction import Reaction, while_calling, while_submitting
+from tinker_actors.ledger import Cover, NewModel, OperationKind, Rebuild
+from tinker_actors.polling import Poller
+from tinker_actors.sessions import Session
+from tinker_actors.types import LoadWeightsResponse
+from tinker_actors.wire.endpoints.weights import weights_info
+
+__all__ = ["Rebuilder"]
+
+_log = logging.getLogger("tinker_actors.clients")
+
+_LOAD_SEQ_ID = 1
+_JITTER = 0.25
+_GONE = (400, 403, 404, 410)  # what servers say of a checkpoint that is not there, or not the caller's any more
+
+
+@final
+class Rebuilder:
+    """Rebuilds one client's model, as its ledger's Rebuild says. What it decides is in the ledger before it is done,
+    so that the next incarnation of the actor goes on where this one was.
+    """
+
+    def __init__(self, session: Session, model: Model, policy: RecoveryPolicy) -> None:
+        self._session = session
+        self._model = model
+        self._policy = policy
+        self._poller: Poller = session.poller()
+
+    async def run(self, rebuild: Rebuild) -> None:
+        """Work until the ledger has its new model.
+
+        Raises ModelLost when no state can be had, RequestFailedError or OutOfPatience when the server fails.
+        """
+        session, ledger = self._session, self._model.ledger
+        delay = self._policy.delay(rebuild.attempt) * session.random.uniform(1.0 - _JITTER, 1.0)
+        if delay:
+            rebuild.explain(f"attempt {rebuild.attempt + 1} in {delay:.1f} s, since {rebuild.cause}")
+            await trio.sleep(delay)
+        while True:
+            rebuild.explain(f"its session is being renewed, since {rebuild.cause}")
+            await session.until_active()
+            if rebuild.model is None or rebuild.model.generation != session.generation:
+                rebuild.anew()
+                rebuild.model = new_model(session)
+            try:
+                if rebuild.cover is None:
+                    rebuild.cover = await self._choose(rebuild)
+                if await self._restore(rebuild, rebuild.model, rebuild.cover):
+                    return
+            except OutOfPatience as gone:
+                if gone.reaction is Reaction.RENEW:
+                    ledger.halt(gone.error)
+                    await ledger.until_resumed()
+                elif gone.reaction is Reaction.LOST:
+                    await session.confirm()
+                    rebuild.anew()
+                    self._count(rebuild, gone.error)
+                else:
+                    raise
+            except RequestFailedError as error:
+                rebuild.anew()
+                self._count(rebuild, error)
+
+    def _count(self, rebuild: Rebuild, error: Exception) -> None:
+        rebuild.failures += 1
+        if rebuild.failures >= self._policy.max_attempts:
+            raise ModelLost(
+                f"the model of {self._model.ledger.name} could not be rebuilt, since {rebuild.cause}: {error}",
+                operation=self._model.ledger.name,
+            ) from error
+
+    async def _choose(self, rebuild: Rebuild) -> Cover:
+        """The newest state that is there."""
+        for cover in self._model.ledger.covers():
+            if cover in rebuild.refused:
+                continue
+            if cover.path is None or await self._is_there(cover.path, rebuild):
+                return cover
+            rebuild.refused.add(cover)
+        raise ModelLost(
+            f"the model of {self._model.ledger.name} can't be rebuilt, since {rebuild.cause}: there is no checkpoint "
+            "after which everything is kept that was done. Create a new client and load a checkpoint; save the state "
+            "more often, or keep more (recovery.replay_bytes)",
+            operation=self._model.ledger.name,
+        )
+
+    async def _is_there(self, path: str, rebuild: Rebuild) -> bool:
+        rebuild.explain(f"looking for {path}")
+        patience = self._poller.patience()
+        try:
+            await patience.persist(lambda: weights_info(self._session.api, path), while_calling, rebuild.explain)
+        except OutOfPatience as gone:
+            if isinstance(gone.error, APIStatusError) and gone.error.status in _GONE:
+                _log.warning("%s: the checkpoint %s is not there: %s", self._model.ledger.name, path, gone.error)
+                return False
+            raise
+        return True
+
+    async def _restore(self, rebuild: Rebuild, new: NewModel, cover: Cover) -> bool:
+        """Make the model and give it the state; False when the state can't be loaded."""
+        session, model, ledger = self._session, self._model, self._model.ledger
+        rebuild.explain(f"a new model is being created, since {rebuild.cause}")
+        model_id = await make_model(session, model, new, self._poller, rebuild.entry)
+        next_seq_id = 1
+        if cover.path is not None:
+            rebuild.explain(f"loading {cover.path}, since {rebuild.cause}")
+            try:
+                await self._load(rebuild, new, cover, model_id)
+            except RequestFailedError as error:
+                self._refuse(rebuild, cover, error)
+                return False
+            except OutOfPatience as gone:
+                if gone.reaction not in (Reaction.FAIL, Reaction.RECHECK):
+                    raise
+                self._refuse(rebuild, cover, gone.error)
+                return False
+            next_seq_id = _LOAD_SEQ_ID + 1
+        replays = model.to_replay(cover, session)
+        _log.warning(
+            "%s goes on as %s from %s, applying %d operations again, since %s",
+            *(ledger.name, model_id, cover, len(replays), rebuild.cause),
+        )
+        ledger.resume_from(model_id, new.generation, next_seq_id, replays)
+        return True
+
+    def _refuse(self, rebuild: Rebuild, cover: Cover, error: Exception) -> None:
+        _log.warning("%s: the checkpoint %s can't be loaded: %s", self._model.ledger.name, cover, error)
+        rebuild.refused.add(cover)
+        rebuild.anew()
+
+    async def _load(self, rebuild: Rebuild, new: NewModel, cover: Cover, model_id: str) -> None:
+        session, entry = self._session, rebuild.entry
+        assert cover.path is not None
+        chunk = operations.load_chunk(cover.path, optimizer=cover.optimizer)
+        patience = self._poller.patience()
+        promise = await patience.persist(
+            lambda: operations.submit(
+                session.api,
+                chunk,
+                model_id=model_id,
+                seq_id=_LOAD_SEQ_ID,
+                key=new.load_key,
+                attempt=patience.tries,
+            ),
+            while_submitting,
+            entry.explain,
+        )
+        await self._poller.result(
+            promise.request_id,
+            LoadWeightsResponse,
+            entry,
+            request_type=operations.REQUEST_TYPES[OperationKind.LOAD_STATE],
+            point="training.restoring",
+        )

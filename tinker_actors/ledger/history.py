@@ -1,0 +1,133 @@
+"""What has been done to a model, kept for as long as it may have to be done again, and from where."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from typing import final
+
+import msgspec
+
+from tinker_actors.ledger.operation import Operation, OperationKind
+
+__all__ = ["Cover", "History", "HistoryStatistics"]
+
+_UPDATES = (OperationKind.OPTIM_STEP, OperationKind.LOAD_STATE)
+
+
+class Cover(msgspec.Struct, frozen=True):
+    """A state that a model can be given again: the one after operation ``op_no``, its latest update or load then.
+
+    0 is its creation. ``path`` None: as it was created; ``optimizer``: whether the state has one to be loaded.
+    """
+
+    op_no: int
+    path: str | None = None
+    optimizer: bool = True
+
+    def __str__(self) -> str:
+        return "its creation" if self.path is None else self.path
+
+
+class HistoryStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """How many operations are kept and how many bytes of requests they have; ``since``: all after this op_no are."""
+
+    operations: int
+    bytes: int
+    since: int
+
+
+@final
+class History:
+    """Finished operations of one model that change its weights or gradients, or whose samplers live.
+
+    All of them since ``floor`` are there. What came before the checkpoint before the newest is let go, and with more
+    than ``max_bytes`` what came before the newest, then the oldest.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._kept: dict[int, Operation] = {}
+        self._bytes = 0
+        self._floor = 0
+        self._updates: list[int] = []
+        self._states: dict[int, tuple[str, bool]] = {}  # op_no of the save or load: path, optimizer
+
+    def add(self, operation: Operation) -> None:
+        """``operation`` is done; it keeps its chunks."""
+        if operation.op_no <= self._floor:
+            return
+        self._kept[operation.op_no] = operation
+        self._bytes += operation.size
+        if operation.kind in _UPDATES:
+            insort(self._updates, operation.op_no)
+
+    def add_state(self, op_no: int, path: str, *, optimizer: bool) -> None:
+        """The save or load ``op_no`` is done: what ``path`` holds is the state there."""
+        self._states[op_no] = (path, optimizer)
+
+    def forget(self, op_no: int) -> None:
+        """``op_no`` is not to be done again."""
+        operation = self._kept.pop(op_no, None)
+        if operation is not None:
+            self._bytes -= operation.size
+
+    def since(self, op_no: int) -> tuple[Operation, ...]:
+        """What is kept of the operations after ``op_no``, in order."""
+        return tuple(self._kept[number] for number in sorted(self._kept) if number > op_no)
+
+    def covers(self, unfinished: tuple[Operation, ...]) -> tuple[Cover, ...]:
+        """The states from which all can be done again, the newest first, and of one state the newest checkpoint.
+
+        None lies behind an ``unfinished`` operation: its result would be lost.
+        """
+        first = min((operation.op_no for operation in unfinished), default=None)
+        waiting = [operation.op_no for operation in unfinished if operation.kind in _UPDATES]
+        found: list[tuple[int, int, Cover]] = []
+        for op_no, (path, optimizer) in self._states.items():
+            shown = self._shown(op_no, waiting)
+            found.append((shown, op_no, Cover(shown, path, optimizer)))
+        found.append((0, 0, Cover(0)))
+        found.sort(key=lambda one: one[:2], reverse=True)
+        return tuple(cover for shown, _, cover in found if shown >= self._floor and (first is None or shown < first))
+
+    def trim(self, unfinished: tuple[Operation, ...]) -> bool:
+        """Let go what is not needed any more; False when something was that is."""
+        states = [cover.op_no for cover in self.covers(unfinished) if cover.path is not None]
+        if len(states) > 1:
+            self._drop(states[1])
+        if self._bytes > self.max_bytes and states:
+            self._drop(states[0])
+        if self._bytes <= self.max_bytes:
+            return True
+        for number in sorted(self._kept):
+            self._drop(number)
+            if self._bytes <= self.max_bytes:
+                break
+        return False
+
+    def clear(self) -> None:
+        """The model is over."""
+        self._kept.clear()
+        self._states.clear()
+        self._updates.clear()
+        self._bytes = 0
+
+    def statistics(self) -> HistoryStatistics:
+        """Numbers for people and tests."""
+        return HistoryStatistics(operations=len(self._kept), bytes=self._bytes, since=self._floor)
+
+    def _drop(self, floor: int) -> None:
+        if floor <= self._floor:
+            return
+        self._floor = floor
+        for number in [number for number in self._kept if number <= floor]:
+            self.forget(number)
+        # the update at the floor itself says which state the checkpoints after it show
+        self._updates = [number for number in self._updates if number >= floor]
+        self._states = {number: state for number, state in self._states.items() if self._shown(number, []) >= floor}
+
+    def _shown(self, op_no: int, waiting: list[int]) -> int:
+        """The latest update that the state of ``op_no`` shows: a load is one itself."""
+        place = bisect_right(self._updates, op_no)
+        done = self._updates[place - 1] if place else 0
+        return max([done, *(number for number in waiting if number < op_no)])
