@@ -14,6 +14,7 @@ from tinker_actors.clients.training.events import ModelRebuilt, ReplayDiffers
 from tinker_actors.config import RecoveryPolicy
 from tinker_actors.errors import ModelLost, RequestFailedError, StaleSampler
 from tinker_actors.local import ServerSettings
+from tinker_actors.local.owners import Owner
 from tinker_actors.sessions import SessionLost, SessionRenewed, SessionState
 from tinker_actors.testing.faults import CrashAt, Fault, Status
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT
@@ -35,16 +36,11 @@ async def lose_model(world: World, client: TrainingClient) -> None:
     await trio.lowlevel.checkpoint()
 
 
-async def lose_promises(world: World, client: TrainingClient) -> None:
-    world.service.futures._futures.clear()
-    await trio.lowlevel.checkpoint()
-
-
 async def lose_nothing(world: World, client: TrainingClient) -> None:
     await trio.lowlevel.checkpoint()
 
 
-LOSSES = {"session": lose_session, "model": lose_model, "promises": lose_promises}
+LOSSES = {"session": lose_session, "model": lose_model}
 
 
 async def steps(client: TrainingClient, *seeds: int) -> list[float]:
@@ -93,6 +89,29 @@ def test_a_lost_model_goes_on_bit_for_bit(lost: str, saved: bool):
     assert event.model_id == broken.models[0].model_id != calm.models[0].model_id
     assert broken.counters["models_lost"] == 1
     assert not [event for event in broken.events if isinstance(event, ReplayDiffers)]
+
+
+@pytest.mark.parametrize("nth", range(2, 9))
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_lost_promise_is_a_lost_model(nth: int, status: int):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[float]:
+        losses = await steps(client, 1)
+        await (await client.save_state("first"))
+        return losses + await steps(client, 2, 3)
+
+    calm, broken = run(story), run(story, Status(path="/retrieve_future", nth=nth, status=status))
+    assert calm.value == broken.value
+    assert calm.models[0].digest == broken.models[0].digest
+    assert len(rebuilt(broken)) == 1
+
+
+def test_a_model_of_which_a_result_was_lost_is_freed():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[bool]:
+        await steps(client, 1, 2)
+        await trio.sleep(10.0)
+        return [model.closed is None for model in world.service.models.values()]
+
+    assert run(story, Status(path="/retrieve_future", nth=3, status=410)).value == [False, True]
 
 
 def test_a_lost_session_is_renewed_and_said_to_be():
@@ -171,7 +190,7 @@ def test_a_checkpoint_that_is_gone_is_passed_over():
         await steps(client, 2)
         gone = (await (await client.save_state("second"))).path
         await steps(client, 3)
-        await world.service.delete_checkpoint_for_test(gone)
+        world.service.catalog.remove(Owner("somebody"), gone)
         await lose_model(world, client)
         await steps(client, 4)
 
@@ -179,7 +198,9 @@ def test_a_checkpoint_that_is_gone_is_passed_over():
         await steps(client, 1, 2, 3, 4)
 
     outcome = run(story)
-    assert rebuilt(outcome)[0].replays == 4
+    (event,) = rebuilt(outcome)
+    assert event.replays == 4
+    assert event.model_id.endswith(":train:1"), "no model was made in vain"
     assert outcome.models[0].digest == run(calm).models[0].digest
 
 

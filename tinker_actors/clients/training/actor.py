@@ -25,13 +25,20 @@ from tinker_actors.clients.training.model import Model, new_model
 from tinker_actors.clients.training.operations import REQUEST_TYPES, RESULT_TYPES, combine, problem_of
 from tinker_actors.clients.training.rebuild import Rebuilder
 from tinker_actors.clients.training.saves import is_named_save, name_is_taken, saved_before
-from tinker_actors.errors import APIResponseError, ModelLost, RequestFailedError, TinkerError
+from tinker_actors.errors import (
+    APIError,
+    APIResponseError,
+    APIStatusError,
+    ModelLost,
+    RequestFailedError,
+    TinkerError,
+)
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import Reaction, while_polling, while_polling_save
 from tinker_actors.ledger import Chunk, Operation, OperationKind, Rebuild, Sending
 from tinker_actors.sessions import Session
 from tinker_actors.types import GetInfoResponse
-from tinker_actors.wire.endpoints.models import get_info
+from tinker_actors.wire.endpoints.models import get_info, unload_model
 
 __all__ = ["TrainingActor"]
 
@@ -138,6 +145,7 @@ class TrainingActor(Actor):
     async def _rebuild(self, rebuild: Rebuild) -> None:
         policy = self._session.config.recovery
         assert policy is not None
+        old, generation = self._model_id(), self._ledger.generation
         try:
             with self._until_stopped():
                 await Rebuilder(self._session, self._model, policy).run(rebuild)
@@ -148,6 +156,15 @@ class TrainingActor(Actor):
         else:
             if self._ledger.stopped is None:
                 self._tell(ModelRebuilt(self.context.path, self._model_id(), rebuild.cause, rebuild.replays))
+            if generation == self._ledger.generation and self._model_id() != old:
+                # a model of which the server has lost a result only is still in its memory
+                self.context.start_task(self._free, old, name=f"free {old}")
+
+    async def _free(self, model_id: str) -> None:
+        try:
+            await unload_model(self._session.api, model_id, key=self._session.new_key())
+        except APIError as error:
+            _log.info("%s: %s was not freed, which its session's end will do: %s", self._ledger.name, model_id, error)
 
     @contextmanager
     def _until_stopped(self) -> Generator[None]:
@@ -169,14 +186,36 @@ class TrainingActor(Actor):
                 failures = await self._poll_missing(operation, sending)
                 renew = next((f for f in failures if isinstance(f, OutOfPatience) and _credential(f)), None)
                 if renew is None:
+                    lost = await self._lost_behind(failures)
                     if self._ledger.at(operation, sending):
-                        self._conclude(operation, failures)
+                        if lost is not None:
+                            self._give_up(lost, None)
+                        else:
+                            self._conclude(operation, failures)
                     return
                 _log.error(
                     "the results of %s wait until its credential is mended: %s", self._ledger.name, renew.error
                 )
                 self._ledger.halt(renew.error)
                 await self._ledger.until_resumed()
+
+    async def _lost_behind(self, failures: list[RequestFailedError | OutOfPatience]) -> ModelLost | None:
+        """Whether an operation has failed because its model is gone: servers say so in words of their own only."""
+        failed = next((failure for failure in failures if isinstance(failure, RequestFailedError)), None)
+        session = self._session
+        if failed is None or session.config.recovery is None:
+            return None
+        await session.confirm()
+        try:
+            if session.generation == self._ledger.generation:
+                await self._get_info()
+                return None
+        except APIStatusError as error:
+            if error.status not in (404, 410):
+                return None
+        except APIError:
+            return None  # whatever is wrong there, others will meet it, too
+        return ModelLost(f"the server no longer holds it ({failed.message})", operation=failed.operation)
 
     async def _poll_missing(self, operation: Operation, sending: Sending) -> list[RequestFailedError | OutOfPatience]:
         failures: list[RequestFailedError | OutOfPatience] = []

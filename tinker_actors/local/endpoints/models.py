@@ -116,9 +116,10 @@ async def _create(
 
 
 async def get_info(service: LocalService, call: Incoming[ModelIdRequest]) -> GetInfoResponse:
-    """What a model is."""
+    """What a model is. Refuses (410) one that is over."""
     await trio.lowlevel.checkpoint()
     model = service.find_model(call.owner, call.body.model_id)
+    model.require_open()
     service.sessions.find(call.owner, model.run.session_id).touch()
     base = service.bases[model.run.base_model]
     return GetInfoResponse(
