@@ -21,8 +21,13 @@ if TYPE_CHECKING:
         ServiceClient,
         TrainingClient,
     )
+    from tinker_actors.clients.training.events import (
+        ModelRebuilt,
+        ReplayDiffers,
+    )
     from tinker_actors.config import (
         Config,
+        RecoveryPolicy,
         RetryConfig,
     )
     from tinker_actors.errors import (
@@ -59,6 +64,7 @@ if TYPE_CHECKING:
         RequestFailedError,
         RequestTimeoutError,
         ServiceUnavailableError,
+        StaleSampler,
         TinkerError,
         UnknownVerdict,
         UnprocessableEntityError,
@@ -219,6 +225,7 @@ __all__ = [
     "MetricsSnapshot",
     "ModelInput",
     "ModelLost",
+    "ModelRebuilt",
     "ModelUsage",
     "NotFoundError",
     "open_runtime",
@@ -235,8 +242,10 @@ __all__ = [
     "QueueStateChange",
     "QueueSubscription",
     "RateLimitError",
+    "RecoveryPolicy",
     "RegularizerPipeline",
     "RegularizerSpec",
+    "ReplayDiffers",
     "RequestFailedError",
     "RequestTimeoutError",
     "RestClient",
@@ -259,6 +268,7 @@ __all__ = [
     "SessionLost",
     "SessionRenewed",
     "SessionState",
+    "StaleSampler",
     "SupportedModel",
     "Telemetry",
     "TelemetryProvider",
@@ -283,8 +293,13 @@ _HOMES = {
         "ServiceClient",
         "TrainingClient",
     ),
+    "tinker_actors.clients.training.events": (
+        "ModelRebuilt",
+        "ReplayDiffers",
+    ),
     "tinker_actors.config": (
         "Config",
+        "RecoveryPolicy",
         "RetryConfig",
     ),
     "tinker_actors.errors": (
@@ -321,6 +336,7 @@ _HOMES = {
         "RequestFailedError",
         "RequestTimeoutError",
         "ServiceUnavailableError",
+        "StaleSampler",
         "TinkerError",
         "UnknownVerdict",
         "UnprocessableEntityError",
