@@ -82,6 +82,7 @@ def test_an_operation_that_fails_for_good_is_reported_and_whose_fault_it_is():
         Status(path="/optim_step", status=400),
         Status(path="/asample", status=403),
         Status(path="/optim_step", nth=2, status=410),
+        recovery=False,
     ).value
     assert [first["event_name"], first["severity"]] == ["APIFuture.result_async.api_status_error", "WARNING"]
     assert first["event_data"]["operation"] == "session-0/training-0#1"
