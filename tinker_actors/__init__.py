@@ -12,6 +12,9 @@ from tinker_actors.shadowing import require_own_supervision
 from tinker_actors.version import __version__
 
 if TYPE_CHECKING:
+    from tinker_actors.archives import (
+        ArchiveBounds,
+    )
     from tinker_actors.blocking import (
         blocking_runtime,
     )
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
         RecoveryPolicy,
         RetryConfig,
     )
+    from tinker_actors.downloads import (
+        DownloadedCheckpoint,
+        DownloadProgress,
+    )
     from tinker_actors.errors import (
         APIConnectionError,
         APIError,
@@ -46,6 +53,7 @@ if TYPE_CHECKING:
         CredentialError,
         CredentialUnavailable,
         DecodeError,
+        DownloadError,
         GoneError,
         GradientUnavailable,
         InternalServerError,
@@ -174,6 +182,7 @@ __all__ = [
     "APIResponseError",
     "APIStatusError",
     "APITimeoutError",
+    "ArchiveBounds",
     "ArchiveError",
     "as_completed",
     "AuthenticationError",
@@ -195,6 +204,9 @@ __all__ = [
     "CustomLossOutput",
     "Datum",
     "DecodeError",
+    "DownloadedCheckpoint",
+    "DownloadError",
+    "DownloadProgress",
     "ElasticNet",
     "EncodedTextChunk",
     "Entropy",
@@ -302,6 +314,11 @@ _HOMES = {
         "RecoveryPolicy",
         "RetryConfig",
     ),
+    "tinker_actors.archives": ("ArchiveBounds",),
+    "tinker_actors.downloads": (
+        "DownloadedCheckpoint",
+        "DownloadProgress",
+    ),
     "tinker_actors.errors": (
         "APIConnectionError",
         "APIError",
@@ -318,6 +335,7 @@ _HOMES = {
         "CredentialError",
         "CredentialUnavailable",
         "DecodeError",
+        "DownloadError",
         "GoneError",
         "GradientUnavailable",
         "InternalServerError",

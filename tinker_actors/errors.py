@@ -324,6 +324,20 @@ class APIResponseError(APIError):
         self.request = request
 
 
+class DownloadError(APIError):
+    """A file could not be had whole. ``received`` bytes of ``total`` (None where that is not known) had arrived.
+
+    The last failure is the cause. What has arrived is kept beside the folder that was to be, and the same download
+    goes on from there, unless what arrived was wrong.
+    """
+
+    def __init__(self, message: str, *, request: str, received: int, total: int | None) -> None:
+        super().__init__(message)
+        self.request = request
+        self.received = received
+        self.total = total
+
+
 class RequestFailedError(TinkerError):
     """The server ran the operation and says that it failed.
 

@@ -260,7 +260,7 @@ def test_administrators_see_usage_storage_and_the_log():
 def test_every_call_has_a_twin_that_takes_the_same_and_gives_a_future_of_the_same():
     names = [name for name in dir(RestClient) if not name.startswith("_") and name not in ("aclose", "config")]
     calls = {name for name in names if inspect.iscoroutinefunction(getattr(RestClient, name))}
-    assert len(calls) == 29
+    assert len(calls) == 30
     for name in calls:
         plain, twin = getattr(RestClient, name), getattr(RestClient, f"{name}_async")
         assert not inspect.iscoroutinefunction(twin)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
-import stat
-import tempfile
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TypeAlias
 
 import msgspec
 
 from tinker_actors.archives.bounds import ArchiveBounds
+from tinker_actors.archives.folder import appear, check_free, on_disk, sync, workplace
 from tinker_actors.archives.read import Member, members
 from tinker_actors.checks import flag
 from tinker_actors.errors import ArchiveError, InvalidInput
@@ -55,56 +52,23 @@ def extract_archive(
     flag("force", force)
     if not target.name or target.name == "..":
         raise InvalidInput("folder", f"{folder} names no new folder", "Give one that can be made")
-    _check_free(target, force=force)
+    check_free(target, force=force)
     try:
         opened = source.open("rb")
     except OSError as error:
         raise InvalidInput("archive", f"{source} can't be read ({error.strerror})", "Give a file") from None
-    with opened, _workplace(target) as work:
+    with opened, workplace(target) as work:
         content = work / "content"
-        with _disk(target):
+        with on_disk(target):
             content.mkdir()  # with the usual mode, which that of its parent is not
         try:
             extracted = _fill(content, opened, target, bounds or ArchiveBounds(), progress)
         except ArchiveError as error:
             raise ArchiveError(f"{source.name} was not unpacked: {error}") from error.__cause__
-        _check_free(target, force=force)  # that took its time
-        with _disk(target):
-            _appear(content, target, work.with_name(f"{work.name}.old"))
+        check_free(target, force=force)  # that took its time
+        with on_disk(target):
+            appear(content, target, work.with_name(f"{work.name}.old"))
     return extracted
-
-
-def _check_free(target: Path, *, force: bool) -> None:
-    with _disk(target):
-        try:
-            mode = target.lstat().st_mode
-        except FileNotFoundError:
-            return
-    if not stat.S_ISDIR(mode):
-        raise InvalidInput("folder", f"{target} is there and is no folder", "Give another one")
-    if not force:
-        raise InvalidInput("folder", f"{target} is there", "Give another one, or force=True to replace it")
-
-
-@contextmanager
-def _workplace(target: Path) -> Generator[Path]:
-    """A folder beside ``target`` that nobody else may enter, gone afterwards."""
-    with _disk(target):
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name[:50]}.", dir=target.parent))
-    try:
-        yield work
-    finally:
-        with _disk(target):
-            shutil.rmtree(work)
-
-
-@contextmanager
-def _disk(target: Path) -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        problem = f"{target} can't be written ({error.strerror})"
-        raise InvalidInput("folder", problem, "Give a place with leave and room to write") from error
 
 
 def _fill(
@@ -115,16 +79,16 @@ def _fill(
     total = 0
     for member in members(archive, bounds):
         path = folder.joinpath(*member.parts)
-        with _disk(target):
+        with on_disk(target):
             for parent in _missing(path if member.folder else path.parent, folders):
                 parent.mkdir()
                 folders.add(parent)
         if not member.folder:
             total = _write(path, member, target, total, progress)
             files.append("/".join(member.parts))
-    with _disk(target):
+    with on_disk(target):
         for each in folders:
-            _sync(each)
+            sync(each)
     return Extracted(target, tuple(files), total)
 
 
@@ -137,41 +101,17 @@ def _missing(path: Path, known: set[Path]) -> list[Path]:
 
 
 def _write(path: Path, member: Member, target: Path, total: int, progress: Progress | None) -> int:
-    with _disk(target):
+    with on_disk(target):
         file = path.open("xb", buffering=0)
     with file:
         while piece := member.read():
-            with _disk(target):
+            with on_disk(target):
                 rest = memoryview(piece)
                 while rest:
                     rest = rest[file.write(rest) :]
             total += len(piece)
             if progress is not None:
                 progress(total)
-        with _disk(target):
+        with on_disk(target):
             os.fsync(file.fileno())
     return total
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _appear(content: Path, target: Path, old: Path) -> None:
-    """``content`` becomes ``target``. What stood there is ``old`` meanwhile, and put back if that fails."""
-    replaces = target.exists()
-    if replaces:
-        target.rename(old)
-    try:
-        content.rename(target)
-        _sync(target.parent)
-    except BaseException:
-        if replaces and not target.exists():
-            old.rename(target)
-        raise
-    if replaces:
-        shutil.rmtree(old)

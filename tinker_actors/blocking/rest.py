@@ -51,6 +51,8 @@ class RestClient(Handle[clients.RestClient]):
     )
     get_external_weights_urls = blocking(clients.RestClient.get_external_weights_urls)
     get_external_weights_urls_async = at_once(clients.RestClient.get_external_weights_urls_async)
+    download_checkpoint = blocking(clients.RestClient.download_checkpoint)
+    download_checkpoint_async = at_once(clients.RestClient.download_checkpoint_async)
     delete_checkpoint = blocking(clients.RestClient.delete_checkpoint)
     delete_checkpoint_async = at_once(clients.RestClient.delete_checkpoint_async)
     delete_checkpoint_from_tinker_path = blocking(clients.RestClient.delete_checkpoint_from_tinker_path)

@@ -29,6 +29,8 @@ class ServiceClient(Handle[clients.ServiceClient]):
     create_sampling_client_async = started(clients.ServiceClient.create_sampling_client, SamplingClient)
     create_rest_client = blocking(clients.ServiceClient.create_rest_client, RestClient)
     create_rest_client_async = at_once(clients.ServiceClient.create_rest_client_async, RestClient)
+    download_checkpoint = blocking(clients.ServiceClient.download_checkpoint)
+    download_checkpoint_async = at_once(clients.ServiceClient.download_checkpoint_async)
     close = blocking(clients.ServiceClient.close)
     aclose = blocking(clients.ServiceClient.aclose)
     get_telemetry = answered(clients.ServiceClient.get_telemetry, telemetry_of)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
-from typing import Self, final
+from typing import TYPE_CHECKING, Self, final
 
 import trio
 
 from supervision import Actor, ActorRef, Call, SupervisorRef, handles
 from tinker_actors.checks import text, texts
 from tinker_actors.clients.closing import closed_as_such, stop_child
+from tinker_actors.clients.downloading import Downloads
 from tinker_actors.clients.rest import Account, RestClient, start_rest_client
 from tinker_actors.clients.sampler import Sampler
 from tinker_actors.clients.sampling import SamplingClient, start_sampling_client
@@ -24,8 +26,12 @@ from tinker_actors.flow.reaction import while_polling
 from tinker_actors.ledger import Future, Ledger
 from tinker_actors.sessions import Session, SessionEnd, SessionState, SessionStatus, end_for
 from tinker_actors.telemetry import Telemetry
-from tinker_actors.types import GetServerCapabilitiesResponse, LoraConfig, checkpoint_path
+from tinker_actors.types import GetServerCapabilitiesResponse, LoraConfig, TinkerPath, checkpoint_path
 from tinker_actors.wire.endpoints.service import get_server_capabilities
+
+if TYPE_CHECKING:
+    from tinker_actors.archives import ArchiveBounds
+    from tinker_actors.downloads import DownloadedCheckpoint, DownloadProgress
 
 __all__ = ["ServiceActor", "ServiceClient"]
 
@@ -212,6 +218,63 @@ class ServiceClient:
             key=session.new_key(),
         )
         return await start_sampling_client(session, sampler, self._clients, retry)
+
+    async def download_checkpoint(
+        self,
+        path: str,
+        output_dir: str | Path = ".",
+        *,
+        force: bool = False,
+        progress: Callable[[DownloadProgress], object] | None = None,
+        bounds: ArchiveBounds | None = None,
+        sha256: str | None = None,
+    ) -> DownloadedCheckpoint:
+        """The checkpoint ``path`` as a new folder in ``output_dir``, named like the path with "/" as "_".
+
+        Weights come as an archive, external weights file by file (WIRE 10). No credential goes to where they are
+        kept. The folder appears once everything has arrived and agrees with the digests that came with it; one that
+        is there already is replaced only with ``force``, and only then. What breaks off is continued where it was,
+        also by the next call: until then it is in a folder .NAME.partial beside it. ``bounds`` say how much it may
+        be; ``sha256`` is the archive's, if you know it. ``progress`` is called as bytes reach the disk, in this run
+        of trio; what it raises ends the download.
+
+        Raises InvalidInput for a bad value, a folder that is there or can't be written, and a disk without room;
+        the server's refusal as it came; DownloadError where a file can't be had whole; ArchiveError for an archive
+        that is damaged, beyond its bounds, or does what it may not.
+        """
+        session = self._session
+        session.home.require(self)
+        downloads = Downloads(
+            name=session.name,
+            api=session.api,
+            config=session.config,
+            pending=session.pending,
+            offload=session.offload,
+            rng=session.random,
+        )
+        return await downloads.checkpoint(
+            path, output_dir, force=force, progress=progress, bounds=bounds, sha256=sha256
+        )
+
+    def download_checkpoint_async(
+        self,
+        path: str,
+        output_dir: str | Path = ".",
+        *,
+        force: bool = False,
+        progress: Callable[[DownloadProgress], object] | None = None,
+        bounds: ArchiveBounds | None = None,
+        sha256: str | None = None,
+    ) -> Future[DownloadedCheckpoint]:
+        """``download_checkpoint``, started at once."""
+        TinkerPath.parse(path)
+        self._session.home.require(self)
+        return self._session.tasks.start(
+            "download_checkpoint",
+            lambda: self.download_checkpoint(
+                path, output_dir, force=force, progress=progress, bounds=bounds, sha256=sha256
+            ),
+        )
 
     async def close(self, status: SessionStatus = "success", detail: str | None = None) -> None:
         """Close every client of this session and finish it at the server as ``status``, with ``detail`` for people.

@@ -117,6 +117,7 @@ class Runtime:
             rng=random.Random(rng.getrandbits(64)),
             pending=self._pending,
             tasks=self._tasks,
+            offload=offload,
             metrics=metrics,
         )
         self._opened = 0

@@ -103,6 +103,11 @@ class Api:
             self._secrets.remember(config.api_key)
         self._common: Headers = ()
 
+    @property
+    def transport(self) -> Transport:
+        """What carries the requests, for those that are to carry no credential."""
+        return self._transport
+
     def renew(self, secret: Secret) -> None:
         """Use another key from now on."""
         self._secrets.remember(secret)

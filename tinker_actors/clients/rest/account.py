@@ -14,6 +14,7 @@ from tinker_actors.flow.pending import PendingTable
 from tinker_actors.flow.retry import RetryHandler
 from tinker_actors.ledger import Tasks
 from tinker_actors.metrics import Metrics
+from tinker_actors.ports import Offload
 from tinker_actors.wire.api import Api
 
 __all__ = ["Account"]
@@ -33,6 +34,7 @@ class Account:
         rng: random.Random,
         pending: PendingTable,
         tasks: Tasks,
+        offload: Offload,
         metrics: Metrics,
     ) -> None:
         self.supervisor = supervisor
@@ -41,10 +43,11 @@ class Account:
         self.sdk_version = sdk_version
         self.pending = pending
         self.tasks = tasks
+        self.offload = offload
         self.home = Home()
         self.billing_bound = 0.0
         """Seconds for which a billing pause is waited out; what the server says, once it has."""
-        self._random = rng
+        self.random = rng
         self._metrics = metrics
         self._numbers = itertools.count()
 
@@ -54,14 +57,14 @@ class Account:
 
     def new_key(self) -> str:
         """An idempotency key, kept by one call for all its tries."""
-        return f"tinker-actors-{self._random.getrandbits(128):032x}"
+        return f"tinker-actors-{self.random.getrandbits(128):032x}"
 
     def patience(self, bound: float | None = None) -> Patience:
         """The tries of one call: within ``bound`` seconds, or the configuration's outage bound."""
         config = self.config
         return RetryHandler(
             config.retry,
-            self._random,
+            self.random,
             outage_bound=config.outage_bound if bound is None else bound,
             billing_bound=self.billing_bound,
             max_retries=config.max_retries,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 import trio
 
 from supervision import ActorRef
 from tinker_actors.clients.closing import closed_as_such, stop_child
+from tinker_actors.clients.downloading import Downloads
 from tinker_actors.clients.rest import messages
 from tinker_actors.clients.rest.account import Account
 from tinker_actors.clients.rest.actor import RestActor
@@ -26,7 +29,12 @@ from tinker_actors.types import (
     BillingUsageResponse,
     CheckpointStorageUsageResponse,
     GetServerCapabilitiesResponse,
+    TinkerPath,
 )
+
+if TYPE_CHECKING:
+    from tinker_actors.archives import ArchiveBounds
+    from tinker_actors.downloads import DownloadedCheckpoint, DownloadProgress
 
 __all__ = ["RestClient", "start_rest_client"]
 
@@ -110,6 +118,63 @@ class RestClient(RunCalls, CheckpointCalls):
     ) -> Future[CheckpointStorageUsageResponse]:
         """``get_current_checkpoint_storage_usage``, started at once."""
         return self._start(messages.GetCheckpointStorageUsage(project_id))
+
+    async def download_checkpoint(
+        self,
+        path: str,
+        output_dir: str | Path = ".",
+        *,
+        force: bool = False,
+        progress: Callable[[DownloadProgress], object] | None = None,
+        bounds: ArchiveBounds | None = None,
+        sha256: str | None = None,
+    ) -> DownloadedCheckpoint:
+        """The checkpoint ``path`` as a new folder in ``output_dir``, named like the path with "/" as "_".
+
+        Weights come as an archive, external weights file by file (WIRE 10). No credential goes to where they are
+        kept. The folder appears once everything has arrived and agrees with the digests that came with it; one that
+        is there already is replaced only with ``force``, and only then. What breaks off is continued where it was,
+        also by the next call: until then it is in a folder .NAME.partial beside it. ``bounds`` say how much it may
+        be; ``sha256`` is the archive's, if you know it. ``progress`` is called as bytes reach the disk, in this run
+        of trio; what it raises ends the download.
+
+        Raises InvalidInput for a bad value, a folder that is there or can't be written, and a disk without room;
+        the server's refusal as it came; DownloadError where a file can't be had whole; ArchiveError for an archive
+        that is damaged, beyond its bounds, or does what it may not.
+        """
+        account = self._account
+        account.home.require(self)
+        downloads = Downloads(
+            name=self._name,
+            api=account.api,
+            config=account.config,
+            pending=account.pending,
+            offload=account.offload,
+            rng=account.random,
+        )
+        return await downloads.checkpoint(
+            path, output_dir, force=force, progress=progress, bounds=bounds, sha256=sha256
+        )
+
+    def download_checkpoint_async(
+        self,
+        path: str,
+        output_dir: str | Path = ".",
+        *,
+        force: bool = False,
+        progress: Callable[[DownloadProgress], object] | None = None,
+        bounds: ArchiveBounds | None = None,
+        sha256: str | None = None,
+    ) -> Future[DownloadedCheckpoint]:
+        """``download_checkpoint``, started at once."""
+        TinkerPath.parse(path)
+        self._account.home.require(self)
+        return self._account.tasks.start(
+            "download_checkpoint",
+            lambda: self.download_checkpoint(
+                path, output_dir, force=force, progress=progress, bounds=bounds, sha256=sha256
+            ),
+        )
 
     async def aclose(self) -> None:
         """Stop this client: calls under way end with an error. Nothing changes at the server."""

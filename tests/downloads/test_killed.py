@@ -1,0 +1,59 @@
+"""A process that is killed in the middle of a download leaves nothing under the final name, and the next goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.cli.processes import environment
+from tests.downloads.store import KEY, TARGET, WEIGHTS, Fault, fetch, open_store
+from tests.downloads.test_downloads import ARCHIVE, FILES, contents, listed
+
+PROGRAM = """
+import random, sys, trio
+from tinker_actors.config import Config
+from tinker_actors.downloads import download_checkpoint
+from tinker_actors.ports import ThreadOffload
+from tinker_actors.wire.api import Api
+from tinker_actors.wire.transport import HttpTransport
+url, key, path, folder = sys.argv[1:]
+def progress(now):
+    if now.received > 1_000_000:
+        print("begun", flush=True)
+async def main():
+    api = Api(HttpTransport(), Config.load(api_key=key, base_url=url, environ={}))
+    await download_checkpoint(
+        api, path, folder, force=True, progress=progress, offload=ThreadOffload(), rng=random.Random(1)
+    )
+trio.run(main)
+"""
+
+
+@pytest.mark.process
+async def test_a_killed_download_is_continued(tmp_path: Path):
+    async with open_store() as store:
+        store.files["archive"] = ARCHIVE
+        old = contents((await fetch(store, tmp_path)).destination)
+        store.faults = [Fault(cut=1_500_000, stall=True)]
+        url = f"http://127.0.0.1:{store.api_port}"
+        command = [sys.executable, "-c", PROGRAM, url, KEY, WEIGHTS, str(tmp_path)]
+        process = await trio.lowlevel.open_process(command, env=environment(), stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        with trio.fail_after(60):
+            assert b"begun" in await process.stdout.receive_some()
+        process.kill()
+        await process.wait()
+        await process.stdout.aclose()
+        assert listed(tmp_path) == [f".{TARGET}.partial", TARGET]
+        assert contents(tmp_path / TARGET) == old == FILES
+        store.asked.clear()
+        await fetch(store, tmp_path, force=True)
+    (asked,) = store.ranges_asked()
+    assert asked is not None
+    assert int(asked.removeprefix("bytes=").rstrip("-")) > 1_000_000
+    assert listed(tmp_path) == [TARGET]
+    assert contents(tmp_path / TARGET) == FILES
