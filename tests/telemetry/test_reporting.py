@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import platform
+import uuid
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
+from tests.clients.odd_server import ask
 from tests.telemetry.reporting import Planted, names, report, reported, telemetry_of
 from tinker_actors.clients import ServiceClient
 from tinker_actors.errors import (
@@ -15,6 +19,7 @@ from tinker_actors.errors import (
     WrongPlace,
     status_error,
 )
+from tinker_actors.runtime import Runtime
 from tinker_actors.testing.faults import Delay, Status
 from tinker_actors.testing.operations import BASE_MODEL, start_client
 from tinker_actors.testing.simulation import World
@@ -41,6 +46,25 @@ def test_a_session_s_start_its_events_and_its_end_arrive_in_order():
     assert len({event.event_id for event in events}) == 4
     for event in events:
         assert datetime.datetime.fromisoformat(event.fields["timestamp"]).tzinfo is not None
+
+
+def test_a_batch_names_its_session_its_process_and_what_sent_it():
+    async def story(runtime: Runtime) -> None:
+        for _ in range(2):
+            service = await runtime.create_service_client()
+            telemetry_of(service).log("one")
+            await telemetry_of(service).flush()
+
+    asked: list[tuple[str, bytes]] = []
+    ask(story, {}, asked=asked)
+    first, second = [msgspec.json.decode(body) for name, body in asked if name == "telemetry"][:2]
+    assert set(first) == {"events", "platform", "sdk_version", "session_id", "process_uuid"}
+    assert (first["session_id"], first["sdk_version"]) == ("session", "0.38.0")
+    assert first["platform"] == platform.system()
+    assert first["process_uuid"] == second["process_uuid"]
+    assert uuid.UUID(first["process_uuid"]).version == 4
+    assert [event["event"] for event in first["events"]] == ["SESSION_START", "GENERIC_EVENT"]
+    assert all(uuid.UUID(event["event_id"]).version == 4 for event in first["events"])
 
 
 def test_the_end_says_how_long_the_session_was_and_comes_once():
@@ -110,21 +134,24 @@ def test_a_flush_waits_until_the_server_has_everything():
     async def story(world: World, service: ServiceClient):
         telemetry = telemetry_of(service)
         telemetry.log("one")
+        telemetry.log("two")
         began = trio.current_time()
         assert await telemetry.flush()
-        assert names(world, service) == ["SESSION_START", "one"]
+        assert names(world, service) == ["SESSION_START", "one", "two"]
+        assert world.runtime.counters()["telemetry_requests"] == 1
         assert trio.current_time() - began >= 3
         status = telemetry.status()
-        assert (status.recorded, status.sent, status.waiting, status.lost) == (2, 2, 0, 0)
+        assert (status.recorded, status.sent, status.waiting, status.lost) == (3, 3, 0, 0)
         began = trio.current_time()
         assert await telemetry.flush()  # nothing to wait for
         assert trio.current_time() == began
-        telemetry.log("two")
+        telemetry.log("three")
         telemetry.flush_soon()
+        assert names(world, service)[-1] == "two"  # nobody has waited
         await trio.sleep(1)
         return names(world, service)
 
-    assert report(story, Delay(path=PATH, seconds=3, reply=True)).value == ["SESSION_START", "one", "two"]
+    assert report(story, Delay(path=PATH, seconds=3, reply=True)).value == ["SESSION_START", "one", "two", "three"]
 
 
 def test_a_flush_ends_at_its_bound():
