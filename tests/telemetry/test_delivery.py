@@ -11,11 +11,13 @@ import trio
 from supervision import ActorDegraded
 from tests.telemetry.reporting import SESSION, crash, names, report, telemetry_of
 from tinker_actors.clients import ServiceClient
+from tinker_actors.errors import APITimeoutError
 from tinker_actors.sessions import SessionState
 from tinker_actors.testing.faults import CrashAt, Delay, DropAfter, DropBefore, Status
 from tinker_actors.testing.operations import start_client
 from tinker_actors.testing.simulation import World
-from tinker_actors.types import AdamParams
+from tinker_actors.types import AdamParams, TelemetryBatch
+from tinker_actors.wire.endpoints.telemetry import send_telemetry
 
 PATH = "/telemetry"
 LONG = 10_000
@@ -208,3 +210,29 @@ def test_a_full_backlog_refuses_what_is_new_and_says_so(caplog: pytest.LogCaptur
     with caplog.at_level(logging.WARNING, "tinker_actors.telemetry"):
         assert report(story).value == (10_000, "no. 9998")
     assert caplog.text.count("too many wait to be sent") == 11
+
+
+def test_a_repeated_batch_has_its_key_again_and_a_larger_one_another(monkeypatch: pytest.MonkeyPatch):
+    tried: list[tuple[str, int, list[str]]] = []
+
+    async def send(api: Any, batch: TelemetryBatch, *, key: str, attempt: int) -> None:
+        tried.append((key, attempt, [event.event_id for event in batch.events]))
+        if len(tried) < 4:
+            raise APITimeoutError("lost")
+        await send_telemetry(api, batch, key=key, attempt=attempt)
+
+    async def story(world: World, service: ServiceClient):
+        telemetry = telemetry_of(service)
+        telemetry.flush_soon()
+        await trio.sleep(1.5)  # two tries of the start alone
+        telemetry.log("one")
+        assert await telemetry.flush(60)  # and two with what came after
+
+    monkeypatch.setattr("tinker_actors.telemetry.sender.send_telemetry", send)
+    report(story)
+    first, again, larger, last, _end = tried
+    assert first[0] == again[0]
+    assert larger[0] == last[0] != first[0]
+    assert [attempt for _, attempt, _ in tried] == [0, 1, 2, 3, 0]
+    assert first[2] == again[2] == larger[2][:1]
+    assert len(larger[2]) == 2

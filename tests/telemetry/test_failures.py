@@ -141,3 +141,13 @@ def test_kinds_of_repeats_are_bounded():
     assert sum(data["times"] for _, data, _ in events) == 500
     assert events[-1][1] == {"times": 250, "others": True}
     assert list(repeats.take()) == []
+
+
+def test_a_session_that_the_server_has_ended_is_reported():
+    async def story(world: World, service: ServiceClient):
+        await trio.sleep(30)
+        return [dict(event.fields) for event in reported(world, service)[1:]]
+
+    (event,) = report(story, Status(path="/session_heartbeat", status=410)).value
+    assert [event["event_name"], event["severity"]] == ["session.lost", "ERROR"]
+    assert "injected" in event["event_data"]["detail"]

@@ -10,6 +10,7 @@ from supervision import Actor
 from tinker_actors.errors import APIError, APIStatusError
 from tinker_actors.sessions.events import SessionLost
 from tinker_actors.sessions.session import Session, SessionState
+from tinker_actors.types import Severity
 from tinker_actors.wire.endpoints.sessions import session_heartbeat
 
 __all__ = ["Heartbeat"]
@@ -81,6 +82,8 @@ class Heartbeat(Actor):
         session = self._session
         _log.error("the server has ended session %s: %s", session.session_id, error.detail)
         lost = SessionLost(self.context.path.rpartition("/")[0], session.session_id, error.detail)
+        if session.telemetry is not None:
+            session.telemetry.record("session.lost", {"detail": error.detail}, Severity.ERROR)
         session.lose()
         session.metrics.add("sessions_lost")
         self.context.system.events.emit(lost)
