@@ -122,7 +122,7 @@ class TelemetrySender(Actor):
     async def _failed(self, letters: tuple[Letter, ...], error: APIError) -> None:
         status = error.status if isinstance(error, APIStatusError) else None
         if status in _NOT_THERE:
-            self._telemetry.give_up(letters, f"this server takes no telemetry ({error})")
+            self._telemetry.give_up(self._telemetry.outbox.due(), f"this server takes no telemetry ({error})")
             return
         if status in _REFUSED:
             self._refused(letters, error)
