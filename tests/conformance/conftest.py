@@ -15,6 +15,7 @@ import pytest
 
 from tests.conformance.expectation import VERSIONS
 from tests.local.process import KEY, TINY, serving
+from tests.verdicts import note, print_table, verdicts
 
 pytest.register_assert_rewrite("tests.conformance.expectations")
 
@@ -75,27 +76,10 @@ def driven(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 def verdict(request: pytest.FixtureRequest) -> Any:
     """Notes what a call came to, for the table."""
-
-    def note(call: str, version: str, came_to: str) -> None:
-        request.node.user_properties.append((_VERDICT, [call, version, came_to]))
-
-    return note
+    return lambda call, version, came_to: note(request.node, _VERDICT, call, version, came_to)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """The table: call by SDK."""
-    cells: dict[str, dict[str, str]] = {}
-    for outcome in ("passed", "failed"):
-        for report in terminalreporter.getreports(outcome):
-            for name, value in report.user_properties:
-                if name == _VERDICT and report.when == "call":
-                    call, version, came_to = value
-                    cells.setdefault(call, {})[version] = came_to if outcome == "passed" else "FAILS"
-    if not cells:
-        return
-    width = max(map(len, cells))
-    terminalreporter.section("official SDKs against the local server")
-    terminalreporter.line(" ".join([" " * width, *(f"{version:>16}" for version in VERSIONS)]))
-    for call in sorted(cells):
-        row = (f"{cells[call].get(version, '-'):>16}" for version in VERSIONS)
-        terminalreporter.line(" ".join([f"{call:{width}}", *row]))
+    cells = verdicts(terminalreporter, _VERDICT)
+    print_table(terminalreporter, "official SDKs against the local server", cells, VERSIONS)
