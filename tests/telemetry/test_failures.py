@@ -143,11 +143,24 @@ def test_kinds_of_repeats_are_bounded():
     assert list(repeats.take()) == []
 
 
-def test_a_session_that_the_server_has_ended_is_reported():
+def test_a_session_that_the_server_has_ended_is_reported_and_the_one_in_its_place_is_another():
     async def story(world: World, service: ServiceClient):
+        old = service.session_id
+        telemetry_of(service).log("one")
         await trio.sleep(30)
-        return [dict(event.fields) for event in reported(world, service)[1:]]
+        telemetry_of(service).log("two")
+        await service.aclose()
+        assert service.session_id != old
+        return world.service.reports.of(old), reported(world, service)
 
-    (event,) = report(story, Status(path="/session_heartbeat", status=410)).value
-    assert [event["event_name"], event["severity"]] == ["session.lost", "ERROR"]
-    assert "injected" in event["event_data"]["detail"]
+    before, after = report(story, Status(path="/session_heartbeat", status=410)).value
+    lost = before[2].fields
+    assert [lost["event_name"], lost["severity"]] == ["session.lost", "ERROR"]
+    assert "injected" in lost["event_data"]["detail"]
+    kinds = [[event.fields.get("event_name", event.kind) for event in events] for events in (before, after)]
+    assert kinds == [["SESSION_START", "one", "session.lost", "SESSION_END"], ["SESSION_START", "two", "SESSION_END"]]
+    assert [[event.fields["event_session_index"] for event in events] for events in (before, after)] == [
+        [0, 1, 2, 3],
+        [0, 1, 2],
+    ]
+    assert len({event.event_id for event in (*before, *after)}) == 7

@@ -52,7 +52,9 @@ class Events:
         self._began = trio.current_time()
 
     def session_start(self, session_id: str) -> SessionStartEvent:
-        """The session has been created."""
+        """The session has been created, or another one in its place."""
+        if self._session_id:
+            self._count = 0
         self._session_id = session_id
         self._began = trio.current_time()
         return SessionStartEvent(**self._common())

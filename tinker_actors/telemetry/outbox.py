@@ -20,10 +20,11 @@ _BATCH_BYTES = 1024 * 1024
 
 
 class Letter(msgspec.Struct, frozen=True, eq=False):
-    """One event and how many bytes it has as JSON."""
+    """One event, how many bytes it has as JSON, and of which session it is: "" for one before there was any."""
 
     event: TelemetryEvent
     size: int
+    session_id: str = ""
 
 
 @final
@@ -78,12 +79,12 @@ class Outbox:
             self._waiting_for_due.unpark_all()
 
     def batch(self, most: int) -> tuple[Letter, ...]:
-        """The first events that are due, at most ``most`` of them and a megabyte, but at least one."""
+        """The first events that are due: of one session, at most ``most`` and a megabyte, but at least one."""
         out: list[Letter] = []
         size = 0
         for letter in islice(self._letters, min(most, self._due)):
             size += letter.size
-            if out and size > _BATCH_BYTES:
+            if out and (size > _BATCH_BYTES or letter.session_id != out[0].session_id):
                 break
             out.append(letter)
         return tuple(out)

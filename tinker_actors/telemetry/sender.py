@@ -82,7 +82,7 @@ class TelemetrySender(Actor):
         with self._pending.track(self.context.path, "send_telemetry", "sent"), trio.move_on_after(bound):
             while telemetry.outbox:
                 try:
-                    await self._send_batch(telemetry.session_id)
+                    await self._send_batch()
                 except Exception:  # noqa: BLE001  # no next incarnation would send the rest
                     _log.exception("the last events could not be sent")
                     await trio.sleep(delay(0, self._random))
@@ -91,18 +91,18 @@ class TelemetrySender(Actor):
         )
 
     async def _send(self) -> None:
-        session_id = await self._telemetry.until_created()
+        await self._telemetry.until_created()
         while True:
             await self._telemetry.outbox.until_due()
-            await self._send_batch(session_id)
+            await self._send_batch()
 
-    async def _send_batch(self, session_id: str) -> None:
+    async def _send_batch(self) -> None:
         letters = self._telemetry.outbox.batch(self._most)
         batch = TelemetryBatch(
             events=tuple([letter.event for letter in letters]),
             platform=platform_name(),
             sdk_version=self._sdk_version,
-            session_id=session_id,
+            session_id=letters[0].session_id or self._telemetry.session_id or "",
             process_uuid=self._process_uuid,
         )
         self._points.reach("telemetry.before_send", self.context.path)

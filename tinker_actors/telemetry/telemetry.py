@@ -154,7 +154,11 @@ class Telemetry:
     # for the session and the actors
 
     def begin(self, session_id: str) -> None:
-        """The server has created the session: events can be sent from now on."""
+        """The server has created the session: events can be sent from now on. A session that takes the place of a
+        lost one ends that in the book and has numbers of its own.
+        """
+        if self._session_id is not None:
+            self._push(self._events.session_end)
         self._session_id = session_id
         self._push(lambda: self._events.session_start(session_id))
         self._created.set()
@@ -171,11 +175,9 @@ class Telemetry:
         self._alive = False
         self.give_up(self.outbox.rest(), f"telemetry has ended ({reason})")
 
-    async def until_created(self) -> str:
-        """The session's id, as soon as there is one."""
+    async def until_created(self) -> None:
+        """Wait for the session to have an id."""
         await self._created.wait()
-        assert self._session_id is not None
-        return self._session_id
 
     def record(self, name: str, data: Mapping[str, Any], severity: Severity = Severity.INFO) -> bool:
         """As ``log``, for what needs no check."""
@@ -226,12 +228,12 @@ class Telemetry:
         return True
 
     def _letter(self, event: TelemetryEvent) -> Letter:
-        size = len(encode_json(event))
+        size, session_id = len(encode_json(event)), self._session_id or ""
         if size <= _LARGEST:
-            return Letter(event, size)
+            return Letter(event, size, session_id)
         assert isinstance(event, GenericEvent)  # all others are bounded
         event = structs.replace(event, event_data={"left_out": f"{size} bytes of data"})
-        return Letter(event, len(encode_json(event)))
+        return Letter(event, len(encode_json(event)), session_id)
 
     def _tell_repeats(self) -> None:
         for name, data, severity in self._repeats.take():
