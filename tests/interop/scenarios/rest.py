@@ -226,6 +226,10 @@ async def download_checkpoint(tools: Tools, call: Call) -> None:
     owner = service if call.owner == "ServiceClient" else await tools.rest()
     with tempfile.TemporaryDirectory() as folder:
         await call(owner, path, folder)
-        (found,) = Path(folder).iterdir()
-        assert found.name == path.removeprefix("tinker://").replace("/", "_")
-        assert any(file.stat().st_size for file in found.rglob("*.safetensors"))
+        _is_there(Path(folder), path)
+
+
+def _is_there(folder: Path, path: str) -> None:
+    (found,) = folder.iterdir()
+    assert found.name == path.removeprefix("tinker://").replace("/", "_")
+    assert any(file.stat().st_size for file in found.rglob("*.safetensors"))
