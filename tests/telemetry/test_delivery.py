@@ -236,3 +236,13 @@ def test_a_repeated_batch_has_its_key_again_and_a_larger_one_another(monkeypatch
     assert [attempt for _, attempt, _ in tried] == [0, 1, 2, 3, 0]
     assert first[2] == again[2] == larger[2][:1]
     assert len(larger[2]) == 2
+
+
+@pytest.mark.parametrize("point", ["telemetry.before_send", "telemetry.sent"])
+def test_a_crash_does_not_take_the_last_events_along(point: str):
+    async def story(world: World, service: ServiceClient):
+        telemetry_of(service).log("one")
+        await service.aclose()
+        return names(world, service), telemetry_of(service).status().lost
+
+    assert report(story, CrashAt(point=point)).value == (["SESSION_START", "one", "SESSION_END"], 0)

@@ -71,9 +71,9 @@ def test_the_end_says_how_long_the_session_was_and_comes_once():
     async def story(world: World, service: ServiceClient):
         await trio.sleep(75)
         telemetry = telemetry_of(service)
-        await service.aclose()
-        await service.aclose()
         telemetry.end()
+        await service.aclose()
+        await service.aclose()
         assert not telemetry.log("late")
         assert not telemetry.log_exception(KeyError())
         return [event.fields["duration"] for event in reported(world, service) if event.kind == "SESSION_END"]
