@@ -25,7 +25,15 @@ from tinker_actors.local.engine import (
     sampling,
 )
 from tinker_actors.local.engine.threads import fixed_blas_threads
-from tinker_actors.types import AdamParams, Datum, LoraConfig, ModelInput, SampleRequest, SamplingParams
+from tinker_actors.types import (
+    AdamParams,
+    Datum,
+    LoraConfig,
+    ModelInput,
+    SampleRequest,
+    SampleResponse,
+    SamplingParams,
+)
 
 BASES = [TINY, BASE_S]
 
@@ -238,3 +246,37 @@ def test_start_is_uniform_and_b_is_zero() -> None:
             assert np.abs(array).max() < bound
             assert np.abs(array).max() > 0.95 * bound
             assert array.std() == pytest.approx(bound / 3**0.5, rel=0.1)
+
+
+def bits(response: SampleResponse) -> list[bytes]:
+    """Everything in a response that is a number, to the bit."""
+    found = [np.array(response.prompt_logprobs, np.float64).tobytes()]
+    for sequence in response.sequences:
+        assert sequence.logprobs is not None
+        found += [sequence.tokens.tobytes(), sequence.logprobs.tobytes()]
+    return found
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_sample_is_the_same_alone_and_in_every_slot(base: str) -> None:
+    engine = Engine()
+    trained(engine, base=base)
+    snapshot = engine.apply(SaveSampler("m"))
+    rng, vocabulary = random.Random(0), vocabulary_of(base)
+
+    def one(seed: int, length: int, max_tokens: int) -> SampleRequest:
+        prompt = ModelInput.from_ints([rng.randrange(vocabulary) for _ in range(length)])
+        params = SamplingParams(max_tokens=max_tokens, seed=seed, temperature=1.0, stop=[])
+        return SampleRequest(prompt=prompt, sampling_params=params, num_samples=1, prompt_logprobs=True)
+
+    mine = one(7, 9, 10)
+    # neighbours that end at every step, so that it changes its slot, and more of them, so that slots are filled again
+    ending = [one(100 + n, rng.randint(1, 30), rng.randint(1, 10)) for n in range(sampling.SLOTS + 4)]
+    lasting = [one(200 + n, rng.randint(1, 30), 10) for n in range(sampling.SLOTS + 4)]
+    alone = bits(engine.sample(base, snapshot, mine))
+    for others in (ending, lasting):
+        others_alone = [bits(engine.sample(base, snapshot, other)) for other in others]
+        for slot in range(sampling.SLOTS):
+            responses = engine.sample_many(base, snapshot, [*others[:slot], mine, *others[slot:]])
+            assert bits(responses[slot]) == alone
+            assert [bits(response) for response in responses[:slot] + responses[slot + 1 :]] == others_alone
