@@ -13,6 +13,7 @@ import trio
 from supervision.testing import run_seeded
 from tinker_actors.codec.forward_backward import encode_forward_backward_request
 from tinker_actors.codec.forward_backward_output import decode_forward_backward_output
+from tinker_actors.local.clock import Now, trio_now
 from tinker_actors.local.owners import Owner
 from tinker_actors.local.service import LocalService, open_service
 from tinker_actors.local.settings import ServerSettings
@@ -225,13 +226,16 @@ class Stage(msgspec.Struct):
 
 
 @asynccontextmanager
-async def open_stage(settings: ServerSettings | None = None, *, seed: int = 0) -> AsyncGenerator[Stage]:
+async def open_stage(
+    settings: ServerSettings | None = None, *, seed: int = 0, now: Now = trio_now
+) -> AsyncGenerator[Stage]:
     rng = random.Random(seed)
     async with (
         open_service(
             settings or ServerSettings(base_model=TINY),
             offload=InlineOffload(),
             random=random.Random(rng.getrandbits(64)),
+            now=now,
         ) as service,
         open_network(service.app, random=random.Random(rng.getrandbits(64))) as network,
     ):

@@ -1,4 +1,4 @@
-"""The server's actors: one for each model, one that samples, one that ends silent sessions.
+"""The server's actors: one for each model, and one that samples.
 
 What they work off lies on their places (WorkQueue) and outlives them. An item found in hand by a new incarnation
 is what its predecessor crashed in: it fails, once, and the rest goes on.
@@ -20,13 +20,12 @@ from tinker_actors.local.model import Model, Operation
 from tinker_actors.local.recordings import Recordings
 from tinker_actors.local.sample_queue import SampleQueue
 from tinker_actors.local.sampler import Sample, Sampler
-from tinker_actors.local.session import Session, SessionTable
 from tinker_actors.local.turns import Turns
 from tinker_actors.local.work_queue import WorkQueue
 from tinker_actors.ports import Offload
 from tinker_actors.types import FailedResult, ModelIdRequest, RequestErrorCategory, SampleResponse
 
-__all__ = ["Janitor", "ModelActor", "SamplingActor"]
+__all__ = ["ModelActor", "SamplingActor"]
 
 _SERVER = RequestErrorCategory.SERVER
 _AT_ONCE = 64  # samples of one sampler in one call of the engine: more than one costs little more than one
@@ -155,20 +154,3 @@ class SamplingActor(Actor):
                 self._recordings.keep(sample.sampler.session_id, sample.sequence_ids, result)
             self._futures.finish(sample.future, result)
             self._activity.sample_done(sample, begun, result)
-
-
-@final
-class Janitor(Actor):
-    """Ends sessions that have been silent for too long."""
-
-    def __init__(self, sessions: SessionTable, end: Callable[[Session], Awaitable[None]]) -> None:
-        self._sessions = sessions
-        self._end = end
-
-    async def init(self) -> None:
-        """Start watching."""
-        self.context.start_task(self._run, name="run")
-
-    async def _run(self) -> None:
-        while True:
-            await self._end(await self._sessions.next_silent())

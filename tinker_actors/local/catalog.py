@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import final
 
 from tinker_actors.local.clock import Now
@@ -36,6 +37,9 @@ class Catalog:
     def __init__(self, storage: Storage, now: Now) -> None:
         self._storage = storage
         self._now = now
+        self._changing = threading.Lock()
+        self.on_expiring: Callable[[], None] = _nobody
+        """Called, in any thread, when a checkpoint was given a time."""
         self._sessions = {record.session_id: record for record in storage.sessions()}
         self._runs = {record.run_id: record for record in storage.runs()}
         self._checkpoints = {record.path: record for record in storage.checkpoints()}
@@ -94,8 +98,11 @@ class Catalog:
             expires_at=created_at + timedelta(seconds=ttl_seconds) if ttl_seconds is not None else None,
             user_metadata=dict(user_metadata),
         )
-        self._storage.put(record, data)
-        self._checkpoints[path] = record
+        with self._changing:
+            self._storage.put(record, data)
+            self._checkpoints[path] = record
+        if record.expires_at is not None:
+            self.on_expiring()
         return record
 
     def read(self, record: CheckpointRecord) -> bytes:
@@ -123,9 +130,12 @@ class Catalog:
 
         Raises NoSuchCheckpoint, OSError and whatever ``change`` raises, and then nothing has changed.
         """
-        record = change(self._existing(owner, path))
-        self._storage.amend(record)
-        self._checkpoints[path] = record
+        with self._changing:
+            record = change(self._existing(owner, path))
+            self._storage.amend(record)
+            self._checkpoints[path] = record
+        if record.expires_at is not None:
+            self.on_expiring()
         return record
 
     def remove(self, owner: Owner, path: str) -> None:
@@ -133,9 +143,23 @@ class Catalog:
 
         Raises NoSuchCheckpoint and OSError, and then nothing has changed.
         """
-        self._existing(owner, path)
-        self._storage.remove(path)
-        self._checkpoints.pop(path, None)
+        with self._changing:
+            self._existing(owner, path)
+            self._storage.remove(path)
+            self._checkpoints.pop(path, None)
+
+    def next_expiry(self) -> datetime | None:
+        """When the next checkpoint's time is over, or was; None when all are kept for good."""
+        times = (record.expires_at for record in tuple(self._checkpoints.values()))
+        return min((time for time in times if time is not None), default=None)
+
+    def remove_expired(self) -> None:
+        """Delete the checkpoints whose time is over; blocks. Raises OSError, and then some may be left."""
+        for path, record in tuple(self._checkpoints.items()):
+            with self._changing:
+                if self._checkpoints.get(path) is record and not self._alive(record):
+                    self._storage.remove(path)
+                    self._checkpoints.pop(path, None)
 
     def close(self) -> None:
         """Close the storage; blocks."""
@@ -213,6 +237,10 @@ class Catalog:
 
     def _alive(self, record: CheckpointRecord) -> bool:
         return record.expires_at is None or record.expires_at > self._now()
+
+
+def _nobody() -> None:
+    """Nobody asks."""
 
 
 def _may_read(owner: Owner, record: CheckpointRecord, access: Owner | None) -> bool:

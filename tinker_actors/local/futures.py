@@ -49,11 +49,13 @@ class ServerFuture:
         "finished",
         "owner",
         "request_id",
+        "session_id",
         "what",
     )
 
-    def __init__(self, owner: Owner, request_id: str, what: str) -> None:
+    def __init__(self, owner: Owner, session_id: str, request_id: str, what: str) -> None:
         self.owner = owner
+        self.session_id = session_id
         self.request_id = request_id
         self.what = what
         self.explain: Callable[[], Progress] = _accepted
@@ -97,15 +99,16 @@ class FutureTable:
         self._retention = retention
         self._futures: dict[tuple[Owner, str], ServerFuture] = {}
         self._done: deque[ServerFuture] = deque()
+        self._arrived = trio.Event()
         self._issued: dict[Owner, int] = {}
         self._holds: set[trio.CancelScope] = set()
         self._released = False
 
-    def create(self, owner: Owner, what: str) -> ServerFuture:
-        """A new promise of ``owner``'s; ``what`` says for what, in error texts."""
+    def create(self, owner: Owner, session_id: str, what: str) -> ServerFuture:
+        """A new promise to a session of ``owner``'s; ``what`` says for what, in error texts."""
         self._forget_old()
         number = self._issued[owner] = self._issued.get(owner, 0) + 1
-        future = ServerFuture(owner, f"req-{self._process_id}-{_tag(owner)}-{number}", what)
+        future = ServerFuture(owner, session_id, f"req-{self._process_id}-{_tag(owner)}-{number}", what)
         self._futures[owner, future.request_id] = future
         return future
 
@@ -113,6 +116,7 @@ class FutureTable:
         """Give ``future`` its result; from now on its retention counts."""
         future.resolve(result)
         self._done.append(future)
+        self._arrived.set()
         if future.finished is not None:
             future.finished(future)
 
@@ -171,12 +175,23 @@ class FutureTable:
             raise not_found(f"request_id {request_id}: there is no such promise")
         raise gone(f"request_id {request_id}: its result was kept for {self._retention:g} s and is gone")
 
+    async def forget_in_time(self) -> None:
+        """Forget results when they were kept long enough, for ever."""
+        while True:
+            self._forget_old()
+            if not self._done:
+                self._arrived = trio.Event()
+                await self._arrived.wait()
+            done_at = self._done[0].done_at
+            assert done_at is not None
+            await trio.sleep_until(done_at + self._retention)
+
     def _forget_old(self) -> None:
-        limit = trio.current_time() - self._retention
+        now = trio.current_time()
         while self._done:
             done_at = self._done[0].done_at
             assert done_at is not None
-            if done_at > limit:
+            if done_at + self._retention > now:  # as forget_in_time adds them up
                 break
             forgotten = self._done.popleft()
             self._futures.pop((forgotten.owner, forgotten.request_id), None)

@@ -153,7 +153,9 @@ class Model:
         if known is not None:
             return known
         self.require_open()
-        future = self._futures.create(self.run.owner, f"{kind_of(request)} (seq_id {seq_id}) of {self.model_id}")
+        future = self._futures.create(
+            self.run.owner, self.run.session_id, f"{kind_of(request)} (seq_id {seq_id}) of {self.model_id}"
+        )
         operation = Operation(seq_id, request, digest, future)
         self._promises[seq_id] = (digest, future.request_id)
         if seq_id > self._next_seq_id:

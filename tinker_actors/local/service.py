@@ -18,13 +18,14 @@ from msgspec import structs
 
 from supervision import ActorSystem, Backoff, ChildSpec, DynamicSupervisorSpec, SupervisorRef, open_system
 from tinker_actors.local.activity import Activity
-from tinker_actors.local.actors import Janitor, ModelActor, SamplingActor
+from tinker_actors.local.actors import ModelActor, SamplingActor
 from tinker_actors.local.applied import AppliedLog, AppliedOperation
 from tinker_actors.local.catalog import Catalog
 from tinker_actors.local.clock import Now, trio_now
 from tinker_actors.local.effects import Effects
 from tinker_actors.local.engine import BaseModel, CreateModel, Engine
 from tinker_actors.local.futures import FutureTable, ServerFuture
+from tinker_actors.local.janitor import CheckpointJanitor, Janitor
 from tinker_actors.local.limits import Limits
 from tinker_actors.local.model import Model, ModelRequest
 from tinker_actors.local.owners import Owner, Owners, owns
@@ -240,7 +241,7 @@ class LocalService:
             model.close("it was unloaded", abandon=False)
             model.unload(
                 ModelIdRequest(model_id=model.model_id),
-                self.futures.create(model.run.owner, f"unload_model of {model.model_id}"),
+                self.futures.create(model.run.owner, model.run.session_id, f"unload_model of {model.model_id}"),
             )
         assert model.unloading is not None
         return model.unloading
@@ -336,8 +337,11 @@ class LocalService:
             await system.start_child(
                 ChildSpec(
                     "janitor",
-                    lambda: Janitor(self.sessions, self._expire),
+                    lambda: Janitor(self.sessions, self.futures, end=self._expire),
                 )
+            )
+            await system.start_child(
+                ChildSpec("checkpoint-janitor", lambda: CheckpointJanitor(self.catalog, self.offload, self.now))
             )
             yield
 

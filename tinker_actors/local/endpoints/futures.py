@@ -45,6 +45,7 @@ async def retrieve_future(
 ) -> Raw | TryAgain | MetadataOnly | FailedResult:
     """A promise's result, once it is there; try_again when that takes longer than one poll is held."""
     future = service.futures.find(call.owner, call.body.request_id)
+    service.sessions.find(call.owner, future.session_id).touch()
     result = await service.futures.hold(future, service.settings.poll_hold)
     if result is None:
         progress = future.explain()

@@ -109,7 +109,7 @@ async def _create(
     )
     service.check_creation(run)
     service.limits.check_model(session)
-    future = service.futures.create(owner, f"creation of {model_id}")
+    future = service.futures.create(owner, session_id, f"creation of {model_id}")
     session.promise_creation(model_seq_id, digest, future)
     await service.start_model(session, run, request, future)
     return Promise(request_id=future.request_id, model_id=model_id)

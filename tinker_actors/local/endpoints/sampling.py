@@ -111,7 +111,9 @@ async def asample(service: LocalService, call: Incoming[SampleRequest]) -> Promi
     if request.sampling_params.seed is None:
         seeded = msgspec.structs.replace(request.sampling_params, seed=service.random.getrandbits(_SEED_BITS))
         request = msgspec.structs.replace(request, sampling_params=seeded)
-    future = service.futures.create(call.owner, f"sample {request.seq_id} of {sampler.sampling_session_id}")
+    future = service.futures.create(
+        call.owner, sampler.session_id, f"sample {request.seq_id} of {sampler.sampling_session_id}"
+    )
     assert request.seq_id is not None
     promise = sampler.promise(request.seq_id, digest, future, request.num_samples)
     future.cancel = partial(service.cancel_sample, future)
