@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from tinker_actors.clients import (
         RestClient,
+        SamplerHandle,
         SamplingClient,
         ServiceClient,
         TrainingClient,
@@ -269,6 +270,7 @@ __all__ = [
     "RuntimeTelemetry",
     "SampledSequence",
     "SampleResponse",
+    "SamplerHandle",
     "SamplingClient",
     "SamplingParams",
     "SaveWeightsForSamplerResponse",
@@ -301,6 +303,7 @@ _HOMES = {
     "tinker_actors.blocking": ("blocking_runtime",),
     "tinker_actors.clients": (
         "RestClient",
+        "SamplerHandle",
         "SamplingClient",
         "ServiceClient",
         "TrainingClient",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import trio
 
-from tinker_actors.blocking import BlockingRuntime, ServiceClient, TrainingClient, blocking_runtime
+from tinker_actors.blocking import BlockingRuntime, SamplingClient, ServiceClient, TrainingClient, blocking_runtime
 from tinker_actors.blocking.engine import Engine
 from tinker_actors.ports import Request, Response, Transport
 from tinker_actors.runtime import Runtime, open_runtime
@@ -25,7 +26,9 @@ __all__ = [
     "Holding",
     "batch",
     "engines",
+    "open_here",
     "runtime_at",
+    "sample_here",
     "start",
     "until",
 ]
@@ -75,6 +78,17 @@ def runtime_at(url: str, key: str, carrier: Holding | None = None, **more: Any) 
 
     engine = Engine(opened)
     return BlockingRuntime(engine, engine.open())
+
+
+def sample_here(sampler: SamplingClient) -> tuple[int, list[int], str | None, int]:
+    """For a worker: its process, the tokens of a sample, which sample that was, and how many runtimes are open."""
+    sequence = sampler.sample(PROMPT, 1, SHORT).sequences[0]
+    return os.getpid(), sequence.tokens.tolist(), sequence.sequence_id, len(engines())
+
+
+def open_here(url: str) -> None:
+    """For a worker: a runtime with a key that the worker itself has got."""
+    blocking_runtime(base_url=url, api_key="tml-" + "local")
 
 
 def start(runtime: BlockingRuntime) -> tuple[ServiceClient, TrainingClient]:

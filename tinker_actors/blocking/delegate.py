@@ -51,14 +51,17 @@ class Handle(Generic[H]):
         engine, inner = self._place()
         return engine.ask(what, lambda: function(inner), after_end=True)
 
+    def _identity(self) -> object:
+        return self._inner
+
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and self._inner is other._inner
+        return type(other) is type(self) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
-        return hash(self._inner)
+        return hash(self._identity())
 
     def __repr__(self) -> str:
-        return f"<blocking {self._inner!r}>"
+        return f"<blocking {self._identity()!r}>"
 
 
 @overload

@@ -115,9 +115,14 @@ class Engine(Home):
         return self._ended.done()
 
     @property
-    def own_process(self) -> bool:
-        """False in a process that was forked from the engine's."""
-        return os.getpid() == self._pid
+    def runtime(self) -> Runtime:
+        """The runtime that is open in it, for calls that are made in the engine."""
+        return self._opened.result(0)
+
+    def is_open_for(self, base_url: str) -> bool:
+        """Whether calls to the server at ``base_url`` can be made here."""
+        usable = os.getpid() == self._pid and self._opened.done() and self._end is None and not self.ended
+        return usable and self._opened.exception() is None and self.runtime.config.base_url == base_url
 
     def _begin_end(self, end: SessionEnd) -> None:
         def begin() -> None:
@@ -230,7 +235,7 @@ class Engine(Home):
             future.fail(error)
 
     def _lines(self) -> tuple[str, ...]:
-        return tuple(str(row) for row in self._opened.result(0).pending())
+        return tuple(str(row) for row in self.runtime.pending())
 
     # ---- other threads
 

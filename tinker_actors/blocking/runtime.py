@@ -10,7 +10,9 @@ from typing import ParamSpec, Self, final
 from tinker_actors.blocking.delegate import Handle, answered, at_once, blocking, started
 from tinker_actors.blocking.engine import Engine
 from tinker_actors.blocking.rest import RestClient
+from tinker_actors.blocking.sampling import SamplingClient
 from tinker_actors.blocking.service import ServiceClient
+from tinker_actors.config import Config
 from tinker_actors.metrics import Metrics
 from tinker_actors.runtime import Runtime, open_runtime
 from tinker_actors.sessions import SessionEnd, end_for
@@ -41,6 +43,8 @@ class BlockingRuntime(Handle[Runtime]):
     create_service_client_async = started(Runtime.create_service_client, ServiceClient)
     create_rest_client = blocking(Runtime.create_rest_client, RestClient)
     create_rest_client_async = at_once(Runtime.create_rest_client_async, RestClient)
+    create_sampling_client_from_handle = blocking(Runtime.create_sampling_client_from_handle, SamplingClient)
+    create_sampling_client_from_handle_async = started(Runtime.create_sampling_client_from_handle, SamplingClient)
     renew_api_key = answered(Runtime.renew_api_key)
     pending = answered(Runtime.pending)
     counters = answered(Runtime.counters)
@@ -49,6 +53,11 @@ class BlockingRuntime(Handle[Runtime]):
     tree = answered(Runtime.tree)
     get_telemetry = answered(Runtime.get_telemetry)
     dump = answered(Runtime.dump)
+
+    @property
+    def config(self) -> Config:
+        """The configuration that it works by; printing it shows no secret."""
+        return self._read("config", lambda inner: inner.config)
 
     @property
     def metrics(self) -> BlockingMetrics:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
+from tinker_actors.blocking.arrival import Arrival
 from tinker_actors.blocking.delegate import Handle, answered, blocking, started
+from tinker_actors.blocking.engine import Engine
 from tinker_actors.blocking.observers import BlockingSubscription, PlainObserver, observe
 from tinker_actors.blocking.telemetry import telemetry_of
 from tinker_actors.clients import sampling as clients
+from tinker_actors.clients.sampler_handle import SamplerHandle
 from tinker_actors.types import QueueState
 
 __all__ = ["SamplingClient"]
@@ -18,7 +22,38 @@ class SamplingClient(Handle[clients.SamplingClient]):
     """Samples from one set of weights: ``tinker_actors.SamplingClient`` for plain threads and asyncio.
 
     ``sample`` blocks; ``sample_async`` returns a future at once, so that many samples can be under way.
+
+    It can be pickled, and holds no key then. Where it arrives it works in the runtime that is open in that process
+    for the same server. Where none is, its first use opens one, with the key of that process's environment, and that
+    ends with the process.
     """
+
+    _arrival: Arrival | None = None
+
+    @classmethod
+    def from_sampler_handle(cls, handle: SamplerHandle) -> SamplingClient:
+        """The client of ``handle``, which ``get_sampler_handle()`` gave elsewhere; unpickling one does this.
+
+        Nothing is asked of the server before its first use, which raises CredentialError where there is no key.
+        """
+        client = cls.__new__(cls)
+        client._timeout = None  # noqa: SLF001  # its own class
+        client._arrival = Arrival(handle)  # noqa: SLF001  # as above
+        return client
+
+    def _place(self) -> tuple[Engine, clients.SamplingClient]:
+        return (self._engine, self._inner) if self._arrival is None else self._arrival.place()
+
+    def _again(self, timeout: float | None) -> SamplingClient:
+        engine, inner = self._place()
+        return SamplingClient(engine, inner, timeout)
+
+    def _identity(self) -> object:
+        return self._inner if self._arrival is None else self._arrival.handle
+
+    def __reduce__(self) -> tuple[Callable[[SamplerHandle], SamplingClient], tuple[SamplerHandle]]:
+        handle = self.get_sampler_handle() if self._arrival is None else self._arrival.handle
+        return SamplingClient.from_sampler_handle, (handle,)
 
     sample = blocking(clients.SamplingClient.sample)
     sample_async = started(clients.SamplingClient.sample)
@@ -26,10 +61,16 @@ class SamplingClient(Handle[clients.SamplingClient]):
     compute_logprobs_async = started(clients.SamplingClient.compute_logprobs)
     get_tokenizer = blocking(clients.SamplingClient.get_tokenizer)
     get_tokenizer_async = started(clients.SamplingClient.get_tokenizer)
+    get_sampler_handle = answered(clients.SamplingClient.get_sampler_handle)
     get_sampler_info = blocking(clients.SamplingClient.get_sampler_info)
     get_sampler_info_async = started(clients.SamplingClient.get_sampler_info)
     aclose = blocking(clients.SamplingClient.aclose)
     get_telemetry = answered(clients.SamplingClient.get_telemetry, telemetry_of)
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``aclose`` was called."""
+        return self._read("closed", lambda inner: inner.closed)
 
     @property
     def sampling_session_id(self) -> str:

@@ -45,6 +45,7 @@ class Sampler:
         sampling_session_id: str | None,
         key: str,
         trained_from: str | None = None,
+        first_request: int = 0,
     ) -> None:
         self.seq_id = seq_id
         self.model_path = model_path
@@ -60,7 +61,7 @@ class Sampler:
         self._orphaned: str | None = None
         self._over: tuple[type[TinkerError], str] | None = None
         self._changes: AsyncValue[int] = AsyncValue(0)
-        self._requests = 0
+        self._next = first_request
 
     @property
     def ephemeral(self) -> bool:
@@ -68,9 +69,9 @@ class Sampler:
         return self.model_path is None and self.base_model is None
 
     def next_seq_id(self) -> int:
-        """A number for a new request: 0, 1, 2, ..., an identity and not an order."""
-        self._requests += 1
-        return self._requests - 1
+        """A number for a new request: 0, 1, 2, ..., or from where a clone's begin; an identity and not an order."""
+        self._next += 1
+        return self._next - 1
 
     def current(self, session: Session) -> bool:
         """Whether the server has these weights, as far as is known."""

@@ -14,6 +14,7 @@ from supervision import ActorRef, SupervisorRef
 from tinker_actors.checks import flag, integer
 from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.sampler import GetSamplerInfo, Sampler, SamplerInfo, SamplingActor, close_sampler
+from tinker_actors.clients.sampler_handle import SamplerHandle
 from tinker_actors.clients.spec import client_spec
 from tinker_actors.config import RetryConfig
 from tinker_actors.errors import APIResponseError, ClosedError, InvalidInput, ModelLost, OutageError, TinkerError
@@ -78,6 +79,29 @@ class SamplingClient:
         """The server's id of these weights."""
         assert self._sampler.sampling_session_id is not None
         return self._sampler.sampling_session_id
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``aclose`` was called."""
+        return self._closed
+
+    def get_sampler_handle(self) -> SamplerHandle:
+        """This client as a value without any key, for another process: see ``create_sampling_client_from_handle``."""
+        session, sampler = self._session, self._sampler
+        return SamplerHandle(
+            base_url=session.config.base_url,
+            session_id=session.session_id,
+            sampling_session_id=self.sampling_session_id,
+            model_path=sampler.model_path,
+            base_model=sampler.base_model,
+            known_model=sampler.known_model,
+        )
+
+    def __reduce__(self) -> str:
+        raise TypeError(
+            "a SamplingClient of a trio program is not pickled: pickle its get_sampler_handle(), and give that to "
+            "create_sampling_client_from_handle() of the other process's runtime"
+        )
 
     @property
     def model_path(self) -> str | None:

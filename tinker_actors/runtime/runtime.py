@@ -34,6 +34,8 @@ from supervision import (
 from tinker_actors.checks import integer, text, texts
 from tinker_actors.clients.closing import closed_as_such
 from tinker_actors.clients.rest import Account, RestClient, start_rest_client
+from tinker_actors.clients.sampler_handle import SamplerHandle
+from tinker_actors.clients.sampling import SamplingClient
 from tinker_actors.clients.service import ServiceActor, ServiceClient
 from tinker_actors.clients.spec import client_spec
 from tinker_actors.config import Config, RetryConfig, Secret, parse_api_key
@@ -48,13 +50,22 @@ from tinker_actors.metrics import OWN, Metrics, ModelUsage, Price, Usage, cost_o
 from tinker_actors.ports import NoPoints, Offload, Points, Server, ThreadOffload, Transport
 from tinker_actors.ports.spans import Spans
 from tinker_actors.runtime.dump import DumpOnSignal, render
+from tinker_actors.runtime.joining import Joined, Joining, check_handle
 from tinker_actors.runtime.long_waits import LongWaits
 from tinker_actors.runtime.measured import MeasuredTransport
 from tinker_actors.runtime.settings import make_transport, set_level
 from tinker_actors.runtime.stalls import Stalls, check_alarm
 from tinker_actors.runtime.tracing import make_spans, traced
-from tinker_actors.sessions import Heartbeat, QueueObserver, Session, SessionEnd, SessionManager, end_for
-from tinker_actors.telemetry import RuntimeTelemetry, TelemetrySource
+from tinker_actors.sessions import (
+    Heartbeat,
+    QueueObserver,
+    Session,
+    SessionEnd,
+    SessionJoiner,
+    SessionManager,
+    end_for,
+)
+from tinker_actors.telemetry import RuntimeTelemetry, Telemetry, TelemetrySource
 from tinker_actors.tokenizers.cache import TokenizerCache
 from tinker_actors.wire.api import Api
 
@@ -123,6 +134,12 @@ class Runtime:
         self._opened = 0
         self._home = Home()
         self._open: WeakSet[Session] = WeakSet()
+        self._joining = Joining(self._join)
+
+    @property
+    def config(self) -> Config:
+        """The configuration that it works by; printing it shows no secret."""
+        return self._config
 
     @property
     def system(self) -> ActorSystem:
@@ -148,11 +165,57 @@ class Runtime:
         name = f"session-{self._opened}"
         self._opened += 1
         telemetry = self._reports.open()
+        session = self._session(
+            name,
+            random.Random(self._random.getrandbits(64)),
+            self._config,
+            user_metadata=dict(self._config.user_metadata) | metadata,
+            tags=labels,
+            project_id=project,
+            telemetry=telemetry,
+        )
+        with closed_as_such("create_service_client"):
+            place, clients = await self._start(session, ChildSpec("manager", lambda: SessionManager(session)))
+            ref = await clients.start_child(client_spec("service", lambda: ServiceActor(session)))
+        return ServiceClient(session, ref, place, clients, self._sessions, account=self._account)
+
+    async def create_sampling_client_from_handle(self, handle: SamplerHandle) -> SamplingClient:
+        """A client of the weights that another process samples from, by what ``get_sampler_handle()`` gave there.
+
+        It takes part in that process's session with heartbeats of its own, never ends it, and numbers its samples
+        apart. The same handle gives the same client until that is closed. Raises InvalidInput for what is no handle,
+        or one of another server, and the last APIError when the server does not answer.
+        """
+        self._home.require("the runtime")
+        handle = check_handle(handle, self._config.base_url)
+        with closed_as_such("create_sampling_client_from_handle"):
+            return await self._joining.sampling_client(handle)
+
+    async def _join(self, session_id: str, rng: random.Random) -> Joined:
+        name = f"joined-{self._opened}"
+        self._opened += 1
+        # one that is lost is its owner's to renew
+        config = structs.replace(self._config, recovery=None)
+        session = self._session(name, rng, config, user_metadata={}, tags=(), project_id=None, telemetry=None)
+        _, clients = await self._start(session, ChildSpec("joiner", lambda: SessionJoiner(session, session_id)))
+        return Joined(session, clients)
+
+    def _session(
+        self,
+        name: str,
+        rng: random.Random,
+        config: Config,
+        *,
+        user_metadata: Mapping[str, str],
+        tags: tuple[str, ...],
+        project_id: str | None,
+        telemetry: Telemetry | None,
+    ) -> Session:
         session = Session(
             name,
-            config=self._config,
+            config=config,
             api=self._api,
-            rng=random.Random(self._random.getrandbits(64)),
+            rng=rng,
             pending=self._pending,
             tasks=self._tasks,
             metrics=self._metrics,
@@ -161,19 +224,22 @@ class Runtime:
             offload=self._offload,
             tokenizers=self._tokenizers,
             limiter=self._limiter,
-            user_metadata=dict(self._config.user_metadata) | metadata,
-            tags=labels,
-            project_id=project,
+            user_metadata=user_metadata,
+            tags=tags,
+            project_id=project_id,
             telemetry=telemetry,
             spans=self._spans,
         )
         self._open.add(session)  # now: a key that is renewed while the session is made is its key, too
+        return session
+
+    async def _start(self, session: Session, manager: ChildSpec) -> tuple[SupervisorRef, SupervisorRef]:
         spec = SupervisorSpec(
-            name,
+            session.name,
             strategy="one_for_one",
             children=[
-                *self._reports.specs(telemetry),
-                ChildSpec("manager", lambda: SessionManager(session)),
+                *self._reports.specs(session.telemetry),
+                manager,
                 ChildSpec("heartbeat", lambda: Heartbeat(session)),
                 ChildSpec(
                     "queue-observer",
@@ -186,14 +252,12 @@ class Runtime:
             ],
             on_intensity="degrade",
         )
-        with closed_as_such("create_service_client"):
-            place = await self._sessions.start_child(spec)
+        place = await self._sessions.start_child(spec)
         observer, clients = place.child("queue-observer"), place.child("clients")
         assert isinstance(observer, ActorRef)
         session.queue_observer = observer
         assert isinstance(clients, SupervisorRef)
-        ref = await clients.start_child(client_spec("service", lambda: ServiceActor(session)))
-        return ServiceClient(session, ref, place, clients, self._sessions, account=self._account)
+        return place, clients
 
     async def create_rest_client(self) -> RestClient:
         """A client of what the caller has at the server: training runs, checkpoints, sessions, usage. No session.

@@ -3,6 +3,7 @@
 from tinker_actors.sessions.ending import SessionEnd, SessionStatus, end_for
 from tinker_actors.sessions.events import SessionLost, SessionRenewed
 from tinker_actors.sessions.heartbeat import Heartbeat
+from tinker_actors.sessions.joiner import SessionJoiner
 from tinker_actors.sessions.limits import LimitsStatistics, SessionLimits
 from tinker_actors.sessions.manager import SessionManager
 from tinker_actors.sessions.queue_observer import QueueObserver
@@ -14,6 +15,7 @@ __all__ = [
     "QueueObserver",
     "Session",
     "SessionEnd",
+    "SessionJoiner",
     "SessionLimits",
     "SessionLost",
     "SessionManager",
