@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import gzip
 import hashlib
 import os
 import random
@@ -182,6 +183,14 @@ async def test_a_fault_that_passes_changes_nothing(fault: Fault, tmp_path: Path)
         assert len(store.asked) >= 2
 
 
+async def test_a_part_that_says_it_is_whole_and_is_not_is_completed(tmp_path: Path):
+    async with open_store() as store:
+        store.files["archive"] = ARCHIVE
+        store.faults = [Fault(cut=1_500_000), Fault(length=1000)]
+        assert contents((await fetch(store, tmp_path)).destination) == FILES
+    assert store.ranges_asked() == [None, "bytes=1500000-", "bytes=1501000-"]
+
+
 @pytest.mark.parametrize("start", [0, 5, 1_499_999, 1_500_001])
 async def test_another_part_than_was_asked_for_is_not_put_in_its_place(start: int, tmp_path: Path):
     async with open_store() as store:
@@ -267,6 +276,11 @@ async def test_what_is_there_is_replaced_only_by_force_and_only_by_what_is_whole
 async def test_a_bomb_and_a_flood_are_refused(tmp_path: Path):
     async with open_store() as store:
         store.files["archive"] = tar([entry("zeros", bytes(64 << 20))], packed=True)
+        with pytest.raises(ArchiveError, match="more than 100 times its size"):
+            await fetch(store, tmp_path)
+        info = tarfile.TarInfo("ten gigabytes of zeros")
+        info.size = 10 << 30
+        store.files["archive"] = gzip.compress(info.tobuf() + bytes(1 << 20))
         with pytest.raises(ArchiveError, match="more than 100 times its size"):
             await fetch(store, tmp_path)
         store.files["archive"] = ARCHIVE
