@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import asyncio
-import inspect
 import signal
 import sys
-import textwrap
 import threading
 import types
 from collections.abc import Generator
-from typing import Any
 
 import pytest
 
+from tests.blocking.cells import Notebook
 from tests.blocking.programs import BASE_MODEL, PROMPT, SHORT, Holding, batch, engines, start, until
 from tests.blocking.served import Served, served
 from tinker_actors.types import AdamParams
@@ -24,25 +20,6 @@ from tinker_actors.types import AdamParams
 def server() -> Generator[Served]:
     with served() as server:
         yield server
-
-
-class Notebook:
-    """Runs cells as IPython does: within a running loop, a cell that awaits as a coroutine, any other at once."""
-
-    def __init__(self, **names: Any) -> None:
-        self.names = names
-
-    def run(self, *cells: str) -> None:
-        """All of them, one after the other, on one loop."""
-        asyncio.run(self._run(cells))
-
-    async def _run(self, cells: tuple[str, ...]) -> None:
-        for cell in cells:
-            code = compile(textwrap.dedent(cell), "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-            made = types.FunctionType(code, self.names)()
-            if inspect.iscoroutine(made):
-                await made
-            await asyncio.sleep(0)
 
 
 def test_cells_block_and_await_as_they_like(server: Served) -> None:
