@@ -485,6 +485,21 @@ async def test_where_the_new_one_can_not_take_its_place_the_old_one_is_back(
         assert store.ranges_asked() == ["bytes=2-"]
 
 
+@pytest.mark.parametrize("force", [False, True])
+async def test_what_a_killed_process_was_replacing_is_put_back(force: bool, tmp_path: Path):
+    async with open_store() as store:
+        store.files = dict(FILES)
+        target = (await fetch(store, tmp_path, EXTERNAL)).destination
+        place = tmp_path / f".{target.name}.partial"
+        place.mkdir()
+        target.rename(place / "old")  # killed here
+        store.urls = {"../x": store.url("x")}
+        with pytest.raises(ArchiveError if force else InvalidInput):
+            await fetch(store, tmp_path, EXTERNAL, force=force)
+    assert contents(target) == FILES
+    assert listed(tmp_path) == [target.name]
+
+
 async def test_a_folder_that_appears_meanwhile_is_not_replaced(tmp_path: Path):
     def appear(now: DownloadProgress) -> None:
         (tmp_path / "run:train:0_external_weights_mine").mkdir(exist_ok=True)

@@ -79,6 +79,7 @@ async def download_checkpoint(
     place = await offload.run(partial(PartialFolder.open, target))
     keep = True  # what is cancelled, or broken off by the network, can go on
     try:
+        await offload.run(partial(check_free, target, force=force))  # what a killed process had taken away is back
         fetcher = Fetcher(
             api.transport,
             offload=offload,
@@ -89,7 +90,7 @@ async def download_checkpoint(
             progress=progress,
         )
         way = _by_files if parsed.kind == "external_weights" else _by_archive
-        done = await way(_Download(api, parsed, place.path, target, fetcher, offload, bounds, wanted, force))
+        done = await way(_Download(api, parsed, place, target, fetcher, offload, bounds, wanted, force))
     except (ArchiveError, APIResponseError):
         keep = False
         raise
@@ -104,7 +105,7 @@ async def download_checkpoint(
 class _Download(msgspec.Struct, frozen=True):
     api: Api
     path: TinkerPath
-    place: Path
+    place: PartialFolder
     target: Path
     fetcher: Fetcher
     offload: Offload
@@ -117,7 +118,7 @@ async def _by_archive(job: _Download) -> DownloadedCheckpoint:
     async def where() -> str:
         return (await _ask(partial(checkpoint_archive_url, job.api, job.path.run, job.path.checkpoint_id))).url
 
-    archive = (await job.fetcher.fetch("archive", job.place / "parts", None, where)).path
+    archive = (await job.fetcher.fetch("archive", job.place.path / "parts", None, where)).path
     if job.sha256 is not None and not await job.offload.run(partial(job.sha256.matches, archive)):
         raise ArchiveError(f"the archive of {job.path} has another sha256 than the one that was given")
     extracted = await job.offload.run(
@@ -145,7 +146,7 @@ async def _by_files(job: _Download) -> DownloadedCheckpoint:
                 raise APIResponseError(f"{name}: the server no longer names it", request=name)
             return found[name]
 
-        file = await job.fetcher.fetch(name, job.place / "parts", url, where)
+        file = await job.fetcher.fetch(name, job.place.path / "parts", url, where)
         files[name] = file.path
         total += file.size
         if total > job.bounds.total_bytes:
@@ -173,7 +174,7 @@ async def _urls(job: _Download) -> dict[str, str]:
 
 
 def _arrange(job: _Download, files: dict[str, Path]) -> None:
-    content = job.place / "content"
+    content = job.place.path / "content"
     with on_disk(job.target):
         if content.exists():  # of a try that ended right here
             shutil.rmtree(content)
@@ -191,7 +192,7 @@ def _arrange(job: _Download, files: dict[str, Path]) -> None:
             sync(folder)
     check_free(job.target, force=job.force)  # that took its time
     with on_disk(job.target):
-        appear(content, job.target, job.place / "old")
+        appear(content, job.target, job.place.old)
 
 
 async def _ask(question: Callable[[], Awaitable[T]]) -> T:

@@ -24,6 +24,11 @@ class PartialFolder:
         self._lock = lock
         self._target = target
 
+    @property
+    def old(self) -> Path:
+        """Where what is replaced stands for the moment in which it has no place of its own."""
+        return self.path / "old"
+
     @classmethod
     def open(cls, target: Path) -> Self:
         """Make it, or take it over from a download that broke off.
@@ -47,7 +52,10 @@ class PartialFolder:
                     os.close(lock)
                     raise
                 if _is(path / "lock", lock):
-                    return cls(path, lock, target)
+                    found = cls(path, lock, target)
+                    if found.old.is_dir() and not target.exists():  # a process ended between two renames
+                        found.old.rename(target)
+                    return found
                 os.close(lock)  # of a download that has just ended, and took the folder with it
 
     def close(self, *, keep: bool) -> None:
