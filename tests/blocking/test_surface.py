@@ -32,11 +32,11 @@ WITHOUT = {
     "Runtime.end_as": "for open_runtime: close(end) here",
     "Runtime.watch": "for open_runtime",
     "Runtime.end_tasks": "for open_runtime",
+    "SamplingClient.create_async": "ServiceClient.create_sampling_client_async here",
 }
 NO_TWIN = {
     "aclose": "it is the end",
     "close": "it is the end",
-    "save_weights_and_get_sampling_client": "it has to be accepted at the call, and the trio handle has no such twin",
 }
 
 

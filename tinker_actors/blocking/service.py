@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self, final
 
-from tinker_actors.blocking.delegate import Handle, answered, at_once, blocking, started
+from tinker_actors.blocking.delegate import Handle, answered, at_once, blocking
 from tinker_actors.blocking.rest import RestClient
 from tinker_actors.blocking.sampling import SamplingClient
 from tinker_actors.blocking.telemetry import telemetry_of
@@ -24,9 +24,25 @@ class ServiceClient(Handle[clients.ServiceClient]):
     get_server_capabilities = blocking(clients.ServiceClient.get_server_capabilities)
     get_server_capabilities_async = at_once(clients.ServiceClient.get_server_capabilities_async)
     create_lora_training_client = blocking(clients.ServiceClient.create_lora_training_client, TrainingClient)
-    create_lora_training_client_async = started(clients.ServiceClient.create_lora_training_client, TrainingClient)
+    create_lora_training_client_async = at_once(
+        clients.ServiceClient.create_lora_training_client_async, TrainingClient
+    )
+    create_training_client_from_state = blocking(
+        clients.ServiceClient.create_training_client_from_state, TrainingClient
+    )
+    create_training_client_from_state_async = at_once(
+        clients.ServiceClient.create_training_client_from_state_async, TrainingClient
+    )
+    create_training_client_from_state_with_optimizer = blocking(
+        clients.ServiceClient.create_training_client_from_state_with_optimizer, TrainingClient
+    )
+    create_training_client_from_state_with_optimizer_async = at_once(
+        clients.ServiceClient.create_training_client_from_state_with_optimizer_async, TrainingClient
+    )
     create_sampling_client = blocking(clients.ServiceClient.create_sampling_client, SamplingClient)
-    create_sampling_client_async = started(clients.ServiceClient.create_sampling_client, SamplingClient)
+    create_sampling_client_async = at_once(clients.ServiceClient.create_sampling_client_async, SamplingClient)
+    copy_weights = blocking(clients.ServiceClient.copy_weights)
+    copy_weights_async = at_once(clients.ServiceClient.copy_weights_async)
     create_rest_client = blocking(clients.ServiceClient.create_rest_client, RestClient)
     create_rest_client_async = at_once(clients.ServiceClient.create_rest_client_async, RestClient)
     download_checkpoint = blocking(clients.ServiceClient.download_checkpoint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
-from tinker_actors.blocking.delegate import Handle, accepted, answered, at_once, blocking, started
+from tinker_actors.blocking.delegate import Handle, accepted, answered, at_once, blocking
 from tinker_actors.blocking.observers import BlockingSubscription, PlainObserver, observe
 from tinker_actors.blocking.sampling import SamplingClient
 from tinker_actors.blocking.telemetry import telemetry_of
@@ -44,13 +44,22 @@ class TrainingClient(Handle[clients.TrainingClient]):
     load_state_with_optimizer_async = at_once(clients.TrainingClient.load_state_with_optimizer_async)
     save_weights_for_sampler = accepted(clients.TrainingClient.save_weights_for_sampler)
     save_weights_for_sampler_async = at_once(clients.TrainingClient.save_weights_for_sampler_async)
+    save_weights_external = accepted(clients.TrainingClient.save_weights_external)
+    save_weights_external_async = at_once(clients.TrainingClient.save_weights_external_async)
     save_weights_and_get_sampling_client = blocking(
         clients.TrainingClient.save_weights_and_get_sampling_client, SamplingClient
     )
+    save_weights_and_get_sampling_client_async = at_once(
+        clients.TrainingClient.save_weights_and_get_sampling_client_async, SamplingClient
+    )
+    create_sampling_client = blocking(clients.TrainingClient.create_sampling_client, SamplingClient)
+    create_sampling_client_async = at_once(clients.TrainingClient.create_sampling_client_async, SamplingClient)
+    unload_model = blocking(clients.TrainingClient.unload_model)
+    unload_model_async = at_once(clients.TrainingClient.unload_model_async)
     get_info = blocking(clients.TrainingClient.get_info)
-    get_info_async = started(clients.TrainingClient.get_info)
+    get_info_async = at_once(clients.TrainingClient.get_info_async)
     get_tokenizer = blocking(clients.TrainingClient.get_tokenizer)
-    get_tokenizer_async = started(clients.TrainingClient.get_tokenizer)
+    get_tokenizer_async = at_once(clients.TrainingClient.get_tokenizer_async)
     aclose = blocking(clients.TrainingClient.aclose)
     get_telemetry = answered(clients.TrainingClient.get_telemetry, telemetry_of)
 

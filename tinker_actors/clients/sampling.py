@@ -22,6 +22,7 @@ from tinker_actors.flow.patience import OutOfPatience, Patience, brief
 from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.flow.queue_state import Observer, QueueSubscription
 from tinker_actors.flow.reaction import Reaction, while_submitting
+from tinker_actors.ledger import Future
 from tinker_actors.ports.spans import Span
 from tinker_actors.sessions import Session
 from tinker_actors.telemetry import Telemetry
@@ -37,6 +38,7 @@ from tinker_actors.types import (
 from tinker_actors.wire.endpoints.sampling import asample
 
 if TYPE_CHECKING:
+    from tinker_actors.clients.service import ServiceClient
     from tinker_actors.polling import Poller
     from tinker_actors.tokenizers import Tokenizer
 
@@ -141,49 +143,39 @@ class SamplingClient:
         the same answer. Raises InvalidInput before anything is sent, RequestFailedError when the server says
         that it failed, OutageError after the outage bound.
         """
-        num_samples = integer("num_samples", num_samples, "Ask for at least 1", low=1)
-        topk_prompt_logprobs = integer("topk_prompt_logprobs", topk_prompt_logprobs, "Use 0 for none", low=0)
-        include_prompt_logprobs = flag("include_prompt_logprobs", include_prompt_logprobs)
-        if not isinstance(prompt, ModelInput):  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
-            raise InvalidInput("prompt", f"is of type {type(prompt).__name__}", "Use ModelInput.from_ints(tokens)")
-        if not prompt.chunks or prompt.known_length == 0:  # images need not say how many tokens they become
-            raise InvalidInput("prompt", "is empty", "Give at least one token")
-        given = (SamplingParams, type(None))
-        if not isinstance(sampling_params, given):  # pyright: ignore[reportUnnecessaryIsInstance]  # as above
-            problem = f"is of type {type(sampling_params).__name__}"
-            raise InvalidInput("sampling_params", problem, "Give SamplingParams(max_tokens=...)")
-        self._session.home.require(self)
-        if self._closed:
-            raise ClosedError("sample was not sent: this client was closed")
-        params = sampling_params or SamplingParams()
-        if isinstance(params.stop, str):
-            params = msgspec.structs.replace(params, stop=(params.stop,))  # some servers only read lists
-        session = self._session
-        session.require_open()
-        if params.seed is None:
-            params = msgspec.structs.replace(params, seed=session.seeds.getrandbits(_SEED_BITS))
-        request = SampleRequest(
-            prompt=prompt,
-            sampling_params=params,
-            num_samples=num_samples,
-            sampling_session_id="",  # that of the moment it is sent
+        return await self._run(
+            self._request(
+                prompt,
+                num_samples,
+                sampling_params,
+                prompt_logprobs=include_prompt_logprobs,
+                topk_prompt_logprobs=topk_prompt_logprobs,
+            )
+        )
+
+    def sample_async(
+        self,
+        prompt: ModelInput,
+        num_samples: int = 1,
+        sampling_params: SamplingParams | None = None,
+        *,
+        include_prompt_logprobs: bool = False,
+        topk_prompt_logprobs: int = 0,
+    ) -> Future[SampleResponse]:
+        """``sample``, started at once in a task of the runtime's."""
+        request = self._request(
+            prompt,
+            num_samples,
+            sampling_params,
             prompt_logprobs=include_prompt_logprobs,
             topk_prompt_logprobs=topk_prompt_logprobs,
         )
-        entry = session.pending.open(f"{session.name}/{self._name}", "sample", "waiting")
-        entry.enter("waiting", "as many as the server bears are in flight", expected=True)
-        span = session.spans.begin("sample", {"tinker.sampling_session_id": self.sampling_session_id})
-        span.enter("queue")
-        try:
-            async with session.limits.sampling.in_flight(), self._handler.connection():
-                return await self._sample(request, entry, span)
-        except TinkerError as error:
-            session.failed(entry.name, "sample", error)
-            span.end(error)
-            raise
-        finally:
-            span.end()
-            session.pending.close(entry)
+        return self._session.tasks.start("sample", lambda: self._run(request))
+
+    def compute_logprobs_async(self, prompt: ModelInput) -> Future[tuple[float | None, ...]]:
+        """``compute_logprobs``, started at once in a task of the runtime's."""
+        self._session.home.require(self)
+        return self._session.tasks.start("compute_logprobs", lambda: self.compute_logprobs(prompt))
 
     async def compute_logprobs(self, prompt: ModelInput) -> tuple[float | None, ...]:
         """The log-probability of each prompt token after those before it; None for the first.
@@ -200,6 +192,19 @@ class SamplingClient:
             of = "" if known is None else f" of {known} tokens"
             raise APIResponseError(f"the server gives {given} prompt_logprobs for a prompt{of}")
         return logprobs
+
+    @staticmethod
+    def create_async(
+        service: ServiceClient,
+        *,
+        model_path: str | None = None,
+        base_model: str | None = None,
+        retry_config: RetryConfig | None = None,
+    ) -> Future[SamplingClient]:
+        """``service.create_sampling_client_async``."""
+        return service.create_sampling_client_async(
+            model_path=model_path, base_model=base_model, retry_config=retry_config
+        )
 
     async def get_sampler_info(self) -> SamplerInfo:
         """Which weights this client samples from."""
@@ -223,6 +228,16 @@ class SamplingClient:
             raise InvalidInput("tokenizer", problem, "Load it yourself with tokenizer_for(), by the model's name")
         return await load_tokenizer(self._session, tokenizer_name_of(model))
 
+    def get_sampler_info_async(self) -> Future[SamplerInfo]:
+        """``get_sampler_info``, started at once in a task of the runtime's."""
+        self._session.home.require(self)
+        return self._session.tasks.start("get_sampler_info", self.get_sampler_info)
+
+    def get_tokenizer_async(self) -> Future[Tokenizer]:
+        """``get_tokenizer``, started at once in a task of the runtime's."""
+        self._session.home.require(self)
+        return self._session.tasks.start("get_tokenizer", self.get_tokenizer)
+
     async def aclose(self) -> None:
         """Stop this client. Samples under way end with their callers."""
         self._session.home.require(self)
@@ -231,6 +246,63 @@ class SamplingClient:
             return
         self._closed = True
         await stop_child(self._clients, self._name)
+
+    def _request(
+        self,
+        prompt: ModelInput,
+        num_samples: int,
+        sampling_params: SamplingParams | None,
+        *,
+        prompt_logprobs: bool = False,
+        topk_prompt_logprobs: int = 0,
+    ) -> SampleRequest:
+        """A checked request, its sampling session and number left open."""
+        num_samples = integer("num_samples", num_samples, "Ask for at least 1", low=1)
+        topk_prompt_logprobs = integer("topk_prompt_logprobs", topk_prompt_logprobs, "Use 0 for none", low=0)
+        prompt_logprobs = flag("include_prompt_logprobs", prompt_logprobs)
+        if not isinstance(prompt, ModelInput):  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
+            raise InvalidInput("prompt", f"is of type {type(prompt).__name__}", "Use ModelInput.from_ints(tokens)")
+        if not prompt.chunks or prompt.known_length == 0:  # images need not say how many tokens they become
+            raise InvalidInput("prompt", "is empty", "Give at least one token")
+        given = (SamplingParams, type(None))
+        if not isinstance(sampling_params, given):  # pyright: ignore[reportUnnecessaryIsInstance]  # as above
+            problem = f"is of type {type(sampling_params).__name__}"
+            raise InvalidInput("sampling_params", problem, "Give SamplingParams(max_tokens=...)")
+        self._session.home.require(self)
+        if self._closed:
+            raise ClosedError("sample was not sent: this client was closed")
+        params = sampling_params or SamplingParams()
+        if isinstance(params.stop, str):
+            params = msgspec.structs.replace(params, stop=(params.stop,))  # some servers only read lists
+        session = self._session
+        session.require_open()
+        if params.seed is None:
+            params = msgspec.structs.replace(params, seed=session.seeds.getrandbits(_SEED_BITS))
+        return SampleRequest(
+            prompt=prompt,
+            sampling_params=params,
+            num_samples=num_samples,
+            sampling_session_id="",  # that of the moment it is sent
+            prompt_logprobs=prompt_logprobs,
+            topk_prompt_logprobs=topk_prompt_logprobs,
+        )
+
+    async def _run(self, request: SampleRequest) -> SampleResponse:
+        session = self._session
+        entry = session.pending.open(f"{session.name}/{self._name}", "sample", "waiting")
+        entry.enter("waiting", "as many as the server bears are in flight", expected=True)
+        span = session.spans.begin("sample", {"tinker.sampling_session_id": self.sampling_session_id})
+        span.enter("queue")
+        try:
+            async with session.limits.sampling.in_flight(), self._handler.connection():
+                return await self._sample(request, entry, span)
+        except TinkerError as error:
+            session.failed(entry.name, "sample", error)
+            span.end(error)
+            raise
+        finally:
+            span.end()
+            session.pending.close(entry)
 
     async def _sample(self, request: SampleRequest, entry: PendingEntry, span: Span) -> SampleResponse:
         session = self._session

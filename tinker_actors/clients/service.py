@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, final
+from typing import TYPE_CHECKING, Self, TypeVar, final
 
+import msgspec
 import trio
 
 from supervision import Actor, ActorRef, Call, SupervisorRef, handles
@@ -14,20 +15,26 @@ from tinker_actors.checks import text, texts
 from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.downloading import Downloads
 from tinker_actors.clients.rest import Account, RestClient, start_rest_client
+from tinker_actors.clients.rest.messages import ttl
 from tinker_actors.clients.sampler import Sampler
 from tinker_actors.clients.sampling import SamplingClient, start_sampling_client
-from tinker_actors.clients.spec import client_spec
-from tinker_actors.clients.training import Model, TrainingActor, TrainingClient
-from tinker_actors.clients.training.model import new_model
+from tinker_actors.clients.training import Source, TrainingClient, start_training_client
 from tinker_actors.config import Config, RetryConfig, parse_retry
 from tinker_actors.errors import InvalidInput, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
-from tinker_actors.flow.reaction import while_polling
-from tinker_actors.ledger import Future, Ledger
+from tinker_actors.flow.reaction import while_calling, while_polling
+from tinker_actors.ledger import Future
 from tinker_actors.sessions import Session, SessionEnd, SessionState, SessionStatus, end_for
 from tinker_actors.telemetry import Telemetry
-from tinker_actors.types import GetServerCapabilitiesResponse, LoraConfig, TinkerPath, checkpoint_path
+from tinker_actors.types import (
+    CopyWeightsRequest,
+    GetServerCapabilitiesResponse,
+    LoraConfig,
+    TinkerPath,
+    checkpoint_path,
+)
 from tinker_actors.wire.endpoints.service import get_server_capabilities
+from tinker_actors.wire.endpoints.weights import copy_weights
 
 if TYPE_CHECKING:
     from tinker_actors.archives import ArchiveBounds
@@ -35,8 +42,16 @@ if TYPE_CHECKING:
 
 __all__ = ["ServiceActor", "ServiceClient"]
 
+T = TypeVar("T")
+
 _SEED_BITS = 31
 _CLOSED_WITHIN = 10.0  # seconds, whatever has cancelled the block
+
+
+class _Trained(msgspec.Struct, frozen=True):
+    mlp: bool
+    attn: bool
+    unembed: bool
 
 
 class GetServerCapabilities(Call[GetServerCapabilitiesResponse], frozen=True):
@@ -148,45 +163,76 @@ class ServiceClient:
 
         Without a ``seed`` for the adapter's random start the client draws one, so that the model can be made
         again. Raises InvalidInput for bad values, and the server's refusal (an unknown base model, a rank
-        above its limit) as it came.
+        above its limit) as it came. Cancelled, it leaves no model behind.
         """
-        base_model = text("base_model", base_model, "get_server_capabilities() lists the models")
-        metadata = texts("user_metadata", user_metadata)
-        session = self._session
-        session.home.require(self)
-        session.require_open()
-        lora = LoraConfig(
-            rank=rank,
-            seed=session.seeds.getrandbits(_SEED_BITS) if seed is None else seed,
-            train_mlp=train_mlp,
-            train_attn=train_attn,
-            train_unembed=train_unembed,
-        )
-        first = new_model(session)
-        name = f"training-{first.seq_id}"
-        config = session.config
-        ledger = Ledger(
-            f"{session.name}/{name}",
-            session.pending,
-            session.new_key,
-            max_pending=config.max_pending,
-            max_pending_bytes=config.max_pending_bytes,
-            replay_bytes=None if config.recovery is None else config.recovery.replay_bytes,
-            spans=session.spans,
-        )
-        session.ledgers.add(ledger)
-        model = Model(
-            first=first,
-            base_model=base_model,
-            lora=lora,
-            user_metadata=metadata,
-            ledger=ledger,
-            ledgers=session.ledgers,
-        )
-        spec = client_spec(name, lambda: TrainingActor(session, model), on_close=model.close)
-        with closed_as_such("create_lora_training_client"):
-            ref = await self._clients.start_child(spec)
-        return TrainingClient(session, model, ref, self._clients, name)
+        flags = _Trained(train_mlp, train_attn, train_unembed)
+        return await self._lora(base_model, rank, seed, flags, user_metadata)()
+
+    def create_lora_training_client_async(
+        self,
+        base_model: str,
+        rank: int = 32,
+        seed: int | None = None,
+        *,
+        train_mlp: bool = True,
+        train_attn: bool = True,
+        train_unembed: bool = True,
+        user_metadata: Mapping[str, str] | None = None,
+    ) -> Future[TrainingClient]:
+        """``create_lora_training_client``, started at once in a task of the runtime's."""
+        flags = _Trained(train_mlp, train_attn, train_unembed)
+        return self._start("create_lora_training_client", self._lora(base_model, rank, seed, flags, user_metadata))
+
+    async def create_training_client_from_state(
+        self,
+        path: str,
+        base_model: str | None = None,
+        *,
+        user_metadata: Mapping[str, str] | None = None,
+        weights_access_token: str | None = None,
+    ) -> TrainingClient:
+        """A model of the shape and with the weights of a saved state; its optimizer starts anew.
+
+        ``base_model``, if given, must be the checkpoint's. ``weights_access_token`` is its owner's leave to read it,
+        where it is another's. Raises InvalidInput for bad values, and the server's refusal (no such checkpoint) as it
+        came; then, and when it is cancelled, no model is left behind.
+        """
+        return await self._from_state(path, base_model, user_metadata, weights_access_token, optimizer=False)()
+
+    def create_training_client_from_state_async(
+        self,
+        path: str,
+        base_model: str | None = None,
+        *,
+        user_metadata: Mapping[str, str] | None = None,
+        weights_access_token: str | None = None,
+    ) -> Future[TrainingClient]:
+        """``create_training_client_from_state``, started at once in a task of the runtime's."""
+        made = self._from_state(path, base_model, user_metadata, weights_access_token, optimizer=False)
+        return self._start("create_training_client_from_state", made)
+
+    async def create_training_client_from_state_with_optimizer(
+        self,
+        path: str,
+        base_model: str | None = None,
+        *,
+        user_metadata: Mapping[str, str] | None = None,
+        weights_access_token: str | None = None,
+    ) -> TrainingClient:
+        """As ``create_training_client_from_state``, and the optimizer goes on where it was saved."""
+        return await self._from_state(path, base_model, user_metadata, weights_access_token, optimizer=True)()
+
+    def create_training_client_from_state_with_optimizer_async(
+        self,
+        path: str,
+        base_model: str | None = None,
+        *,
+        user_metadata: Mapping[str, str] | None = None,
+        weights_access_token: str | None = None,
+    ) -> Future[TrainingClient]:
+        """``create_training_client_from_state_with_optimizer``, started at once in a task of the runtime's."""
+        made = self._from_state(path, base_model, user_metadata, weights_access_token, optimizer=True)
+        return self._start("create_training_client_from_state_with_optimizer", made)
 
     async def create_sampling_client(
         self,
@@ -199,6 +245,98 @@ class ServiceClient:
 
         ``retry_config`` says how its samples are tried again; without it the runtime's configuration counts.
         """
+        return await self._sampling(model_path, base_model, retry_config)()
+
+    def create_sampling_client_async(
+        self,
+        *,
+        model_path: str | None = None,
+        base_model: str | None = None,
+        retry_config: RetryConfig | None = None,
+    ) -> Future[SamplingClient]:
+        """``create_sampling_client``, started at once in a task of the runtime's."""
+        return self._start("create_sampling_client", self._sampling(model_path, base_model, retry_config))
+
+    async def copy_weights(
+        self, path: str, *, ttl_seconds: int | None = None, weights_access_token: str | None = None
+    ) -> str:
+        """Copy a checkpoint into this session, as the only one of a run that can't be trained; returns its path.
+
+        It is kept for ``ttl_seconds``, or for good. ``weights_access_token`` is its owner's leave to read it, where
+        it is another's.
+        """
+        return await self._copy(path, ttl_seconds, weights_access_token)()
+
+    def copy_weights_async(
+        self, path: str, *, ttl_seconds: int | None = None, weights_access_token: str | None = None
+    ) -> Future[str]:
+        """``copy_weights``, started at once in a task of the runtime's."""
+        return self._start("copy_weights", self._copy(path, ttl_seconds, weights_access_token))
+
+    def _start(self, what: str, call: Callable[[], Awaitable[T]]) -> Future[T]:
+        return self._session.tasks.start(what, call)
+
+    def _require_open(self) -> Session:
+        self._session.home.require(self)
+        self._session.require_open()
+        return self._session
+
+    # Each checks its values at once; what it returns does the work.
+
+    def _lora(
+        self,
+        base_model: str,
+        rank: int,
+        seed: int | None,
+        flags: _Trained,
+        user_metadata: Mapping[str, str] | None,
+    ) -> Callable[[], Awaitable[TrainingClient]]:
+        base_model = text("base_model", base_model, "get_server_capabilities() lists the models")
+        metadata = texts("user_metadata", user_metadata)
+        session = self._require_open()
+        lora = LoraConfig(
+            rank=rank,
+            seed=session.seeds.getrandbits(_SEED_BITS) if seed is None else seed,
+            train_mlp=flags.mlp,
+            train_attn=flags.attn,
+            train_unembed=flags.unembed,
+        )
+        return lambda: start_training_client(
+            session,
+            self._clients,
+            "create_lora_training_client",
+            base_model=base_model,
+            lora=lora,
+            user_metadata=metadata,
+        )
+
+    def _from_state(
+        self,
+        path: str,
+        base_model: str | None,
+        user_metadata: Mapping[str, str] | None,
+        weights_access_token: str | None,
+        *,
+        optimizer: bool,
+    ) -> Callable[[], Awaitable[TrainingClient]]:
+        checkpoint_path(path, kind="weights")
+        if base_model is not None:
+            base_model = text("base_model", base_model, "Leave it out, or give the checkpoint's")
+        metadata = texts("user_metadata", user_metadata)
+        source = Source(path, optimizer, _token(weights_access_token))
+        session = self._require_open()
+        return lambda: start_training_client(
+            session,
+            self._clients,
+            "create_training_client_from_state",
+            base_model=base_model or "",
+            source=source,
+            user_metadata=metadata,
+        )
+
+    def _sampling(
+        self, model_path: str | None, base_model: str | None, retry_config: RetryConfig | None
+    ) -> Callable[[], Awaitable[SamplingClient]]:
         if (model_path is None) == (base_model is None):
             raise InvalidInput("model_path, base_model", "need exactly one of them", "Give one")
         if model_path is not None:
@@ -206,18 +344,47 @@ class ServiceClient:
         else:
             base_model = text("base_model", base_model, "get_server_capabilities() lists the models")
         retry = None if retry_config is None else parse_retry("retry_config", retry_config)
-        session = self._session
-        session.home.require(self)
-        session.require_open()
-        sampler = Sampler(
-            session=session.name,
-            seq_id=session.next_sampling_session_seq_id(),
-            model_path=model_path,
-            base_model=base_model,
-            sampling_session_id=None,
-            key=session.new_key(),
+        session = self._require_open()
+
+        async def start() -> SamplingClient:
+            sampler = Sampler(
+                session=session.name,
+                seq_id=session.next_sampling_session_seq_id(),
+                model_path=model_path,
+                base_model=base_model,
+                sampling_session_id=None,
+                key=session.new_key(),
+            )
+            return await start_sampling_client(session, sampler, self._clients, retry)
+
+        return start
+
+    def _copy(
+        self, path: str, ttl_seconds: int | None, weights_access_token: str | None
+    ) -> Callable[[], Awaitable[str]]:
+        session = self._require_open()
+        request = CopyWeightsRequest(
+            source_path=path,
+            session_id=session.session_id,
+            model_seq_id=session.next_model_seq_id(),
+            ttl_seconds=ttl(ttl_seconds),
+            weights_access_token=_token(weights_access_token),
         )
-        return await start_sampling_client(session, sampler, self._clients, retry)
+        key = session.new_key()
+
+        async def copy() -> str:
+            with session.pending.track(session.name, "copy_weights", "sent") as entry:
+                patience = session.poller().patience()
+                try:
+                    return await patience.persist(
+                        lambda: copy_weights(session.api, request, key=key, attempt=patience.tries),
+                        while_calling,
+                        entry.explain,
+                    )
+                except OutOfPatience as gone:
+                    raise gone.error from None
+
+        return copy
 
     async def download_checkpoint(
         self,
@@ -308,3 +475,9 @@ class ServiceClient:
 
     def __repr__(self) -> str:
         return f"<ServiceClient {self._session.name} {self._session.state.value}>"
+
+
+def _token(weights_access_token: str | None) -> str | None:
+    if weights_access_token is None:
+        return None
+    return text("weights_access_token", weights_access_token, "Give the token that the checkpoint's owner gave you")

@@ -265,16 +265,16 @@ class Ledger:
         """The states from which the model can be rebuilt, the newest first."""
         return () if self._history is None else self._history.covers(self.unfinished())
 
-    def begin(self, model_id: str, generation: int) -> None:
-        """The server has created the model, in the session of ``generation``."""
+    def begin(self, model_id: str, generation: int, next_seq_id: int = 1) -> None:
+        """The server has created the model, in the session of ``generation``; ``next_seq_id`` is due."""
         self.model_id = model_id
+        self._next_seq_id = next_seq_id
         self.generation = generation
 
     def resume_from(self, model_id: str, generation: int, next_seq_id: int, replays: tuple[Operation, ...]) -> None:
         """``model_id`` takes the place of the lost one: apply ``replays`` to it, and what has not finished."""
         assert self.rebuild is not None
-        self.begin(model_id, generation)
-        self._next_seq_id = next_seq_id
+        self.begin(model_id, generation, next_seq_id)
         self.rebuild.resumed = True
         self.rebuild.replays = len(replays)
         for operation in replays:
@@ -349,7 +349,7 @@ class Ledger:
     def _keep(self, history: History, operation: Operation, chunks: tuple[Chunk, ...], result: Any) -> None:
         op_no, kind = operation.op_no, operation.kind
         operation.settle()
-        if kind is OperationKind.FORWARD:
+        if kind in (OperationKind.FORWARD, OperationKind.SAVE_WEIGHTS_EXTERNAL):
             return
         if kind is OperationKind.SAVE_STATE:
             history.add_state(op_no, result.path, optimizer=True)

@@ -18,6 +18,7 @@ from tinker_actors.types.requests import (
     SaveWeightsForSamplerRequest,
     SaveWeightsRequest,
 )
+from tinker_actors.types.weights import SaveWeightsExternalRequest
 
 __all__ = [
     "AcceptedOperation",
@@ -30,7 +31,12 @@ __all__ = [
 ]
 
 TrainingRequest: TypeAlias = (
-    ForwardBackwardRequest | OptimStepRequest | SaveWeightsRequest | SaveWeightsForSamplerRequest | LoadWeightsRequest
+    ForwardBackwardRequest
+    | OptimStepRequest
+    | SaveWeightsRequest
+    | SaveWeightsForSamplerRequest
+    | SaveWeightsExternalRequest
+    | LoadWeightsRequest
 )
 
 
@@ -42,6 +48,7 @@ class OperationKind(StrEnum):
     OPTIM_STEP = "optim_step"
     SAVE_STATE = "save_state"
     SAVE_WEIGHTS_FOR_SAMPLER = "save_weights_for_sampler"
+    SAVE_WEIGHTS_EXTERNAL = "save_weights_external"
     LOAD_STATE = "load_state"
 
 

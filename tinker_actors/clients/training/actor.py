@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from supervision import Actor, Event, handles
-from tinker_actors.clients.training.creation import make_model
+from tinker_actors.clients.training.creation import make_model, unload
 from tinker_actors.clients.training.events import ModelRebuilt, ReplayDiffers
 from tinker_actors.clients.training.failure import (
     brief_loss,
@@ -20,7 +20,7 @@ from tinker_actors.clients.training.failure import (
     split_failure,
 )
 from tinker_actors.clients.training.lane import SendLane
-from tinker_actors.clients.training.messages import GetInfo, Wake
+from tinker_actors.clients.training.messages import GetInfo, Unload, Wake
 from tinker_actors.clients.training.model import Model, new_model
 from tinker_actors.clients.training.operations import REQUEST_TYPES, RESULT_TYPES, combine, problem_of
 from tinker_actors.clients.training.rebuild import Rebuilder
@@ -37,7 +37,7 @@ from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import Reaction, while_polling, while_polling_save
 from tinker_actors.ledger import Chunk, Operation, OperationKind, Rebuild, Sending
 from tinker_actors.sessions import Session
-from tinker_actors.types import GetInfoResponse
+from tinker_actors.types import GetInfoResponse, UnloadModelResponse
 from tinker_actors.wire.endpoints.models import get_info, unload_model
 
 __all__ = ["TrainingActor"]
@@ -96,6 +96,26 @@ class TrainingActor(Actor):
 
         self.context.start_task(ask, name="get_info")
 
+    @handles(Unload)
+    def unload(self, message: Unload) -> None:
+        """Have the server free the model, in a task of its own."""
+        reply = self.context.defer_reply()
+        session, model_id = self._session, self._model_id()
+
+        async def free() -> None:
+            try:
+                answer = await unload(session, self._ledger.name, model_id, self._poller)
+            except OutOfPatience as gone:
+                reply.fail(gone.error)
+            except TinkerError as error:
+                reply.fail(error)
+            else:
+                if answer is None:
+                    _log.info("%s: the server frees models with their session", self._ledger.name)
+                reply.send(answer if answer is not None else UnloadModelResponse(model_id=model_id))
+
+        self.context.start_task(free, name="unload")
+
     async def _create(self) -> None:
         session, model = self._session, self._model
         with session.pending.track(self._ledger.name, "create_model", "sent") as entry:
@@ -104,9 +124,10 @@ class TrainingActor(Actor):
                 if model.first.generation != session.generation:
                     model.first = new_model(session)
                 try:
-                    model_id = await make_model(session, model, model.first, self._poller, entry)
-                    self._ledger.begin(model_id, model.first.generation)
+                    made = await make_model(session, model, model.first, poller=self._poller, entry=entry)
+                    self._ledger.begin(made.model_id, model.first.generation, made.next_seq_id)
                     model.info = await self._get_info()
+                    model.base_model = model.base_model or model.info.model_data.model_name or ""
                 except OutOfPatience as gone:
                     if gone.reaction is Reaction.LOST and session.config.recovery is not None:
                         await session.confirm()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, final
 
@@ -14,7 +14,7 @@ from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.sampler import Sampler
 from tinker_actors.clients.sampling import SamplingClient, start_sampling_client
 from tinker_actors.clients.training import operations
-from tinker_actors.clients.training.messages import GetInfo, Wake
+from tinker_actors.clients.training.messages import GetInfo, Unload, Wake
 from tinker_actors.clients.training.model import Model
 from tinker_actors.config import RetryConfig, parse_retry
 from tinker_actors.errors import APIResponseError, ClosedError, InvalidInput
@@ -30,8 +30,11 @@ from tinker_actors.types import (
     LoadWeightsResponse,
     OptimStepResponse,
     QueueState,
+    SaveWeightsExternalResponse,
     SaveWeightsForSamplerResponse,
     SaveWeightsResponse,
+    UnloadModelResponse,
+    checkpoint_path,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +65,7 @@ class TrainingClient:
         self._clients = clients
         self._name = name
         self._closed = False
+        self._unloading = False
 
     @property
     def model_id(self) -> str:
@@ -183,6 +187,29 @@ class TrainingClient:
         chunk = operations.sampler_chunk(name, None, ttl_seconds)
         return self._accept_now(OperationKind.SAVE_WEIGHTS_FOR_SAMPLER, (chunk,))
 
+    async def save_weights_external(
+        self,
+        name: str,
+        ttl_seconds: int | None = None,
+        age_encryption_recipients: Sequence[str] | None = None,
+    ) -> Future[SaveWeightsExternalResponse]:
+        """Save the adapter as files for use elsewhere; the result's path is for get_external_weights_urls.
+
+        ``age_encryption_recipients`` are at most 10 public keys, of age or SSH, that the files are encrypted for.
+        """
+        chunk = operations.external_chunk(name, ttl_seconds, age_encryption_recipients)
+        return await self._accept(OperationKind.SAVE_WEIGHTS_EXTERNAL, (chunk,))
+
+    def save_weights_external_async(
+        self,
+        name: str,
+        ttl_seconds: int | None = None,
+        age_encryption_recipients: Sequence[str] | None = None,
+    ) -> Future[SaveWeightsExternalResponse]:
+        """``save_weights_external``, accepted at the call."""
+        chunk = operations.external_chunk(name, ttl_seconds, age_encryption_recipients)
+        return self._accept_now(OperationKind.SAVE_WEIGHTS_EXTERNAL, (chunk,))
+
     async def save_weights_and_get_sampling_client(
         self, name: str | None = None, *, retry_config: RetryConfig | None = None
     ) -> SamplingClient:
@@ -191,42 +218,85 @@ class TrainingClient:
         Without a ``name`` the weights live as long as the session does. ``retry_config`` says how its samples are
         tried again; without it the runtime's configuration counts.
         """
-        retry = None if retry_config is None else parse_retry("retry_config", retry_config)
-        seq_id = None if name is not None else self._session.next_sampling_session_seq_id()
-        chunk = operations.sampler_chunk(name, seq_id, None)
+        chunk, seq_id, retry = self._sampler_save(name, retry_config)
         operation = await self._admit(OperationKind.SAVE_WEIGHTS_FOR_SAMPLER, (chunk,))
-        sampler = Sampler(
-            session=self._session.name,
-            # that of the sampling session, or of one that is yet to be created
-            seq_id=self._session.next_sampling_session_seq_id() if seq_id is None else seq_id,
-            model_path=None,
-            base_model=None,
-            trained_from=self._model.base_model,
-            sampling_session_id=None,
-            key=self._session.new_key(),
+        return await self._sampler_of(operation, seq_id, retry)()
+
+    def save_weights_and_get_sampling_client_async(
+        self, name: str | None = None, *, retry_config: RetryConfig | None = None
+    ) -> Future[SamplingClient]:
+        """``save_weights_and_get_sampling_client``, accepted at the call."""
+        chunk, seq_id, retry = self._sampler_save(name, retry_config)
+        operation = self._admit_now(OperationKind.SAVE_WEIGHTS_FOR_SAMPLER, (chunk,))
+        return self._session.tasks.start(
+            "save_weights_and_get_sampling_client", self._sampler_of(operation, seq_id, retry)
         )
-        model, op_no = self._model, operation.op_no
-        model.show(op_no, sampler)
-        try:
-            saved: SaveWeightsForSamplerResponse = await operation.future
-            if saved.path is None and saved.sampling_session_id is None:
-                given = "the server gives neither a path nor a sampling session"
-                raise APIResponseError(f"save_weights_for_sampler: {given}")
-            if saved.path is not None:
-                model.hide(op_no)  # they can be had again without the model
-                sampler.model_path = saved.path
-            return await start_sampling_client(
-                self._session, sampler, self._clients, retry, on_close=lambda: model.hide(op_no)
+
+    async def create_sampling_client(
+        self, model_path: str, *, retry_config: RetryConfig | None = None
+    ) -> SamplingClient:
+        """A sampling client of saved sampler weights, of this model or another of the same base model."""
+        return await self._sampling(model_path, retry_config)()
+
+    def create_sampling_client_async(
+        self, model_path: str, *, retry_config: RetryConfig | None = None
+    ) -> Future[SamplingClient]:
+        """``create_sampling_client``, started at once in a task of the runtime's."""
+        return self._session.tasks.start("create_sampling_client", self._sampling(model_path, retry_config))
+
+    def _sampling(self, model_path: str, retry_config: RetryConfig | None) -> Callable[[], Awaitable[SamplingClient]]:
+        checkpoint_path(model_path, kind="sampler_weights", field="model_path")
+        retry = None if retry_config is None else parse_retry("retry_config", retry_config)
+        session = self._session
+        session.home.require(self)
+        session.require_open()
+
+        async def start() -> SamplingClient:
+            sampler = Sampler(
+                session=session.name,
+                seq_id=session.next_sampling_session_seq_id(),
+                model_path=model_path,
+                base_model=None,
+                trained_from=self._model.base_model,
+                sampling_session_id=None,
+                key=session.new_key(),
             )
-        except BaseException:
-            model.hide(op_no)
-            raise
+            return await start_sampling_client(session, sampler, self._clients, retry)
+
+        return start
+
+    async def unload_model(self) -> UnloadModelResponse:
+        """Have the server free the model, once everything that was accepted is done, and close this client.
+
+        Nothing more is accepted from the call on. Checkpoints stay, and so do sampling clients. A server that knows
+        no such call frees the model with its session.
+        """
+        if self._closed or self._unloading:
+            raise ClosedError("unload_model was not done: this client was closed")
+        self._session.home.require(self)
+        self._unloading = True
+        for operation in self._model.ledger.unfinished():
+            await operation.future.exception()
+        with closed_as_such("unload_model"):
+            answer = await self._ref.call(Unload(), timeout=float("inf"))
+        await self.aclose()
+        return answer
+
+    def unload_model_async(self) -> Future[UnloadModelResponse]:
+        """``unload_model``, started at once in a task of the runtime's."""
+        self._session.home.require(self)
+        return self._session.tasks.start("unload_model", self.unload_model)
 
     async def get_info(self) -> GetInfoResponse:
         """Ask the server for the model's description."""
         self._session.home.require(self)
         with closed_as_such("get_info"):
             return await self._ref.call(GetInfo(), timeout=float("inf"))
+
+    def get_info_async(self) -> Future[GetInfoResponse]:
+        """``get_info``, started at once in a task of the runtime's."""
+        self._session.home.require(self)
+        return self._session.tasks.start("get_info", self.get_info)
 
     async def get_tokenizer(self) -> Tokenizer:
         """The tokenizer of the base model, loaded once for all clients of the runtime.
@@ -241,6 +311,11 @@ class TrainingClient:
         self._session.home.require(self)
         info = self._model.info or await self.get_info()
         return await load_tokenizer(self._session, served_name(info))
+
+    def get_tokenizer_async(self) -> Future[Tokenizer]:
+        """``get_tokenizer``, started at once in a task of the runtime's."""
+        self._session.home.require(self)
+        return self._session.tasks.start("get_tokenizer", self.get_tokenizer)
 
     async def aclose(self) -> None:
         """Stop this client: unfinished operations end with ClosedError. The model stays at the server."""
@@ -268,6 +343,50 @@ class TrainingClient:
             info=self._model.info,
         )
 
+    def _sampler_save(
+        self, name: str | None, retry_config: RetryConfig | None
+    ) -> tuple[Chunk, int | None, RetryConfig | None]:
+        retry = None if retry_config is None else parse_retry("retry_config", retry_config)
+        if name is not None:
+            return operations.sampler_chunk(name, None, None), None, retry
+        seq_id = self._session.next_sampling_session_seq_id()
+        return operations.sampler_chunk(None, seq_id, None), seq_id, retry
+
+    def _sampler_of(
+        self, operation: Operation, seq_id: int | None, retry: RetryConfig | None
+    ) -> Callable[[], Awaitable[SamplingClient]]:
+        """What makes the client of the weights that ``operation``, just accepted, saves."""
+        sampler = Sampler(
+            session=self._session.name,
+            # that of the sampling session, or of one that is yet to be created
+            seq_id=self._session.next_sampling_session_seq_id() if seq_id is None else seq_id,
+            model_path=None,
+            base_model=None,
+            trained_from=self._model.base_model,
+            sampling_session_id=None,
+            key=self._session.new_key(),
+        )
+        model, op_no = self._model, operation.op_no
+        model.show(op_no, sampler)
+
+        async def start() -> SamplingClient:
+            try:
+                saved: SaveWeightsForSamplerResponse = await operation.future
+                if saved.path is None and saved.sampling_session_id is None:
+                    given = "the server gives neither a path nor a sampling session"
+                    raise APIResponseError(f"save_weights_for_sampler: {given}")
+                if saved.path is not None:
+                    model.hide(op_no)  # they can be had again without the model
+                    sampler.model_path = saved.path
+                return await start_sampling_client(
+                    self._session, sampler, self._clients, retry, on_close=lambda: model.hide(op_no)
+                )
+            except BaseException:
+                model.hide(op_no)
+                raise
+
+        return start
+
     async def _accept(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Future[Any]:
         return (await self._admit(kind, chunks)).future
 
@@ -284,6 +403,9 @@ class TrainingClient:
         return self._accept_admitted(kind, chunks)
 
     def _accept_now(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Future[Any]:
+        return self._admit_now(kind, chunks).future
+
+    def _admit_now(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Operation:
         self._require_open(kind)
         if not self._model.ledger.admission.try_enter(sum(chunk.size for chunk in chunks)):
             raise InvalidInput(
@@ -291,7 +413,7 @@ class TrainingClient:
                 f"{self._model.ledger.admission.statistics().count} operations wait already",
                 "Await an earlier future first, or use the method without _async, which waits for room",
             )
-        return self._accept_admitted(kind, chunks).future
+        return self._accept_admitted(kind, chunks)
 
     def _accept_admitted(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Operation:
         operation = self._model.ledger.accept(kind, chunks)
@@ -303,7 +425,7 @@ class TrainingClient:
 
     def _require_open(self, kind: OperationKind) -> None:
         self._session.home.require(self)
-        if self._closed:
+        if self._closed or self._unloading:
             raise ClosedError(f"{kind} was not accepted: this client was closed")
 
     def __repr__(self) -> str:

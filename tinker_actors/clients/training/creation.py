@@ -2,56 +2,237 @@
 
 from __future__ import annotations
 
+import logging
+from typing import final
+
+import msgspec
 import trio
 
-from tinker_actors.clients.training.model import Model
+from tinker_actors.clients.training.model import Model, Source
+from tinker_actors.errors import InvalidInput, TinkerError, UnprocessableEntityError
+from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.pending import PendingEntry
-from tinker_actors.flow.reaction import while_submitting
+from tinker_actors.flow.reaction import while_calling, while_submitting
 from tinker_actors.ledger import NewModel
 from tinker_actors.polling import Poller
 from tinker_actors.sessions import Session
-from tinker_actors.types import CreateModelRequest, CreateModelResponse
-from tinker_actors.wire.endpoints.models import create_model
+from tinker_actors.types import (
+    CreateModelRequest,
+    CreateModelResponse,
+    LoadWeightsRequest,
+    LoadWeightsResponse,
+    LoraConfig,
+    Promise,
+    UnloadModelResponse,
+)
+from tinker_actors.wire.endpoints.models import create_model, unload_model
+from tinker_actors.wire.endpoints.weights import load_weights, weights_info
 
-__all__ = ["make_model"]
+__all__ = ["Made", "make_model", "undo", "unload"]
+
+_log = logging.getLogger("tinker_actors.clients")
 
 _DOUBLINGS = 3  # of the time that creating a model may take
+_LOAD_SEQ_ID = 1
+_SEED_BITS = 31
+_USUAL_RANK = 32
 
 
-async def make_model(session: Session, model: Model, new: NewModel, poller: Poller, entry: PendingEntry) -> str:
-    """Create ``model`` at the server under the numbers of ``new``; its id.
+class Made(msgspec.Struct, frozen=True):
+    """A model that is there, and the seq_id that is due next."""
 
-    Raises OutOfPatience when there is none to be had, RequestFailedError when the server says that it failed.
+    model_id: str
+    next_seq_id: int
+
+
+async def make_model(
+    session: Session,
+    model: Model,
+    new: NewModel,
+    *,
+    poller: Poller,
+    entry: PendingEntry,
+    source: Source | None = None,
+) -> Made:
+    """Create ``model`` at the server under the numbers of ``new``, with the weights of ``source`` or as it began.
+
+    Raises OutOfPatience when there is none to be had, RequestFailedError when the server says that it failed. A model
+    that was created and could not be loaded is unloaded again.
     """
-    request = CreateModelRequest(
-        session_id=session.require_open(),
-        model_seq_id=new.seq_id,
-        base_model=model.base_model,
-        lora_config=model.lora,
-        user_metadata=model.user_metadata or None,
-    )
-    patience = poller.patience()
-    began = trio.current_time()
-    promise = await patience.persist(
-        lambda: create_model(
-            session.api,
-            request,
-            key=new.key,
-            attempt=patience.tries,
-            # a server that loads the base model first may be about it when the first try is over
-            timeout=session.config.timeout * 2 ** min(patience.tries, _DOUBLINGS),
-        ),
-        while_submitting,
-        entry.explain,
-    )
-    entry.enter("promised")
-    created = await poller.result(
-        promise.request_id,
-        CreateModelResponse,
-        entry,
-        request_type="CreateModel",
-        point="training.creating",
-        on_queue_state=model.queue.report,
-        roundtrip=trio.current_time() - began,
-    )
-    return created.model_id
+    model.begun = True
+    maker = _Maker(session, model, new, poller, entry)
+    origin = source if source is not None else model.source
+    if origin is None:
+        assert model.lora is not None
+        return Made(await maker.create(model.base_model, model.lora), 1)
+    try:
+        return Made(await maker.create_by_load(origin), 1)
+    except OutOfPatience as gone:
+        if not isinstance(gone.error, UnprocessableEntityError):
+            raise
+        _log.info("%s: the server creates no model by loading (%s)", model.ledger.name, gone.error)
+    return await maker.create_and_load(origin)
+
+
+async def undo(session: Session, model: Model) -> None:
+    """Free at the server what a creation that was given up has made, or may still make."""
+    poller, name = session.poller(), model.ledger.name
+    model_id = model.ledger.model_id
+    if model_id is None:
+        try:
+            # the same numbers and key: the server tells of the model that there is, if any
+            with session.pending.track(name, "create_model", "being undone") as entry:
+                model_id = (await make_model(session, model, model.first, poller=poller, entry=entry)).model_id
+        except (TinkerError, OutOfPatience) as error:
+            _tell_unfreed(name, error)
+            return
+    await _free(session, name, model_id, poller)
+
+
+async def unload(session: Session, name: str, model_id: str, poller: Poller) -> UnloadModelResponse | None:
+    """Free a model at the server, behind what it still has to do; None where the server knows no such call.
+
+    Raises OutOfPatience, RequestFailedError.
+    """
+    key = session.new_key()
+    with session.pending.track(name, "unload_model", "sent") as entry:
+        patience = poller.patience()
+        began = trio.current_time()
+        answer = await patience.persist(
+            lambda: unload_model(session.api, model_id, key=key), while_submitting, entry.explain
+        )
+        if not isinstance(answer, Promise):
+            return answer
+        entry.enter("promised")
+        return await poller.result(
+            answer.request_id,
+            UnloadModelResponse,
+            entry,
+            request_type="UnloadModel",
+            point="training.unloading",
+            roundtrip=trio.current_time() - began,
+        )
+
+
+@final
+class _Maker:
+    """One model's way into the world."""
+
+    def __init__(self, session: Session, model: Model, new: NewModel, poller: Poller, entry: PendingEntry) -> None:
+        self._session = session
+        self._model = model
+        self._new = new
+        self._poller = poller
+        self._entry = entry
+
+    async def create(self, base_model: str, lora: LoraConfig) -> str:
+        """A model as its adapter begins; its id."""
+        session, new, entry = self._session, self._new, self._entry
+        request = CreateModelRequest(
+            session_id=session.require_open(),
+            model_seq_id=new.seq_id,
+            base_model=base_model,
+            lora_config=lora,
+            user_metadata=self._model.user_metadata or None,
+        )
+        patience = self._poller.patience()
+        began = trio.current_time()
+        promise = await patience.persist(
+            lambda: create_model(
+                session.api,
+                request,
+                key=new.key,
+                attempt=patience.tries,
+                # a server that loads the base model first may be about it when the first try is over
+                timeout=session.config.timeout * 2 ** min(patience.tries, _DOUBLINGS),
+            ),
+            while_submitting,
+            entry.explain,
+        )
+        entry.enter("promised")
+        created = await self._poller.result(
+            promise.request_id,
+            CreateModelResponse,
+            entry,
+            request_type="CreateModel",
+            point="training.creating",
+            on_queue_state=self._model.queue.report,
+            roundtrip=trio.current_time() - began,
+        )
+        return created.model_id
+
+    async def create_by_load(self, source: Source) -> str:
+        """A model of the shape and with the weights of a checkpoint, in one request (WIRE 2.4); its id."""
+        session_id = self._session.require_open()
+        request = LoadWeightsRequest(
+            path=source.path,
+            optimizer=source.optimizer,
+            session_id=session_id,
+            model_seq_id=self._new.seq_id,
+            base_model=self._model.base_model or None,
+            user_metadata=self._model.user_metadata or None,
+            weights_access_token=source.access_token,
+        )
+        loaded = await self._load(request, self._new.key)
+        # where the server does not say, the id is the one that clients make up themselves (WIRE 2.2)
+        return loaded.model_id or f"{session_id}:train:{self._new.seq_id}"
+
+    async def create_and_load(self, source: Source) -> Made:
+        """As clients did before SDK 0.38: the checkpoint is described, a model of its shape created, and loaded."""
+        session, model = self._session, self._model
+        patience = self._poller.patience()
+        info = await patience.persist(
+            lambda: weights_info(session.api, source.path), while_calling, self._entry.explain
+        )
+        if model.base_model not in ("", info.base_model):
+            problem = f"{model.base_model!r} is not that of {source.path}, which is {info.base_model!r}"
+            raise InvalidInput("base_model", problem, "Leave base_model out")
+        model.lora = model.lora or LoraConfig(
+            rank=_USUAL_RANK if info.lora_rank is None else info.lora_rank,
+            seed=session.seeds.getrandbits(_SEED_BITS),
+            train_mlp=info.train_mlp is not False,
+            train_attn=info.train_attn is not False,
+            train_unembed=info.train_unembed is not False,
+        )
+        model_id = await self.create(info.base_model, model.lora)
+        request = LoadWeightsRequest(
+            path=source.path,
+            optimizer=source.optimizer,
+            model_id=model_id,
+            seq_id=_LOAD_SEQ_ID,
+            weights_access_token=source.access_token,
+        )
+        try:
+            await self._load(request, self._new.load_key)
+        except (TinkerError, OutOfPatience):
+            await _free(session, model.ledger.name, model_id, self._poller)
+            raise
+        return Made(model_id, _LOAD_SEQ_ID + 1)
+
+    async def _load(self, request: LoadWeightsRequest, key: str) -> LoadWeightsResponse:
+        api, patience = self._session.api, self._poller.patience()
+        began = trio.current_time()
+        promise = await patience.persist(
+            lambda: load_weights(api, request, key=key, attempt=patience.tries), while_submitting, self._entry.explain
+        )
+        self._entry.enter("promised")
+        return await self._poller.result(
+            promise.request_id,
+            LoadWeightsResponse,
+            self._entry,
+            request_type="LoadWeights",
+            point="training.loading",
+            roundtrip=trio.current_time() - began,
+        )
+
+
+async def _free(session: Session, name: str, model_id: str, poller: Poller) -> None:
+    try:
+        await unload(session, name, model_id, poller)
+    except (TinkerError, OutOfPatience) as error:
+        _tell_unfreed(name, error)
+
+
+def _tell_unfreed(name: str, error: TinkerError | OutOfPatience) -> None:
+    cause = error.error if isinstance(error, OutOfPatience) else error
+    _log.info("%s: its model was not freed, which its session's end will do: %s", name, cause)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from supervision import Call, Cast
-from tinker_actors.types import GetInfoResponse
+from tinker_actors.types import GetInfoResponse, UnloadModelResponse
 
-__all__ = ["GetInfo", "Wake"]
+__all__ = ["GetInfo", "Unload", "Wake"]
 
 
 class Wake(Cast, frozen=True):
@@ -16,3 +16,7 @@ class Wake(Cast, frozen=True):
 
 class GetInfo(Call[GetInfoResponse], frozen=True):
     """Ask the server for the model's description."""
+
+
+class Unload(Call[UnloadModelResponse], frozen=True):
+    """Have the server free the model."""

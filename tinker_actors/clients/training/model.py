@@ -6,6 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import final
 
+import msgspec
+
 from supervision import StopReason
 from tinker_actors.clients.sampler import Sampler, strand
 from tinker_actors.clients.training.operations import sampler_chunk
@@ -20,10 +22,21 @@ from tinker_actors.types import (
     SaveWeightsForSamplerResponse,
 )
 
-__all__ = ["Model", "new_model"]
+__all__ = ["Model", "Source", "new_model"]
 
 _log = logging.getLogger("tinker_actors.clients")
 _NAMED = 3  # operations
+
+
+class Source(msgspec.Struct, frozen=True):
+    """The checkpoint that a model is made from; ``access_token`` is its owner's leave, where it is another's."""
+
+    path: str
+    optimizer: bool
+    access_token: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Source({self.path!r})"  # a token is nobody's to read
 
 
 @final
@@ -35,7 +48,8 @@ class Model:
         *,
         first: NewModel,
         base_model: str,
-        lora: LoraConfig,
+        lora: LoraConfig | None,
+        source: Source | None = None,
         user_metadata: Mapping[str, str],
         ledger: Ledger,
         ledgers: set[Ledger],
@@ -44,6 +58,10 @@ class Model:
         """The numbers under which it is created for the first time."""
         self.base_model = base_model
         self.lora = lora
+        self.source = source
+        """Where it came from; then its shape is the checkpoint's, and ``base_model`` "" until it is known."""
+        self.begun = False
+        """Whether the server may have been asked for it."""
         self.user_metadata = user_metadata
         self.ledger = ledger
         self.ledgers = ledgers

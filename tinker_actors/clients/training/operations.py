@@ -30,6 +30,8 @@ from tinker_actors.types import (
     OptimStepRequest,
     OptimStepResponse,
     Promise,
+    SaveWeightsExternalRequest,
+    SaveWeightsExternalResponse,
     SaveWeightsForSamplerRequest,
     SaveWeightsForSamplerResponse,
     SaveWeightsRequest,
@@ -39,12 +41,18 @@ from tinker_actors.types import (
 )
 from tinker_actors.wire.api import Api
 from tinker_actors.wire.endpoints.training import Pack, forward_backward, optim_step
-from tinker_actors.wire.endpoints.weights import load_weights, save_weights, save_weights_for_sampler
+from tinker_actors.wire.endpoints.weights import (
+    load_weights,
+    save_weights,
+    save_weights_external,
+    save_weights_for_sampler,
+)
 
 __all__ = [
     "REQUEST_TYPES",
     "RESULT_TYPES",
     "combine",
+    "external_chunk",
     "filler",
     "forward_chunks",
     "load_chunk",
@@ -64,6 +72,7 @@ RESULT_TYPES: Mapping[OperationKind, type[Any]] = {
     OperationKind.OPTIM_STEP: OptimStepResponse,
     OperationKind.SAVE_STATE: SaveWeightsResponse,
     OperationKind.SAVE_WEIGHTS_FOR_SAMPLER: SaveWeightsForSamplerResponse,
+    OperationKind.SAVE_WEIGHTS_EXTERNAL: SaveWeightsExternalResponse,
     OperationKind.LOAD_STATE: LoadWeightsResponse,
 }
 
@@ -74,6 +83,7 @@ REQUEST_TYPES: Mapping[OperationKind, str] = {
     OperationKind.OPTIM_STEP: "OptimStep",
     OperationKind.SAVE_STATE: "SaveWeights",
     OperationKind.SAVE_WEIGHTS_FOR_SAMPLER: "SaveWeightsForSampler",
+    OperationKind.SAVE_WEIGHTS_EXTERNAL: "SaveWeightsExternal",
     OperationKind.LOAD_STATE: "LoadWeights",
 }
 
@@ -139,6 +149,23 @@ def sampler_chunk(name: str | None, sampling_session_seq_id: int | None, ttl_sec
     return _chunk(request, _SMALL)
 
 
+def external_chunk(name: str, ttl_seconds: int | None, recipients: Sequence[str] | None) -> Chunk:
+    """The one chunk of save_weights_external."""
+    if recipients is not None:
+        field, cure = "age_encryption_recipients", "Give a list of age1... or SSH public keys"
+        if not isinstance(recipients, list | tuple):
+            raise InvalidInput(field, f"is of type {type(recipients).__name__}", cure)
+        recipients = tuple([text(f"{field}[{index}]", key, cure) for index, key in enumerate(recipients)])
+    request = SaveWeightsExternalRequest(
+        model_id="",
+        seq_id=0,
+        path=checkpoint_name(name),
+        ttl_seconds=_ttl(ttl_seconds),
+        age_encryption_recipients=recipients,
+    )
+    return _chunk(request, _SMALL)
+
+
 def load_chunk(path: str, *, optimizer: bool) -> Chunk:
     """The one chunk of load_state."""
     checkpoint_path(path, kind="weights")
@@ -168,6 +195,8 @@ async def submit(
             return await save_weights(api, addressed, key=key, attempt=attempt)
         case SaveWeightsForSamplerRequest():
             return await save_weights_for_sampler(api, addressed, key=key, attempt=attempt)
+        case SaveWeightsExternalRequest():
+            return await save_weights_external(api, addressed, key=key, attempt=attempt)
         case LoadWeightsRequest():
             return await load_weights(api, addressed, key=key, attempt=attempt)
 
@@ -181,6 +210,8 @@ def combine(kind: OperationKind, results: Sequence[Any]) -> Any:
 
 def problem_of(chunk: Chunk, result: Any) -> str | None:
     """In words what is missing from the result of ``chunk``; None when it is whole."""
+    if isinstance(result, SaveWeightsExternalResponse) and result.path is None:
+        return "the server gives no path"
     if not isinstance(chunk.request, ForwardBackwardRequest) or not isinstance(result, ForwardBackwardOutput):
         return None
     due, given = len(chunk.request.data), len(result.loss_fn_outputs)

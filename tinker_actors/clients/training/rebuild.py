@@ -9,7 +9,7 @@ import trio
 
 from tinker_actors.clients.training import operations
 from tinker_actors.clients.training.creation import make_model
-from tinker_actors.clients.training.model import Model, new_model
+from tinker_actors.clients.training.model import Model, Source, new_model
 from tinker_actors.config import RecoveryPolicy
 from tinker_actors.errors import APIStatusError, ModelLost, RequestFailedError
 from tinker_actors.flow.patience import OutOfPatience
@@ -115,9 +115,21 @@ class Rebuilder:
         """Make the model and give it the state; False when the state can't be loaded."""
         session, model, ledger = self._session, self._model, self._model.ledger
         rebuild.explain(f"a new model is being created, since {rebuild.cause}")
-        model_id = await make_model(session, model, new, self._poller, rebuild.entry)
-        next_seq_id = 1
-        if cover.path is not None:
+        source = None if cover.path is None or model.source is None else Source(cover.path, cover.optimizer)
+        try:
+            made = await make_model(session, model, new, poller=self._poller, entry=rebuild.entry, source=source)
+        except OutOfPatience as gone:
+            if source is None or gone.reaction not in (Reaction.FAIL, Reaction.RECHECK):
+                raise
+            self._refuse(rebuild, cover, gone.error)
+            return False
+        except RequestFailedError as error:
+            if source is None:
+                raise
+            self._refuse(rebuild, cover, error)
+            return False
+        model_id, next_seq_id = made.model_id, made.next_seq_id
+        if cover.path is not None and source is None:
             rebuild.explain(f"loading {cover.path}, since {rebuild.cause}")
             try:
                 await self._load(rebuild, new, cover, model_id)

@@ -11,6 +11,8 @@ from tinker_actors.ledger import Chunk
 from tinker_actors.types import (
     CheckpointKind,
     CheckpointType,
+    SaveWeightsExternalRequest,
+    SaveWeightsExternalResponse,
     SaveWeightsForSamplerRequest,
     SaveWeightsForSamplerResponse,
     SaveWeightsRequest,
@@ -24,12 +26,20 @@ from tinker_actors.wire.endpoints.checkpoints import list_checkpoints
 __all__ = ["is_named_save", "name_is_taken", "saved_before"]
 
 _LISTED_WITHIN = 10.0  # seconds: the path is known well enough without
-_TYPES: dict[CheckpointKind, CheckpointType] = {"weights": "training", "sampler_weights": "sampler"}
+_TYPES: dict[CheckpointKind, CheckpointType] = {
+    "weights": "training",
+    "sampler_weights": "sampler",
+    "external_weights": "external",
+}
 
 
 def is_named_save(chunk: Chunk) -> bool:
     """Whether a server may say of ``chunk`` that there is one already."""
-    return isinstance(chunk.request, SaveWeightsRequest | SaveWeightsForSamplerRequest) and bool(chunk.request.path)
+    match chunk.request:
+        case SaveWeightsRequest(path=name) | SaveWeightsForSamplerRequest(path=name):
+            return bool(name)
+        case request:
+            return isinstance(request, SaveWeightsExternalRequest)
 
 
 def name_is_taken(error: APIError, seq_id: int) -> bool:
@@ -48,6 +58,8 @@ async def saved_before(api: Api, chunk: Chunk, model_id: str) -> Any:
             return SaveWeightsResponse(path=await _path(api, TinkerPath(model_id, "weights", name)))
         case SaveWeightsForSamplerRequest(path=str(name)):
             return SaveWeightsForSamplerResponse(path=await _path(api, TinkerPath(model_id, "sampler_weights", name)))
+        case SaveWeightsExternalRequest(path=name):
+            return SaveWeightsExternalResponse(path=await _path(api, TinkerPath(model_id, "external_weights", name)))
         case _:
             raise AssertionError("no named save")
 
