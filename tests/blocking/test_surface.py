@@ -17,6 +17,7 @@ from tinker_actors import blocking, clients, metrics, runtime
 from tinker_actors.clients import rest
 from tinker_actors.errors import ClosedError, InvalidInput, NotFoundError, RequestFailedError
 from tinker_actors.sessions import SessionState
+from tinker_actors.telemetry import capture_exceptions
 from tinker_actors.types import AdamParams, QueueState
 
 PAIRS = (
@@ -185,8 +186,11 @@ def test_events_are_recorded(server: Served) -> None:
             assert telemetry.session_id == service.session_id
             assert telemetry.log("dataset.loaded", {"rows": 5})
         assert telemetry.log_fatal_exception(ValueError("odd"))
+        for fatal in (False, True):
+            with pytest.raises(ZeroDivisionError), capture_exceptions(client, fatal=fatal):
+                _ = 1 / 0
         assert telemetry.flush()
-        assert telemetry.status().sent >= 5
+        assert telemetry.status().sent >= 7
 
 
 def test_handles_are_comparable_and_show_no_secret(server: Served) -> None:

@@ -20,6 +20,7 @@ from tinker_actors.blocking import (
     blocking_runtime,
 )
 from tinker_actors.flow.pending import Pending
+from tinker_actors.telemetry import capture_exceptions
 from tinker_actors.types import (
     AdamParams,
     Datum,
@@ -43,6 +44,7 @@ def checked(data: Sequence[Datum], prompt: ModelInput) -> None:
         client = service.create_lora_training_client("model", rank=8, train_mlp=False)
         assert_type(client, TrainingClient)
         assert_type(service.within(5), ServiceClient)
+        capture_exceptions(service)
         step = client.forward_backward(data, "cross_entropy", loss_fn_config=None)
         assert_type(step, BlockingFuture[ForwardBackwardOutput])
         assert_type(step.result(timeout=5), ForwardBackwardOutput)

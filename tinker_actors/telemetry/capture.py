@@ -14,7 +14,7 @@ import trio
 from tinker_actors.checks import flag
 from tinker_actors.errors import InvalidInput
 from tinker_actors.telemetry.events import parse_severity
-from tinker_actors.telemetry.provider import TelemetryProvider
+from tinker_actors.telemetry.provider import Recorder, TelemetryProvider
 from tinker_actors.telemetry.telemetry import LAST_WORDS, Telemetry
 from tinker_actors.types import Severity
 
@@ -46,14 +46,14 @@ class Capture:
     def __exit__(self, kind: object, error: BaseException | None, where: TracebackType | None) -> None:
         telemetry = self._record(error)
         if telemetry is not None and self._fatal:
-            telemetry.release()
+            telemetry.flush_soon()
 
     async def __aenter__(self) -> None:
         await trio.lowlevel.checkpoint()
 
     async def __aexit__(self, kind: object, error: BaseException | None, where: TracebackType | None) -> None:
         telemetry = self._record(error)
-        if telemetry is not None and self._fatal:
+        if isinstance(telemetry, Telemetry) and self._fatal:
             # or a cancellation would take the exception's place
             with trio.CancelScope(shield=True):
                 await telemetry.flush(LAST_WORDS)
@@ -79,7 +79,7 @@ class Capture:
 
         return called
 
-    def _record(self, error: BaseException | None) -> Telemetry | None:
+    def _record(self, error: BaseException | None) -> Recorder | None:
         if error is None:
             return None
         try:
@@ -112,7 +112,7 @@ def capture_exceptions(
     return Capture(provider, fatal=flag("fatal", fatal), severity=parse_severity(severity))
 
 
-def _provided(provider: TelemetryProvider | None) -> Telemetry | None:
+def _provided(provider: TelemetryProvider | None) -> Recorder | None:
     return None if provider is None else provider.get_telemetry()
 
 
