@@ -17,6 +17,7 @@ import trio
 from msgspec import structs
 
 from supervision import ActorSystem, Backoff, ChildSpec, DynamicSupervisorSpec, SupervisorRef, open_system
+from tinker_actors.errors import InvalidInput
 from tinker_actors.local.activity import Activity
 from tinker_actors.local.actors import ModelActor, SamplingActor
 from tinker_actors.local.applied import AppliedLog, AppliedOperation
@@ -24,6 +25,7 @@ from tinker_actors.local.catalog import Catalog
 from tinker_actors.local.clock import Now, trio_now
 from tinker_actors.local.effects import Effects
 from tinker_actors.local.engine import BaseModel, CreateModel, Engine
+from tinker_actors.local.engine.losses.table import CUSTOM
 from tinker_actors.local.futures import FutureTable, ServerFuture
 from tinker_actors.local.janitor import CheckpointJanitor, Janitor
 from tinker_actors.local.limits import Limits
@@ -193,7 +195,15 @@ class LocalService:
         self._effects.check(model, request)
 
     def filled(self, model: Model, request: ModelRequest) -> ModelRequest:
-        """``request`` with what the server has recorded for it. Raises InvalidInput when it has not."""
+        """``request`` with what the server has recorded for it. Raises InvalidInput when it has not.
+
+        Nor does it let a model use the custom loss of another session (WIRE 9.3).
+        """
+        if isinstance(request, ForwardBackwardRequest) and request.loss_fn == CUSTOM:
+            loss_id = request.loss_fn_config.get("loss_id")
+            if isinstance(loss_id, str) and not loss_id.startswith(f"{model.run.session_id}:loss:"):
+                cure = "Create it first, in this session"
+                raise InvalidInput("loss_fn_config['loss_id']", f"there is no loss {loss_id[:60]!r}", cure)
         if isinstance(request, ForwardBackwardRequest) and request.loss_fn == "stable_reinforce":
             return self._recordings.filled(model.run.session_id, request)
         return request
@@ -297,6 +307,8 @@ class LocalService:
         for sampler in self.samplers.of_session(session.session_id):
             self.samplers.forget(sampler)
         self._recordings.forget(session.session_id)
+        if abandon or not session.models:
+            self.engine.forget_losses(session.losses)
 
     async def forget_samplers(self) -> None:
         """Drop the weights of samplers that are over and have nothing left to do."""

@@ -27,6 +27,7 @@ class Session:
         self.models: list[Model] = []
         self._creations: dict[int, tuple[str, ServerFuture]] = {}
         self._reserved: set[int] = set()
+        self._losses: dict[int, tuple[str, str]] = {}
 
     @property
     def session_id(self) -> str:
@@ -54,6 +55,26 @@ class Session:
         if model_seq_id in self._creations:
             raise self._taken(model_seq_id)
         self._reserved.add(model_seq_id)
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The ids of its custom losses."""
+        return tuple(f"{self.session_id}:loss:{number}" for number in self._losses)
+
+    def loss(self, number: int, digest: str) -> str | None:
+        """The promise of the custom loss of this number, if it was asked for already. Refuses another payload."""
+        known = self._losses.get(number)
+        if known is not None and known[0] != digest:
+            raise invalid(
+                "custom_loss_seq_id",
+                f"{number} of session {self.session_id} was used for another loss",
+                "Give each new loss the next number",
+            )
+        return None if known is None else known[1]
+
+    def promise_loss(self, number: int, digest: str, request_id: str) -> None:
+        """Remember the promise."""
+        self._losses[number] = (digest, request_id)
 
     def promise_creation(self, model_seq_id: int, digest: str, future: ServerFuture) -> None:
         """Remember the promise."""

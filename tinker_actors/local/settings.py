@@ -44,6 +44,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``pjwt_auth_enabled`` asks clients to exchange their key for a token, which is good for ``jwt_lifetime``; keys are
     taken all the same.
 
+    ``custom_loss_server_side`` asks clients to upload custom losses, which else they compute themselves.
     ``sample_use_retrieve_futures`` lets clients poll for all of a sampler's results at once, and
     ``sample_join_sampling_session`` lets them ask for their number among its clients; ``sample_cancel_enabled`` lets
     them say that nobody waits for a sample any more.
@@ -98,6 +99,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     metadata_only_above: int | None = None
     pjwt_auth_enabled: bool = False
     jwt_lifetime: float = 3600.0
+    custom_loss_server_side: bool = False
     sample_use_retrieve_futures: bool = False
     sample_join_sampling_session: bool = False
     sample_cancel_enabled: bool = True

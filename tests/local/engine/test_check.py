@@ -79,7 +79,11 @@ CASES: dict[str, tuple[Operation, str, str]] = {
         "has 65 tokens",
     ),
     "unknown loss": (forward(datum(**GOOD), loss_fn="hinge"), "loss_fn", "'hinge' is not offered"),
-    "a loss of the user's": (forward(datum(**RL), loss_fn="custom"), "loss_fn", "'custom' is not offered"),
+    "a loss of the user's": (
+        forward(datum(**RL), loss_fn="custom"),
+        "loss_fn_config",
+        "does not name just a loss_id",
+    ),
     "setting": (forward(datum(**GOOD), config={"beta": 1.0}), "loss_fn_config", "'beta'"),
     "setting of another loss": (
         forward(datum(**RL), loss_fn="ppo", config={"beta": 1.0}),

@@ -66,6 +66,7 @@ async def client_config(service: LocalService, _call: Incoming[ClientConfigReque
         fwdbwd_max_chunk_bytes_count=settings.fwdbwd_max_chunk_bytes_count,
         sample_max_concurrent_requests=settings.sample_max_concurrent_requests,
         use_pyqwest_transport=False,
+        custom_loss_server_side=settings.custom_loss_server_side,
         sample_use_retrieve_futures=settings.sample_use_retrieve_futures,
         sample_join_sampling_session=settings.sample_join_sampling_session,
     )

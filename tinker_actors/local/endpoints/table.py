@@ -12,6 +12,7 @@ from tinker_actors.local.endpoints import (
     auth,
     checkpoints,
     copies,
+    custom_losses,
     downloads,
     extras,
     futures,
@@ -32,6 +33,7 @@ from tinker_actors.local.signatures import Signature
 from tinker_actors.types import (
     CancelFutureRequest,
     CopyWeightsRequest,
+    CreateCustomLossRequest,
     CreateModelRequest,
     CreateSamplingSessionRequest,
     CreateSessionRequest,
@@ -91,6 +93,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint("POST", "/forward_backward", ForwardBackwardRequest, training.forward_backward),
     Endpoint("POST", "/forward", ForwardBackwardRequest, training.forward),
     Endpoint("POST", "/optim_step", OptimStepRequest, training.optim_step),
+    Endpoint("POST", "/create_custom_loss", CreateCustomLossRequest, custom_losses.create_custom_loss),
     Endpoint("POST", "/save_weights", SaveWeightsRequest, training.save_weights),
     Endpoint("POST", "/save_weights_for_sampler", SaveWeightsForSamplerRequest, training.save_weights_for_sampler),
     Endpoint("POST", "/save_weights_external", SaveWeightsExternalRequest, training.save_weights_external),

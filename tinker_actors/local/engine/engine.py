@@ -20,7 +20,7 @@ import numpy as np
 from tinker_actors.errors import InvalidInput
 from tinker_actors.local.engine.adapter import MAX_RANK, Adapter, Layout, start_values
 from tinker_actors.local.engine.base import BaseModel, load_base
-from tinker_actors.local.engine.losses import check_inputs, objective
+from tinker_actors.local.engine.losses import Loss, check_inputs, objective
 from tinker_actors.local.engine.operations import (
     CreateModel,
     ForwardBackward,
@@ -71,6 +71,7 @@ class Engine:
         """``bases`` are base models besides those of the package."""
         self._bases = {base.name: base for base in bases}
         self._models: dict[str, _Model] = {}
+        self._losses: dict[str, Loss] = {}
         self._samplers: OrderedDict[int, tuple[Snapshot, Weights]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -80,6 +81,15 @@ class Engine:
             if name not in self._bases:
                 self._bases[name] = load_base(name)
             return self._bases[name]
+
+    def add_loss(self, loss_id: str, loss: Loss) -> None:
+        """Offer ``loss`` under "custom" with this id."""
+        self._losses[loss_id] = loss
+
+    def forget_losses(self, loss_ids: Iterable[str]) -> None:
+        """Offer them no more."""
+        for loss_id in loss_ids:
+            self._losses.pop(loss_id, None)
 
     def models(self) -> tuple[str, ...]:
         """The ids of the models that there are."""
@@ -157,7 +167,7 @@ class Engine:
         if model is None:
             raise InvalidInput("model_id", f"there is no model {operation.model_id!r}", "Create it first")
         if isinstance(operation, ForwardBackward):
-            _check_data(model.base, operation)
+            _check_data(model.base, operation, self._losses)
         elif isinstance(operation, LoadState):
             _check_snapshot(model, operation.snapshot, optimizer=operation.optimizer)
 
@@ -262,7 +272,7 @@ class Engine:
             if not operation.forward_only:
                 # a copy, so that an operation that fails leaves the pending gradient as it was
                 gradient = np.zeros_like(model.flat) if model.gradient is None else model.gradient.copy()
-            chosen = objective(operation.loss_fn, operation.loss_fn_config)
+            chosen = objective(operation.loss_fn, operation.loss_fn_config, self._losses)
             output = forward_backward(model.merged, adapter, operation.data, chosen, gradient)
             if gradient is not None:
                 model.gradient = gradient
@@ -348,9 +358,9 @@ def _check_snapshot(model: _Model, snapshot: Snapshot, *, optimizer: bool) -> No
         _check_arrays(model.layout, snapshot.optimizer.second, "snapshot")
 
 
-def _check_data(base: BaseModel, operation: ForwardBackward) -> None:
+def _check_data(base: BaseModel, operation: ForwardBackward, losses: Mapping[str, Loss]) -> None:
     config = base.config
-    chosen = objective(operation.loss_fn, operation.loss_fn_config)
+    chosen = objective(operation.loss_fn, operation.loss_fn_config, losses)
     if not operation.data:
         raise InvalidInput("data", "is empty", "Give at least one datum")
     for index, datum in enumerate(operation.data):

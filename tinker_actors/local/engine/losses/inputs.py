@@ -6,6 +6,8 @@ compressed sparse rows whose unlisted entries are 0 (WIRE 5.3).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -19,6 +21,7 @@ from tinker_actors.types.tensor import FloatArray, IntArray, TensorData
 __all__ = ["check_inputs", "read_inputs"]
 
 _TARGETS: Final = "target_tokens"
+_LOGPROBS: Final = "logprobs"  # in a custom loss the model's own, in the targets' shape
 _MOST_TARGETS: Final = 1 << 22  # of one datum: a sparse tensor of a few bytes can be of any shape
 
 
@@ -35,6 +38,9 @@ def check_inputs(objective: Objective, datum: Datum, vocab_size: int, where: str
     field = f"{where}.loss_fn_inputs[{_TARGETS!r}]"
     _check_shape(field, targets, datum.model_input.length, many=loss.many_targets, most=vocab_size)
     _check_targets(field, targets, vocab_size)
+    if loss.ranks is not None:
+        _check_ranks(loss.ranks, datum, where)
+        return
     for key in datum.loss_fn_inputs:
         field = f"{where}.loss_fn_inputs[{key!r}]"
         if key not in needed and key not in loss.optional:
@@ -64,11 +70,24 @@ def check_inputs(objective: Objective, datum: Datum, vocab_size: int, where: str
 
 def read_inputs(loss: Loss, datum: Datum, dtype: np.dtype[np.float32]) -> tuple[IntArray, dict[str, FloatArray]]:
     """The targets, [N] or [N, K], and the other inputs in their shape, as ``dtype``."""
-    keys = (key for key in datum.loss_fn_inputs if key != _TARGETS)
+    keys = loss.inputs if loss.ranks is not None else [key for key in datum.loss_fn_inputs if key != _TARGETS]
     inputs = {key: datum.tensor(key).to_numpy().astype(dtype, copy=False) for key in keys}
     if loss.sampled:
         inputs["sampled"] = _sampled(datum, dtype)
     return datum.tensor(_TARGETS).to_numpy().astype(np.int64, copy=False), inputs
+
+
+def _check_ranks(ranks: Mapping[str, int], datum: Datum, where: str) -> None:
+    for key, rank in ranks.items():
+        name = _TARGETS if key == _LOGPROBS else key
+        field = f"{where}.loss_fn_inputs[{name!r}]"
+        tensor = datum.tensor(name)
+        if len(tensor.dims) != rank:
+            raise InvalidInput(field, f"has {len(tensor.dims)} dimensions", f"The loss declares {key} with {rank}")
+        if math.prod(tensor.dims) > _MOST_TARGETS:
+            raise InvalidInput(field, f"holds {math.prod(tensor.dims)} values", f"Give at most {_MOST_TARGETS}")
+        if not np.isfinite(tensor.values).all():
+            raise InvalidInput(field, "holds a value that is not finite", "Give finite numbers")
 
 
 def _check_shape(field: str, tensor: TensorData, length: int, *, many: bool, most: int) -> None:

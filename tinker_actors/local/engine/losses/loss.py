@@ -32,7 +32,8 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
 
     ``many_targets``: a position may have several targets, [N, K]. ``sampled``: it needs the targets' provenance, and
     gets an input "sampled" that is 1 where a target was sampled. ``check`` raises InvalidInput, with an input's name
-    as its field, for values that ``terms`` has no use for.
+    as its field, for values that ``terms`` has no use for. ``ranks`` are those of a custom loss's inputs, which may
+    be of any shape then, and beside which a datum may have any others; "logprobs" stands for the targets'.
     """
 
     inputs: tuple[str, ...]
@@ -42,6 +43,7 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
     many_targets: bool = False
     sampled: bool = False
     check: Callable[[Inputs, Settings], None] | None = None
+    ranks: Mapping[str, int] | None = None
 
 
 class Objective(NamedTuple):

@@ -17,7 +17,7 @@ from tinker_actors.local.engine.losses.ppo import PPO
 from tinker_actors.local.engine.losses.ratio import CLIP_HIGH, CLIP_LOW
 from tinker_actors.local.engine.losses.stable_reinforce import STABLE_REINFORCE
 
-__all__ = ["LOSSES", "objective"]
+__all__ = ["CUSTOM", "LOSSES", "objective"]
 
 LOSSES: Final[Mapping[str, Loss]] = {
     "cross_entropy": CROSS_ENTROPY,
@@ -28,14 +28,21 @@ LOSSES: Final[Mapping[str, Loss]] = {
     "gspo": GSPO,
     "stable_reinforce": STABLE_REINFORCE,
 }
+CUSTOM: Final = "custom"
+_LOSS_ID: Final = "loss_id"
 _LONGEST_SHOWN: Final = 60
 
 
-def objective(loss_fn: str, config: Mapping[str, float | str]) -> Objective:
-    """The loss of this name, with ``config`` before default settings. Raises InvalidInput for what there is not."""
+def objective(loss_fn: str, config: Mapping[str, float | str], custom: Mapping[str, Loss] | None = None) -> Objective:
+    """The loss of this name, with ``config`` before default settings. Raises InvalidInput for what there is not.
+
+    Losses that users have uploaded are in ``custom``, by the id that the configuration of "custom" names.
+    """
+    if loss_fn == CUSTOM:
+        return _custom(config, custom or {})
     loss = LOSSES.get(loss_fn)
     if loss is None:
-        offered = ", ".join(LOSSES)
+        offered = ", ".join((*LOSSES, CUSTOM))
         raise InvalidInput("loss_fn", f"{loss_fn[:_LONGEST_SHOWN]!r} is not offered here", f"Use one of {offered}")
     settings = dict(loss.settings)
     for key, value in config.items():
@@ -50,3 +57,14 @@ def objective(loss_fn: str, config: Mapping[str, float | str]) -> Objective:
         cure = "Give both bounds of the ratio, such as 0.8 and 1.2"
         raise InvalidInput(f"loss_fn_config[{CLIP_LOW!r}]", problem, cure)
     return Objective(loss_fn, loss, settings)
+
+
+def _custom(config: Mapping[str, float | str], custom: Mapping[str, Loss]) -> Objective:
+    loss_id = config.get(_LOSS_ID)
+    if not isinstance(loss_id, str) or len(config) != 1:
+        raise InvalidInput("loss_fn_config", "does not name just a loss_id", "Give that of create_custom_loss")
+    loss = custom.get(loss_id)
+    if loss is None:
+        problem = f"there is no loss {loss_id[:_LONGEST_SHOWN]!r}"
+        raise InvalidInput("loss_fn_config['loss_id']", problem, "Create it first, in this session")
+    return Objective(CUSTOM, loss, {})
