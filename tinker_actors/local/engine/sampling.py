@@ -34,8 +34,10 @@ from tinker_actors.types.tensor import FloatArray
 
 __all__ = ["BYTE_OFFSET", "Stops", "check_sample", "choose", "sample_all", "sample_steps", "seed_of"]
 
-SLOTS: Final = 16
+SLOTS: Final = 64
 """Sequences that are sampled side by side. It bounds memory and changes no result."""
+_TOKENS_AT_A_TIME: Final = 160
+"""Padded tokens of prompts that are read side by side, as in training."""
 BYTE_OFFSET: Final = 3
 """The packaged tokenizer's ids are bytes from here on; those below are special tokens without text."""
 _MARGIN: Final = 8  # tokens: a tail may begin within a character
@@ -214,26 +216,39 @@ def _log_softmax(hidden: FloatArray, head: FloatArray) -> FloatArray:
     return logits
 
 
-def _read_prompt(
-    config: ModelConfig, weights: Weights, request: SampleRequest, seed: int, text_of: TextOf | None
-) -> _Prompt:
-    prompt = request.prompt.to_array()
-    length = prompt.size
-    tokens = np.zeros((1, bucket(length)), np.int64)
-    tokens[0, :length] = prompt
+def _read_prompts(
+    config: ModelConfig,
+    weights: Weights,
+    requests: Sequence[SampleRequest],
+    seeds: Sequence[int],
+    *,
+    text_of: TextOf | None,
+) -> list[_Prompt]:
+    """The prompts of ``requests``, which are padded to one length, run side by side."""
+    tokens = np.zeros((len(requests), _padded(requests[0])), np.int64)
+    for row, request in enumerate(requests):
+        tokens[row, : request.prompt.length] = request.prompt.to_array()
     tape = forward(weights, tokens)
-    scores = NO_SCORES
-    if wants_scores(request):
-        blocks = position_blocks(tape.hidden.shape[1], config.vocab_size)
-        rows = (_log_softmax(tape.hidden[:, cut], weights.head)[0] for cut in blocks)
-        scores = prompt_scores(request, prompt, rows, seed)
-    limit = config.max_context - length
-    if request.sampling_params.max_tokens is not None:
-        limit = min(limit, request.sampling_params.max_tokens)
-    stops = Stops.of(request.sampling_params, config.eos_id, text_of)
-    # not the tape itself: the attention of many long prompts would fill the memory
-    last, kept = tape.hidden[0, length - 1].copy(), tape.keys_and_values(length)
-    return _Prompt(request, length, limit, stops, last, kept, scores)
+    read: list[_Prompt] = []
+    for row, (request, seed) in enumerate(zip(requests, seeds, strict=True)):
+        length = request.prompt.length
+        scores = NO_SCORES
+        if wants_scores(request):
+            blocks = position_blocks(tape.hidden.shape[1], config.vocab_size)
+            rows = (_log_softmax(tape.hidden[row : row + 1, cut], weights.head)[0] for cut in blocks)
+            scores = prompt_scores(request, request.prompt.to_array(), rows, seed)
+        limit = config.max_context - length
+        if request.sampling_params.max_tokens is not None:
+            limit = min(limit, request.sampling_params.max_tokens)
+        stops = Stops.of(request.sampling_params, config.eos_id, text_of)
+        # not the tape itself: the attention of many long prompts would fill the memory
+        last, kept = tape.hidden[row, length - 1].copy(), tape.keys_and_values(length, row)
+        read.append(_Prompt(request, length, limit, stops, last, kept, scores))
+    return read
+
+
+def _padded(request: SampleRequest) -> int:
+    return bucket(request.prompt.length)
 
 
 def sample_steps(
@@ -243,7 +258,7 @@ def sample_steps(
     log-probability, the last one with why it is.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        prompt = _read_prompt(config, weights, request, seed, text_of)
+        (prompt,) = _read_prompts(config, weights, (request,), (seed,), text_of=text_of)
         run = _Run(prompt, random.Random(f"{seed}:0"))
         cache = Cache(weights, 1)
         cache.fill(0, prompt.keys_and_values)
@@ -282,9 +297,12 @@ def sample_all(
     stopping token is part of the result. ``max_tokens`` is also bounded by the context. Log-probabilities are those
     of the model itself, before temperature, top_k and top_p.
     """
+    # those of one length next to each other: they share numpy calls, and no result depends on the order
+    order = sorted(range(len(requests)), key=lambda index: requests[index].prompt.length)
     waiting: deque[tuple[int, int]] = deque(
-        (index, number) for index, request in enumerate(requests) for number in range(request.num_samples)
+        (index, number) for index in order for number in range(requests[index].num_samples)
     )
+    unread = deque(order)
     prompts: dict[int, _Prompt] = {}
     runs: list[list[_Run]] = [[] for _ in requests]
     slots: list[_Run] = []
@@ -295,7 +313,15 @@ def sample_all(
         while waiting and len(slots) < width:
             index, number = waiting.popleft()
             if index not in prompts:
-                prompts[index] = _read_prompt(config, weights, requests[index], seeds[index], text_of)
+                length = _padded(requests[index])
+                chosen: list[int] = [unread.popleft()]
+                most = _TOKENS_AT_A_TIME // length
+                while unread and len(chosen) < most and _padded(requests[unread[0]]) == length:
+                    chosen.append(unread.popleft())
+                asked, drawn = [requests[i] for i in chosen], [seeds[i] for i in chosen]
+                prompts.update(
+                    zip(chosen, _read_prompts(config, weights, asked, drawn, text_of=text_of), strict=True)
+                )
             prompt = prompts[index]
             run = _Run(prompt, random.Random(f"{seeds[index]}:{number}"))
             runs[index].append(run)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -124,9 +125,9 @@ class Tape:
     inverse: FloatArray
     layers: list[_LayerTape]
 
-    def keys_and_values(self, length: int) -> list[tuple[FloatArray, FloatArray]]:
-        """Copies of those of the only sequence's first positions: of each layer, [head, position, head size]."""
-        return [(layer.k[0, :, :length].copy(), layer.v[0, :, :length].copy()) for layer in self.layers]
+    def keys_and_values(self, length: int, row: int = 0) -> list[tuple[FloatArray, FloatArray]]:
+        """Copies of those of one sequence's first positions: of each layer, [head, position, head size]."""
+        return [(layer.k[row, :, :length].copy(), layer.v[row, :, :length].copy()) for layer in self.layers]
 
 
 def _norm(x: FloatArray, weight: FloatArray, eps: float) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -323,11 +324,12 @@ def decode(weights: Weights, cache: Cache, tokens: IntArray, positions: IntArray
     heads, d = weights.n_heads, weights.embed.shape[1]
     size, half = d // heads, d // heads // 2
     cos, sin = weights.cos[positions][:, None, :], weights.sin[positions][:, None, :]
-    lengths = [bucket(int(position) + 1) for position in positions]
-    if len(set(lengths)) == 1:
-        spans = [(slice(0, n), lengths[0])]
-    else:
-        spans = [(slice(slot, slot + 1), length) for slot, length in enumerate(lengths)]
+    spans: list[tuple[slice, int]] = []
+    first = 0
+    for length, alike in groupby(bucket(position + 1) for position in positions.tolist()):
+        last = first + sum(1 for _ in alike)
+        spans.append((slice(first, last), length))
+        first = last
     masks: list[FloatArray] = []
     for slots, length in spans:
         hidden = np.arange(length)[None, :] > positions[slots, None]
