@@ -34,6 +34,8 @@ class TrainingClient(Handle[clients.TrainingClient]):
     forward_async = at_once(clients.TrainingClient.forward_async)
     forward_backward = accepted(clients.TrainingClient.forward_backward)
     forward_backward_async = at_once(clients.TrainingClient.forward_backward_async)
+    forward_backward_custom = accepted(clients.TrainingClient.forward_backward_custom)
+    forward_backward_custom_async = at_once(clients.TrainingClient.forward_backward_custom_async)
     optim_step = accepted(clients.TrainingClient.optim_step)
     optim_step_async = at_once(clients.TrainingClient.optim_step_async)
     save_state = accepted(clients.TrainingClient.save_state)

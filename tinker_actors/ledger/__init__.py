@@ -7,6 +7,7 @@ from tinker_actors.ledger.ledger import Gap, Ledger, LedgerStatistics
 from tinker_actors.ledger.operation import (
     AcceptedOperation,
     Chunk,
+    LocalLoss,
     Operation,
     OperationKind,
     OperationState,
@@ -25,6 +26,7 @@ __all__ = [
     "HistoryStatistics",
     "Ledger",
     "LedgerStatistics",
+    "LocalLoss",
     "NewModel",
     "Operation",
     "OperationKind",

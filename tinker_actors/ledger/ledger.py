@@ -19,6 +19,7 @@ from tinker_actors.ledger.history import Cover, History
 from tinker_actors.ledger.operation import (
     AcceptedOperation,
     Chunk,
+    LocalLoss,
     Operation,
     OperationKind,
     OperationState,
@@ -119,6 +120,10 @@ class Ledger:
         """Operations without result, error or verdict, in order of acceptance."""
         return tuple(self._unfinished.values())
 
+    def find(self, op_no: int) -> Operation | None:
+        """The unfinished operation ``op_no``; None when it has ended."""
+        return self._unfinished.get(op_no)
+
     @property
     def lost(self) -> Rebuild | None:
         """The rebuild of a model that is not there yet."""
@@ -212,7 +217,8 @@ class Ledger:
         assert operation.sending is not None
         operation.sending.request_ids[chunk] = request_id
         if operation.sending.complete:
-            self._unsent.pop(operation.op_no, None)
+            if not operation.half:  # whose turn lasts until its backward pass is promised, too
+                self._unsent.pop(operation.op_no, None)
             self._enter(operation, OperationState.PROMISED)
             operation.span.enter("poll")
 
@@ -220,6 +226,16 @@ class Ledger:
         """Keep the result of one chunk."""
         assert operation.sending is not None
         operation.sending.results[chunk] = result
+
+    def differentiate(self, operation: Operation, chunks: tuple[Chunk, ...], local: LocalLoss) -> None:
+        """A custom loss has its gradient: ``chunks`` are its backward pass, under the next seq_ids. Its function is
+        never called again.
+        """
+        operation.chunks = chunks
+        operation.local = local
+        operation.sending = None
+        operation.span.enter("queue")
+        self._enter(operation, OperationState.ACCEPTED)
 
     def finish(self, operation: Operation, result: Any) -> bool:
         """The operation has its result; False when it had another one before, from a lost model."""
@@ -427,5 +443,5 @@ class Ledger:
         self._enter(operation, state)
         self._pending.close(operation.entry)
         operation.span.end(error)
-        self.admission.release(operation.size)
+        self.admission.release(operation.admitted)
         operation.chunks = ()  # lets the payload go

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, TypeAlias, final
 
@@ -23,6 +24,7 @@ from tinker_actors.types.weights import SaveWeightsExternalRequest
 __all__ = [
     "AcceptedOperation",
     "Chunk",
+    "LocalLoss",
     "Operation",
     "OperationKind",
     "OperationState",
@@ -45,6 +47,7 @@ class OperationKind(StrEnum):
 
     FORWARD = "forward"
     FORWARD_BACKWARD = "forward_backward"
+    FORWARD_BACKWARD_CUSTOM = "forward_backward_custom"
     OPTIM_STEP = "optim_step"
     SAVE_STATE = "save_state"
     SAVE_WEIGHTS_FOR_SAMPLER = "save_weights_for_sampler"
@@ -83,6 +86,13 @@ class Chunk(msgspec.Struct, frozen=True):
         if not isinstance(self.request, ForwardBackwardRequest):
             return 0
         return sum(datum.model_input.known_length or 0 for datum in self.request.data)
+
+
+class LocalLoss(msgspec.Struct, frozen=True, kw_only=True):
+    """What a loss that was computed here has given, besides its gradient."""
+
+    value: float
+    metrics: Mapping[str, float]
 
 
 class AcceptedOperation(msgspec.Struct, frozen=True):
@@ -124,10 +134,24 @@ class Operation:
     """One accepted operation. Its ledger alone changes it.
 
     One that is done may be applied again to a model that takes the place of a lost one: then nobody waits for it, and
-    ``outcome`` tells whether it has given the same as before.
+    ``outcome`` tells whether it has given the same as before. A custom loss has two turns: its chunks are those of a
+    forward pass until its gradient is there (``half``), then those of the backward pass, which is all that is ever
+    repeated.
     """
 
-    __slots__ = ("_future", "chunks", "entry", "kind", "op_no", "outcome", "sending", "span", "state")
+    __slots__ = (
+        "_future",
+        "admitted",
+        "chunks",
+        "entry",
+        "kind",
+        "local",
+        "op_no",
+        "outcome",
+        "sending",
+        "span",
+        "state",
+    )
 
     def __init__(
         self,
@@ -147,6 +171,10 @@ class Operation:
         self.span = span
         self.state = OperationState.ACCEPTED
         self.sending: Sending | None = None
+        self.admitted = self.size
+        """The bytes that were let in."""
+        self.local: LocalLoss | None = None
+        """Of a custom loss, once it has been computed."""
         self.outcome: int | None = None
         """A check sum of its result."""
 
@@ -155,6 +183,11 @@ class Operation:
         """Where its caller waits."""
         assert self._future is not None, "a replayed operation has no caller"
         return self._future
+
+    @property
+    def half(self) -> bool:
+        """Whether a custom loss is still in its forward pass."""
+        return self.kind is OperationKind.FORWARD_BACKWARD_CUSTOM and self.local is None
 
     @property
     def replayed(self) -> bool:

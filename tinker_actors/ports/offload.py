@@ -19,6 +19,10 @@ class Offload(Protocol):
         """Run ``work`` and return what it returns; ``cost`` is its modelled duration in simulated seconds."""
         ...
 
+    def apart(self) -> Offload:
+        """Another one of the same kind, for work that may never return: it takes nobody else's room."""
+        ...
+
 
 class ThreadOffload:
     """Production: a worker thread, at most ``workers`` at a time.
@@ -40,6 +44,10 @@ class ThreadOffload:
         """Run ``work`` in a thread."""
         return await trio.to_thread.run_sync(work, limiter=self._limiter, abandon_on_cancel=self._abandon)
 
+    def apart(self) -> Offload:
+        """One thread more, left behind by a waiter that is cancelled."""
+        return ThreadOffload(1, abandon_on_cancel=True)
+
 
 class InlineOffload:
     """Simulation: waits ``cost`` virtual seconds, then runs ``work`` on the loop.
@@ -56,3 +64,7 @@ class InlineOffload:
             with trio.CancelScope(shield=True):
                 await trio.sleep(cost)
             return work()
+
+    def apart(self) -> Offload:
+        """This one: what runs on the loop always returns before anybody can leave it."""
+        return self

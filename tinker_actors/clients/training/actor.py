@@ -11,6 +11,7 @@ import trio
 
 from supervision import Actor, Event, handles
 from tinker_actors.clients.training.creation import make_model, unload
+from tinker_actors.clients.training.custom_loss import differentiated, logprobs_of
 from tinker_actors.clients.training.events import ModelRebuilt, ReplayDiffers
 from tinker_actors.clients.training.failure import (
     brief_loss,
@@ -29,6 +30,7 @@ from tinker_actors.errors import (
     APIError,
     APIResponseError,
     APIStatusError,
+    LossTermError,
     ModelLost,
     RequestFailedError,
     TinkerError,
@@ -59,7 +61,12 @@ class TrainingActor(Actor):
         self._poller = session.poller()
         self._scopes: set[trio.CancelScope] = set()
         self._lane = SendLane(
-            session, model.ledger, promised=self._start_poll, stop=self._give_up, finish=self._finish
+            session,
+            model.ledger,
+            promised=self._start_poll,
+            forwarded=self._poll,
+            stop=self._give_up,
+            finish=self._finish,
         )
 
     async def init(self) -> None:
@@ -159,7 +166,7 @@ class TrainingActor(Actor):
                 continue
             with self._until_stopped():
                 for operation in ledger.open_operations():
-                    if operation.sending is not None and operation.sending.complete:
+                    if operation.sending is not None and operation.sending.complete and not operation.half:
                         self._start_poll(operation)
                 await self._lane.run()
 
@@ -207,6 +214,9 @@ class TrainingActor(Actor):
                 failures = await self._poll_missing(operation, sending)
                 renew = next((f for f in failures if isinstance(f, OutOfPatience) and _credential(f)), None)
                 if renew is None:
+                    if operation.half and not failures:
+                        await self._differentiate(operation, sending)
+                        return
                     lost = await self._lost_behind(failures)
                     if self._ledger.at(operation, sending):
                         if lost is not None:
@@ -219,6 +229,26 @@ class TrainingActor(Actor):
                 )
                 self._ledger.halt(renew.error)
                 await self._ledger.until_resumed()
+
+    async def _differentiate(self, operation: Operation, sending: Sending) -> None:
+        """Have the user's function called, in its turn: those behind it wait in the lane."""
+        session, ledger = self._session, self._ledger
+        loss = self._model.losses[operation.op_no]
+        operation.entry.enter("computing", "its loss is being computed here", expected=True)
+        try:
+            evaluated = await loss.evaluate(logprobs_of(sending.results), session.offload)
+            chunks, local = differentiated(operation, evaluated)
+        except LossTermError as error:
+            if ledger.at(operation, sending):
+                self._model.losses.pop(operation.op_no, None)
+                _log.warning("%s %s %s failed: %s", ledger.name, operation.kind, operation.name, error)
+                session.failed(f"{ledger.name}{operation.name}", operation.kind, error)
+                ledger.fail(operation, error)
+            return
+        session.points.reach("training.differentiated", operation.name)
+        if ledger.at(operation, sending):
+            ledger.differentiate(operation, chunks, local)
+            self._model.losses.pop(operation.op_no, None)
 
     async def _lost_behind(self, failures: list[RequestFailedError | OutOfPatience]) -> ModelLost | None:
         """Whether an operation has failed because its model is gone: servers say so in words of their own only."""
@@ -291,7 +321,7 @@ class TrainingActor(Actor):
         sending = operation.sending
         assert sending is not None
         if not failures:
-            self._finish(operation, combine(operation.kind, sending.results))
+            self._finish(operation, combine(operation, sending.results))
             return
         first = failures[0]
         if isinstance(first, OutOfPatience):

@@ -14,6 +14,7 @@ from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.sampler import Sampler
 from tinker_actors.clients.sampling import SamplingClient, start_sampling_client
 from tinker_actors.clients.training import operations
+from tinker_actors.clients.training.custom_loss import LOSS_TIMEOUT, CustomLoss, Differentiation
 from tinker_actors.clients.training.messages import GetInfo, Unload, Wake
 from tinker_actors.clients.training.model import Model
 from tinker_actors.config import RetryConfig, parse_retry
@@ -136,6 +137,42 @@ class TrainingClient:
         """``forward_backward``, accepted at the call."""
         chunks = self._forward_chunks(data, loss_fn, loss_fn_config, forward_only=False)
         return self._accept_now(OperationKind.FORWARD_BACKWARD, chunks)
+
+    async def forward_backward_custom(
+        self,
+        data: Sequence[Datum],
+        loss_fn: Callable[..., Any],
+        *,
+        differentiation: Differentiation | None = None,
+        loss_timeout: float = LOSS_TIMEOUT,
+    ) -> Future[ForwardBackwardOutput]:
+        """``forward_backward`` with a loss of your own: ``loss_fn(data, logprobs)``, called once with an array for
+        each datum, the log-probability of each target token.
+
+        It returns a scalar, or a scalar and a dict of metrics. ``differentiation`` says how its gradient is had:
+        "torch" (the arrays are tensors of it), "autograd" (it computes with ``autograd.numpy``), or "own" (it returns
+        the loss, its gradients, one array for each datum, and maybe metrics); by default torch where the program has
+        imported it. It runs in a thread for at most ``loss_timeout`` seconds (an async one on the loop), while later
+        operations keep their place behind it. When it fails, this operation alone fails, with LossTermError.
+
+        Of ``data`` only target_tokens and weights are sent. The result's ``loss:sum`` is the function's value,
+        ``surrogate_loss:sum`` that of the server's pass.
+        """
+        loss, chunks = self._custom(data, loss_fn, differentiation, loss_timeout)
+        operation = await self._admit(OperationKind.FORWARD_BACKWARD_CUSTOM, chunks, loss)
+        return operation.future
+
+    def forward_backward_custom_async(
+        self,
+        data: Sequence[Datum],
+        loss_fn: Callable[..., Any],
+        *,
+        differentiation: Differentiation | None = None,
+        loss_timeout: float = LOSS_TIMEOUT,
+    ) -> Future[ForwardBackwardOutput]:
+        """``forward_backward_custom``, accepted at the call."""
+        loss, chunks = self._custom(data, loss_fn, differentiation, loss_timeout)
+        return self._accept_now(OperationKind.FORWARD_BACKWARD_CUSTOM, chunks, loss)
 
     async def optim_step(self, adam_params: AdamParams) -> Future[OptimStepResponse]:
         """Apply the gradients gathered since the last step, and clear them."""
@@ -326,6 +363,13 @@ class TrainingClient:
         self._closed = True
         await stop_child(self._clients, self._name)
 
+    def _custom(
+        self, data: Sequence[Datum], loss_fn: Any, differentiation: Differentiation | None, loss_timeout: float
+    ) -> tuple[CustomLoss, tuple[Chunk, ...]]:
+        server, info = self._session.server_config, self._model.info
+        chunks = operations.custom_chunks(data, server=server, info=info)
+        return CustomLoss(loss_fn, data, differentiation, loss_timeout), chunks
+
     def _forward_chunks(
         self,
         data: Sequence[Datum],
@@ -390,7 +434,9 @@ class TrainingClient:
     async def _accept(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Future[Any]:
         return (await self._admit(kind, chunks)).future
 
-    async def _admit(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Operation:
+    async def _admit(
+        self, kind: OperationKind, chunks: tuple[Chunk, ...], loss: CustomLoss | None = None
+    ) -> Operation:
         self._require_open(kind)
         await trio.lowlevel.checkpoint()
         ledger, size = self._model.ledger, sum(chunk.size for chunk in chunks)
@@ -400,12 +446,14 @@ class TrainingClient:
                 entry.explain(f"behind {unfinished.count} unfinished operations of {unfinished.size:,} bytes")
                 await ledger.admission.enter(size)
         # no checkpoint from here on: either the caller gets its Future, or nothing was accepted
-        return self._accept_admitted(kind, chunks)
+        return self._accept_admitted(kind, chunks, loss)
 
-    def _accept_now(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Future[Any]:
-        return self._admit_now(kind, chunks).future
+    def _accept_now(
+        self, kind: OperationKind, chunks: tuple[Chunk, ...], loss: CustomLoss | None = None
+    ) -> Future[Any]:
+        return self._admit_now(kind, chunks, loss).future
 
-    def _admit_now(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Operation:
+    def _admit_now(self, kind: OperationKind, chunks: tuple[Chunk, ...], loss: CustomLoss | None = None) -> Operation:
         self._require_open(kind)
         if not self._model.ledger.admission.try_enter(sum(chunk.size for chunk in chunks)):
             raise InvalidInput(
@@ -413,10 +461,12 @@ class TrainingClient:
                 f"{self._model.ledger.admission.statistics().count} operations wait already",
                 "Await an earlier future first, or use the method without _async, which waits for room",
             )
-        return self._accept_admitted(kind, chunks)
+        return self._accept_admitted(kind, chunks, loss)
 
-    def _accept_admitted(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Operation:
+    def _accept_admitted(self, kind: OperationKind, chunks: tuple[Chunk, ...], loss: CustomLoss | None) -> Operation:
         operation = self._model.ledger.accept(kind, chunks)
+        if loss is not None:
+            self._model.add_loss(operation.op_no, loss)
         # When full, a thousand wake-ups are waiting to be read: one more would tell the lane nothing new. When the
         # place is closed, that ended the ledger, too, and what is accepted is in nobody's hands but its own.
         with suppress(MailboxFull, NotRunning):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
+from tinker_actors.ledger import LocalLoss
 from tinker_actors.types import ForwardBackwardOutput, TensorData
 
-__all__ = ["combine_outputs", "reduce_metrics"]
+__all__ = ["combine_outputs", "reduce_metrics", "with_local_loss"]
 
 _Reduction = Callable[[Sequence[float], Sequence[float]], float]
 
@@ -25,6 +28,18 @@ def combine_outputs(outputs: Sequence[ForwardBackwardOutput]) -> ForwardBackward
         metrics=metrics,
         unreduced=unreduced,
     )
+
+
+def with_local_loss(output: ForwardBackwardOutput, local: LocalLoss) -> ForwardBackwardOutput:
+    """The result of a custom loss: its own metrics, the loss that its function gave as ``loss:sum``, and that of the
+    server's surrogate as ``surrogate_loss:sum`` (WIRE 9.1).
+    """
+    metrics = dict(output.metrics)
+    if (surrogate := metrics.pop("loss:sum", None)) is not None:
+        metrics["surrogate_loss:sum"] = surrogate
+    metrics.update(local.metrics)
+    metrics["loss:sum"] = local.value
+    return msgspec.structs.replace(output, metrics=metrics)
 
 
 def reduce_metrics(

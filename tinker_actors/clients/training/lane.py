@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, final
 
 import trio
@@ -36,12 +36,14 @@ class SendLane:
         ledger: Ledger,
         *,
         promised: Callable[[Operation], None],
+        forwarded: Callable[[Operation], Awaitable[None]],
         stop: Callable[[TinkerError, Operation | None], None],
         finish: Callable[[Operation, Any], None],
     ) -> None:
         self._session = session
         self._ledger = ledger
         self._promised = promised
+        self._forwarded = forwarded
         self._stop = stop
         self._finish = finish
         self._work = trio.Event()
@@ -64,7 +66,7 @@ class SendLane:
                 await self._work.wait()
                 continue
             self._session.points.reach("training.before_send", operation.name)
-            if operation.sending is not None:
+            if operation.sending is not None and not operation.sending.complete:
                 seq_id = operation.sending.first_seq_id
                 _log.warning("%s %s: sending again under seq_id %d", ledger.name, operation.name, seq_id)
             sending = ledger.start_sending(operation)
@@ -92,6 +94,8 @@ class SendLane:
             return  # it has ended meanwhile
         if failures:
             self._refused(operation, failures[0])
+        elif operation.half:
+            await self._forwarded(operation)  # nothing may come between the passes of a custom loss
         else:
             self._promised(operation)
 

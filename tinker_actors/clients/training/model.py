@@ -10,6 +10,7 @@ import msgspec
 
 from supervision import StopReason
 from tinker_actors.clients.sampler import Sampler, strand
+from tinker_actors.clients.training.custom_loss import CustomLoss
 from tinker_actors.clients.training.operations import sampler_chunk
 from tinker_actors.errors import ClosedError, LaneStopped, TinkerError
 from tinker_actors.flow.queue_state import ClientQueue
@@ -66,8 +67,16 @@ class Model:
         self.ledger = ledger
         self.ledgers = ledgers
         self.info: GetInfoResponse | None = None
+        self.losses: dict[int, CustomLoss] = {}
+        """By op_no: functions of the user's that have not been called to their end."""
         self._samplers: dict[int, Sampler] = {}
         self.queue = ClientQueue(ledger.name, "training")
+
+    def add_loss(self, op_no: int, loss: CustomLoss) -> None:
+        """``loss`` is the function of operation ``op_no``; those of operations that were cancelled go."""
+        for known in [known for known in self.losses if self.ledger.find(known) is None]:
+            del self.losses[known]
+        self.losses[op_no] = loss
 
     def show(self, op_no: int, sampler: Sampler) -> None:
         """``sampler`` has the weights of operation ``op_no``, an ephemeral save."""
@@ -110,6 +119,7 @@ class Model:
 
     def over(self, why: str) -> None:
         """Nothing more is applied: samplers that the server loses from now on can't be made again."""
+        self.losses.clear()
         for sampler in self._samplers.values():
             sampler.orphan(why)
         self._samplers.clear()

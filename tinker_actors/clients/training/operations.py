@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from tinker_actors.checks import integer, number, text
-from tinker_actors.clients.training.combine import combine_outputs
+from tinker_actors.clients.training.combine import combine_outputs, with_local_loss
 from tinker_actors.clients.training.data_processor import datum_size, split
 from tinker_actors.codec.digest import operation_digest
 from tinker_actors.codec.forward_backward import encode_data
 from tinker_actors.errors import InvalidInput
-from tinker_actors.ledger import Chunk, OperationKind
+from tinker_actors.ledger import Chunk, Operation, OperationKind
 from tinker_actors.ledger.operation import TrainingRequest
 from tinker_actors.types import (
     LOSS_FNS,
@@ -51,7 +52,9 @@ from tinker_actors.wire.endpoints.weights import (
 __all__ = [
     "REQUEST_TYPES",
     "RESULT_TYPES",
+    "backward_chunk",
     "combine",
+    "custom_chunks",
     "external_chunk",
     "filler",
     "forward_chunks",
@@ -69,6 +72,7 @@ _SMALL = 256  # bytes charged for an operation that carries no data
 RESULT_TYPES: Mapping[OperationKind, type[Any]] = {
     OperationKind.FORWARD: ForwardBackwardOutput,
     OperationKind.FORWARD_BACKWARD: ForwardBackwardOutput,
+    OperationKind.FORWARD_BACKWARD_CUSTOM: ForwardBackwardOutput,
     OperationKind.OPTIM_STEP: OptimStepResponse,
     OperationKind.SAVE_STATE: SaveWeightsResponse,
     OperationKind.SAVE_WEIGHTS_FOR_SAMPLER: SaveWeightsForSamplerResponse,
@@ -80,6 +84,7 @@ RESULT_TYPES: Mapping[OperationKind, type[Any]] = {
 REQUEST_TYPES: Mapping[OperationKind, str] = {
     OperationKind.FORWARD: "Forward",
     OperationKind.FORWARD_BACKWARD: "ForwardBackward",
+    OperationKind.FORWARD_BACKWARD_CUSTOM: "ForwardBackward",
     OperationKind.OPTIM_STEP: "OptimStep",
     OperationKind.SAVE_STATE: "SaveWeights",
     OperationKind.SAVE_WEIGHTS_FOR_SAMPLER: "SaveWeightsForSampler",
@@ -122,6 +127,22 @@ def forward_chunks(
         )
         for piece in pieces
     )
+
+
+def custom_chunks(data: Sequence[Datum], *, server: ClientConfig, info: GetInfoResponse | None) -> tuple[Chunk, ...]:
+    """The forward pass of a custom loss: of each datum what cross_entropy takes, and nothing else leaves."""
+    if isinstance(data, list | tuple):
+        data = [_for_cross_entropy(datum) if isinstance(datum, Datum) else datum for datum in data]  # pyright: ignore[reportUnnecessaryIsInstance]
+    return forward_chunks(data, "cross_entropy", None, forward_only=True, server=server, info=info)
+
+
+def backward_chunk(chunk: Chunk, gradients: Iterator[Any]) -> Chunk:
+    """The backward pass of a custom loss for the datums of ``chunk``: their weights are minus their gradients."""
+    request = chunk.request
+    assert isinstance(request, ForwardBackwardRequest)
+    data = tuple(_with_weights(datum, -next(gradients)) for datum in request.data)
+    surrogate = msgspec.structs.replace(request, data=data, forward_only=False)
+    return _chunk(surrogate, sum(map(datum_size, data)))
 
 
 def optim_chunk(params: AdamParams) -> Chunk:
@@ -201,11 +222,12 @@ async def submit(
             return await load_weights(api, addressed, key=key, attempt=attempt)
 
 
-def combine(kind: OperationKind, results: Sequence[Any]) -> Any:
+def combine(operation: Operation, results: Sequence[Any]) -> Any:
     """The operation's result from those of its chunks."""
-    if kind in (OperationKind.FORWARD, OperationKind.FORWARD_BACKWARD):
-        return combine_outputs(results)
-    return results[0]
+    if not isinstance(results[0], ForwardBackwardOutput):
+        return results[0]
+    combined = combine_outputs(results)
+    return combined if operation.local is None else with_local_loss(combined, operation.local)
 
 
 def problem_of(chunk: Chunk, result: Any) -> str | None:
@@ -221,6 +243,19 @@ def problem_of(chunk: Chunk, result: Any) -> str | None:
 def _chunk(request: TrainingRequest, size: int) -> Chunk:
     data = encode_data(request.data) if isinstance(request, ForwardBackwardRequest) else None
     return Chunk(request, operation_digest(request, data), size, data)
+
+
+def _for_cross_entropy(datum: Datum) -> Datum:
+    inputs = datum.loss_fn_inputs
+    kept = {name: inputs[name] for name in ("target_tokens", "weights") if name in inputs}
+    if "target_tokens" in kept and "weights" not in kept:
+        kept["weights"] = np.zeros(tuple(datum.tensor("target_tokens").shape or ()), np.float32)
+    return msgspec.structs.replace(datum, loss_fn_inputs=kept)
+
+
+def _with_weights(datum: Datum, weights: Any) -> Datum:
+    inputs = {"target_tokens": datum.loss_fn_inputs["target_tokens"], "weights": np.asarray(weights, np.float32)}
+    return msgspec.structs.replace(datum, loss_fn_inputs=inputs)
 
 
 def _check_datum(index: int, datum: Datum, vocabulary: int | None) -> None:
