@@ -49,16 +49,16 @@ def fill_cache(hub: Path) -> None:
 
 @pytest.fixture(scope="session")
 def driven(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What the program for every call prints, by the SDK's version."""
+    """What the program for every call prints, by the SDK's version and more settings of the server."""
 
     @cache
-    def drive(version: str) -> dict[str, Any]:
+    def drive(version: str, **more: Any) -> dict[str, Any]:
         folder = tmp_path_factory.mktemp("sdk")
         fill_cache(folder / "cache")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TINKER_", "HF_"))}
         environ = {**kept, "PYTHONPATH": str(_ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
         command = [python_of(version), "-W", "ignore", "-m", "tests.conformance.programs.every_call"]
-        with serving(models=(TINY, _BASE), fwdbwd_max_chunk_len=2, pjwt_auth_enabled=True) as server:
+        with serving(models=(TINY, _BASE), fwdbwd_max_chunk_len=2, pjwt_auth_enabled=True, **more) as server:
             done = subprocess.run(
                 [*command, server.url, KEY, TINY, str(folder)],
                 capture_output=True,

@@ -44,6 +44,27 @@ def test_a_call_does_what_it_says(driven: Any, verdict: Any, version: str, call:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_calls_do_the_same_whatever_the_server_switches_on(driven: Any, version: str) -> None:
+    found = driven(
+        version,
+        sample_use_retrieve_futures=True,
+        sample_join_sampling_session=True,
+        proto_compress_fwdbwd=True,
+        parallel_fwdbwd_chunks=False,
+        metadata_only_above=64,
+    )["seen"]
+    for call, expectation in EXPECTATIONS.items():
+        for name in (call, call + _SUFFIX):
+            if name in found and call not in _REFUSED:
+                assert "raised" not in found[name], (name, found[name])
+                expectation.check(found[name]["saw"], version)
+    if version == "0.38.0":  # which is the first to ask for them
+        saw = found["SamplingClient.create"]["saw"]
+        assert saw["polls_for_all"]
+        assert saw["number"] < 1000, "the server gives numbers from 1"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_no_public_call_is_left_out(driven: Any, version: str) -> None:
     found = driven(version)
     assert found["version"] == version

@@ -20,7 +20,7 @@ from tinker_actors import APIStatusError, RequestFailedError, ServerSettings
 from tinker_actors.local.server import open_server
 
 _MODULES = (refusals, rest, training)  # importing them fills OPERATIONS
-_CLASSES = ("ServiceClient", "TrainingClient", "SamplingClient", "RestClient")
+_CLASSES = ("ServiceClient", "TrainingClient", "SamplingClient", "RestClient")  # and what makes them
 _SUFFIX = "_async"
 _GENERATIONS = {"protobuf": None, "json": json_only}
 _PATIENCE = {"local": 60.0, "server": 1800.0}  # seconds for one operation; a large model takes its time
@@ -32,7 +32,7 @@ def _public_methods() -> set[str]:
         for class_ in _CLASSES
         for name, found in inspect.getmembers(getattr(tinker_actors, class_), callable)
         if not name.startswith("_")
-    }
+    } | {f"Runtime.{name}" for name in dir(tinker_actors.Runtime) if name.startswith("create_")}
 
 
 def _variants() -> list[str]:
@@ -93,5 +93,5 @@ async def _drive(run: Any, call: Call, url: str, key: str, model: str | None) ->
 def test_every_public_method_has_a_scenario() -> None:
     """Add one to tests/interop/scenarios: one function under ``@operation("Class.method")``."""
     assert _public_methods() - set(_variants()) == set()
-    unknown = {name for name in OPERATIONS if name.split(".")[0] in _CLASSES} - _public_methods()
+    unknown = {name for name in OPERATIONS if name.split(".")[0] in (*_CLASSES, "Runtime")} - _public_methods()
     assert unknown == set()

@@ -44,6 +44,7 @@ def is_the_same_sampler(seen: Any, _version: str) -> None:
     assert seen["client"] == "SamplingClient"
     assert seen["made"] == seen["copied"] == seen["known"]
     assert len(seen["made"]) == 9
+    assert seen["number"] > 0  # the copy numbers its requests apart
 
 
 expects("SamplingClient.create")(is_the_same_sampler)

@@ -242,3 +242,13 @@ async def close_sampling(tools: Tools, call: Call) -> None:
     service = await tools.service()
     await call(await service.create_sampling_client(base_model=tools.model))
     assert service.state == "active"
+
+
+@operation("SamplingClient.get_sampler_handle", "Runtime.create_sampling_client_from_handle")
+async def sampler_handle(tools: Tools, call: Call) -> None:
+    sampler = await tools.sampler(await tools.trained())
+    if call.owner == "Runtime":
+        other = await call(tools.runtime, sampler.get_sampler_handle())
+    else:
+        other = await tools.runtime.create_sampling_client_from_handle(await call(sampler))
+    assert await other.compute_logprobs(PROMPT) == pytest.approx(await sampler.compute_logprobs(PROMPT), abs=0.05)

@@ -61,11 +61,14 @@ def create(world: World, call: Call) -> Any:
 
 def _same_sampler(world: World, made: Any) -> Any:
     prompt = types.ModelInput.from_ints(TOKENS)
+    copied = pickle.loads(pickle.dumps(made))
     return {
         "client": type(made).__name__,
         "made": made.compute_logprobs(prompt).result(),
         "known": world.sampler.compute_logprobs(prompt).result(),
-        "copied": pickle.loads(pickle.dumps(made)).compute_logprobs(prompt).result(),
+        "copied": copied.compute_logprobs(prompt).result(),
+        "number": copied._request_id_counter // 1_000_000_000,
+        "polls_for_all": getattr(made, "_futures_poller", None) is not None,
     }
 
 
