@@ -213,10 +213,10 @@ async def close_rest(tools: Tools, call: Call) -> None:
 
 @operation("RestClient.get_external_weights_urls")
 async def get_external_weights_urls(tools: Tools, call: Call) -> None:
-    """Our client can't save external weights yet; a path that was never saved has to be refused as such."""
-    client = await tools.training()
-    with refused(404):
-        await call(await tools.rest(), f"tinker://{client.model_id}/external_weights/never")
+    saved = await (await (await tools.training()).save_weights_external(tools.name()))
+    found = await call(await tools.rest(), saved.path)
+    assert "adapter_config.json" in found.urls
+    assert all("://" in url for url in found.urls.values())
 
 
 @operation("RestClient.download_checkpoint", "ServiceClient.download_checkpoint")

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import trio
 
 from tests.interop.operation import RATE, TOKENS, Call, Tools, batch, operation
-from tinker_actors import AdamParams, ForwardBackwardOutput, ModelInput, SamplingParams
+from tinker_actors import (
+    AdamParams,
+    ClosedError,
+    ForwardBackwardOutput,
+    ModelInput,
+    SamplingClient,
+    SamplingParams,
+)
 
 PROMPT = ModelInput.from_ints(TOKENS)
 
@@ -203,6 +211,73 @@ async def side_by_side(tools: Tools, call: Call) -> None:
         nursery.start_soon(train)
         nursery.start_soon(train)
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+@operation(
+    "ServiceClient.create_training_client_from_state",
+    "ServiceClient.create_training_client_from_state_with_optimizer",
+)
+async def from_state(tools: Tools, call: Call) -> None:
+    service = await tools.service()
+    trained = await tools.trained(service)
+    made = await call(service, await tools.saved(trained), user_metadata={"of": "interop"})
+    assert made.model_id != trained.model_id
+    assert await tools.logprobs(made) == pytest.approx(await tools.logprobs(trained), abs=0.02)
+    assert await tools.step(made) > 0.0
+
+
+@operation("ServiceClient.copy_weights")
+async def copy_weights(tools: Tools, call: Call) -> None:
+    service = await tools.service()
+    path = await tools.saved(await tools.training(service))
+    copied = await call(service, path)
+    assert copied != path
+    assert copied.startswith("tinker://")
+
+
+@operation("TrainingClient.create_sampling_client")
+async def create_sampling_client_of_model(tools: Tools, call: Call) -> None:
+    client = await tools.trained()
+    path = (await (await client.save_weights_for_sampler(tools.name()))).path
+    sampler = await call(client, path)
+    assert sampler.model_path == path
+    assert (await sampler.compute_logprobs(PROMPT))[1:] == pytest.approx(await tools.logprobs(client), abs=0.05)
+
+
+@operation("TrainingClient.forward_backward_custom")
+async def forward_backward_custom(tools: Tools, call: Call) -> None:
+    """The loss is the sum of squares; its gradient makes it smaller."""
+
+    def squares(data: Any, logprobs: Any) -> Any:
+        return sum(float((each**2).sum()) for each in logprobs), [2 * each for each in logprobs]
+
+    client = await tools.training()
+    before = sum(value**2 for value in await tools.logprobs(client))
+    output = await call(client, batch(2), squares, differentiation="own")
+    assert output.metrics["loss:sum"] == pytest.approx(2 * before, rel=0.02)
+    await (await client.optim_step(AdamParams(learning_rate=RATE)))
+    assert sum(value**2 for value in await tools.logprobs(client)) < before
+
+
+@operation("TrainingClient.save_weights_external")
+async def save_weights_external(tools: Tools, call: Call) -> None:
+    client, name = await tools.training(), tools.name()
+    saved = await call(client, name, ttl_seconds=7200)
+    assert saved.path.endswith(f"/external_weights/{name}")
+
+
+@operation("TrainingClient.unload_model")
+async def unload_model(tools: Tools, call: Call) -> None:
+    client = await tools.trained()
+    assert (await call(client)).model_id == client.model_id
+    with pytest.raises(ClosedError):
+        await client.forward(batch())
+
+
+@operation("SamplingClient.create_async")
+async def create_sampling_client_at_once(tools: Tools, call: Call) -> None:
+    sampler = await call(SamplingClient, await tools.service(), base_model=tools.model)
+    assert len(await sampler.compute_logprobs(PROMPT)) == len(TOKENS)
 
 
 @operation("SamplingClient.sample")
