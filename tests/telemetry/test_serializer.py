@@ -113,7 +113,7 @@ def test_too_long_too_deep_and_too_much_is_cut_and_says_so():
     for _ in range(5_000):
         deep = [deep]
     assert str(fit(deep)).count("list, left out") == 1
-    broad = [[[list(range(100))] * 100] * 100] * 100
+    broad = [[list(range(100))] * 100] * 30
     assert len(encode_json(fit(broad))) < 100_000
 
 
