@@ -72,6 +72,7 @@ def test_the_end_says_how_long_the_session_was_and_comes_once():
         await trio.sleep(75)
         telemetry = telemetry_of(service)
         telemetry.end()
+        assert not telemetry.log("late")
         await service.aclose()
         await service.aclose()
         assert not telemetry.log("late")

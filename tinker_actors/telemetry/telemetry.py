@@ -165,7 +165,7 @@ class Telemetry:
 
     def end(self) -> None:
         """The session is over; what happens afterwards is not recorded. Further calls do nothing."""
-        if self._session_id is not None and not self.ended:
+        if self._session_id is not None:
             self._tell_repeats()
             self._push(self._events.session_end)
         self.ended = True
