@@ -16,11 +16,11 @@ from tests.blocking.served import Served, served
 from tinker_actors.blocking import BlockingFuture, BlockingRuntime, TrainingClient
 from tinker_actors.types import AdamParams
 
-Call: TypeAlias = tuple[Literal["forward", "step", "save"], Literal["waits", "never waits"]]
+Call: TypeAlias = tuple[Literal["forward", "step", "save", "sampler"], Literal["waits", "never waits"]]
 
 CALLS: st.SearchStrategy[list[list[Call]]] = st.lists(
     st.lists(
-        st.tuples(st.sampled_from(["forward", "step", "save"]), st.sampled_from(["waits", "never waits"])),
+        st.tuples(st.sampled_from(["forward", "step", "save", "sampler"]), st.sampled_from(["waits", "never waits"])),
         min_size=1,
         max_size=6,
     ),
@@ -56,6 +56,11 @@ def _call(client: TrainingClient, owner: int, number: int, call: Call) -> Blocki
         case "save":
             name = f"{owner}-{number}"
             return client.save_state(name) if waits else client.save_state_async(name)  # type: ignore[return-value]
+        case "sampler":
+            name = f"{owner}-{number}"
+            if waits:
+                return client.save_weights_for_sampler(name)  # type: ignore[return-value]
+            return client.save_weights_and_get_sampling_client_async(name)  # type: ignore[return-value]
 
 
 def _digests(client: TrainingClient) -> list[str]:

@@ -38,6 +38,7 @@ def test_it_beats_in_the_session_and_neither_creates_nor_ends_it():
         await client.sample(PROMPT)
         await trio.sleep(25)
         assert await runtime.create_sampling_client_from_handle(HANDLE) is client
+        assert await runtime.create_sampling_client_from_handle_async(HANDLE) is client
         await client.aclose()
         again = await runtime.create_sampling_client_from_handle(HANDLE)
         assert again is not client
@@ -86,6 +87,8 @@ def test_what_is_no_handle_is_refused(odd: Any):
     async def story(runtime: Runtime) -> None:
         with pytest.raises(InvalidInput, match="get_sampler_handle"):
             await runtime.create_sampling_client_from_handle(odd)
+        with pytest.raises(InvalidInput, match="get_sampler_handle"):
+            runtime.create_sampling_client_from_handle_async(odd)
         elsewhere = msgspec.structs.replace(HANDLE, base_url="https://elsewhere")
         with pytest.raises(InvalidInput, match=r"https://elsewhere.*same base_url"):
             await runtime.create_sampling_client_from_handle(elsewhere)

@@ -71,13 +71,13 @@ class Engine(Home):
     def open(self) -> Runtime:
         """Start the thread; the runtime, once it is open. Raises what ``open_runtime`` raises."""
         self.require_thread("the runtime")
+        _close_at_exit(self)
         self._thread.start()
         try:
             runtime = self._opened.result()
         except BaseException:  # ^C, or no runtime
             self._abandon()
             raise
-        _close_at_exit(self)
         return runtime
 
     def close(self, end: SessionEnd) -> None:

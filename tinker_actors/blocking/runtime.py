@@ -44,7 +44,9 @@ class BlockingRuntime(Handle[Runtime]):
     create_rest_client = blocking(Runtime.create_rest_client, RestClient)
     create_rest_client_async = at_once(Runtime.create_rest_client_async, RestClient)
     create_sampling_client_from_handle = blocking(Runtime.create_sampling_client_from_handle, SamplingClient)
-    create_sampling_client_from_handle_async = started(Runtime.create_sampling_client_from_handle, SamplingClient)
+    create_sampling_client_from_handle_async = at_once(
+        Runtime.create_sampling_client_from_handle_async, SamplingClient
+    )
     renew_api_key = answered(Runtime.renew_api_key)
     pending = answered(Runtime.pending)
     counters = answered(Runtime.counters)

@@ -191,6 +191,13 @@ class Runtime:
         with closed_as_such("create_sampling_client_from_handle"):
             return await self._joining.sampling_client(handle)
 
+    def create_sampling_client_from_handle_async(self, handle: SamplerHandle) -> Future[SamplingClient]:
+        """``create_sampling_client_from_handle``, started at once in a task of the runtime's."""
+        handle = check_handle(handle, self._config.base_url)
+        return self._tasks.start(
+            "create_sampling_client_from_handle", lambda: self.create_sampling_client_from_handle(handle)
+        )
+
     async def _join(self, session_id: str, rng: random.Random) -> Joined:
         name = f"joined-{self._opened}"
         self._opened += 1
