@@ -27,6 +27,7 @@
     |   '- LaneStopped                   an operation before it stopped the lane
     |- WaitTimeout (TimeoutError)        the wait ended; the operation goes on
     |- ClosedError                       the runtime, session or client was closed
+    |- NotStreamed                       the server streams no samples
     |- CircuitOpen                       a circuit breaker refused a call; it was not run
     '- WrongPlace (RuntimeError)         a handle was used from another thread or another run of trio
 
@@ -57,6 +58,7 @@ __all__ = [
     "LaneStopped",
     "ModelLost",
     "NotFoundError",
+    "NotStreamed",
     "OperationCancelled",
     "OperationError",
     "OutageError",
@@ -420,6 +422,10 @@ class LossTermTimeout(LossTermError, TimeoutError):
 
 class GradientUnavailable(LossTermError):
     """A term of a custom loss has a value but no gradient that could be had; it is never taken for 0."""
+
+
+class NotStreamed(TinkerError):
+    """The server streams no samples; it can be asked for whole ones."""
 
 
 class CircuitOpen(TinkerError):

@@ -33,6 +33,7 @@ WITHOUT = {
     "Runtime.end_as": "for open_runtime: close(end) here",
     "Runtime.watch": "for open_runtime",
     "Runtime.end_tasks": "for open_runtime",
+    "SamplingClient.sample_stream": "a block of async code; plain programs take the whole sample",
     "SamplingClient.create_async": "ServiceClient.create_sampling_client_async here",
 }
 NO_TWIN = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, final
 
 import msgspec
@@ -11,11 +12,12 @@ import trio
 from trio_util import AsyncValue
 
 from supervision import ActorRef, SupervisorRef
-from tinker_actors.checks import flag, integer
+from tinker_actors.checks import flag, integer, number
 from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.sampler import GetSamplerInfo, Sampler, SamplerInfo, SamplingActor, close_sampler
 from tinker_actors.clients.sampler_handle import SamplerHandle
 from tinker_actors.clients.spec import client_spec
+from tinker_actors.clients.streaming import StreamedSample, open_stream
 from tinker_actors.config import RetryConfig
 from tinker_actors.errors import APIResponseError, ClosedError, InvalidInput, ModelLost, OutageError, TinkerError
 from tinker_actors.flow.patience import OutOfPatience, Patience, brief
@@ -177,6 +179,30 @@ class SamplingClient:
         self._session.home.require(self)
         return self._session.tasks.start("compute_logprobs", lambda: self.compute_logprobs(prompt))
 
+    def sample_stream(
+        self,
+        prompt: ModelInput,
+        sampling_params: SamplingParams | None = None,
+        *,
+        fallback: bool = False,
+        timeout: float = 3600.0,
+    ) -> AbstractAsyncContextManager[StreamedSample]:
+        """One sample, token by token as the server makes them, within ``timeout`` seconds in all:
+
+            async with client.sample_stream(prompt, params) as stream:
+                async for chunk in stream:
+                    print(chunk.token, end="")
+
+        It goes through the same limits as ``sample`` and counts as one. Leaving the block gives up the rest, and the
+        server makes no more. A server that can't stream (most can't) raises NotStreamed; with ``fallback`` the
+        finished sample comes in pieces then, and ``stream.fallback`` says so. A stream that breaks off is not begun
+        again. Raises as ``sample`` does.
+        """
+        timeout = number("timeout", timeout, "Give a number of seconds above 0")
+        if not timeout > 0:
+            raise InvalidInput("timeout", f"{timeout} is no length of time", "Give a number of seconds above 0")
+        return self._stream(self._request(prompt, 1, sampling_params), timeout, flag("fallback", fallback))
+
     async def compute_logprobs(self, prompt: ModelInput) -> tuple[float | None, ...]:
         """The log-probability of each prompt token after those before it; None for the first.
 
@@ -304,6 +330,38 @@ class SamplingClient:
             span.end()
             session.pending.close(entry)
 
+    @asynccontextmanager
+    async def _stream(self, request: SampleRequest, timeout: float, fallback: bool) -> AsyncGenerator[StreamedSample]:
+        session = self._session
+        entry = session.pending.open(f"{session.name}/{self._name}", "sample_stream", "waiting")
+        entry.enter("waiting", "as many as the server bears are in flight", expected=True)
+        span = session.spans.begin("sample_stream", {"tinker.sampling_session_id": self.sampling_session_id})
+        try:
+            async with (
+                session.limits.sampling.in_flight(),
+                self._handler.connection(),
+                open_stream(
+                    session,
+                    self._sampler,
+                    self._poller,
+                    request,
+                    entry,
+                    timeout=timeout,
+                    whole=(lambda: self._sample(request, entry, span)) if fallback else None,
+                    comes_back=self._comes_back,
+                    failure=self._failure,
+                    ended=lambda sampled: self._count(request, sampled, entry),
+                ) as stream,
+            ):
+                yield stream
+        except TinkerError as error:
+            session.failed(entry.name, "sample_stream", error)
+            span.end(error)
+            raise
+        finally:
+            span.end()
+            session.pending.close(entry)
+
     async def _sample(self, request: SampleRequest, entry: PendingEntry, span: Span) -> SampleResponse:
         session = self._session
         dispatch = session.limits.sampling
@@ -374,7 +432,7 @@ class SamplingClient:
             if len(response.sequences) != request.num_samples:
                 given = f"{len(response.sequences)} sequences where {request.num_samples} are due"
                 raise APIResponseError(f"{entry.name}: the server gives {given} (request {promise.request_id})")
-            self._count(request, response, entry)
+            self._count(request, sum(len(one.tokens) for one in response.sequences), entry)
             return _with_ids(response, promise.sample_sequence_ids)
 
     async def _comes_back(self, gone: OutOfPatience, sampling_session_id: str, generation: int) -> bool:
@@ -389,9 +447,9 @@ class SamplingClient:
             sampler.miss(sampling_session_id)
         return True
 
-    def _count(self, request: SampleRequest, response: SampleResponse, entry: PendingEntry) -> None:
+    def _count(self, request: SampleRequest, sampled: int, entry: PendingEntry) -> None:
         session = self._session
-        prompted, sampled = request.prompt.known_length or 0, sum(len(one.tokens) for one in response.sequences)
+        prompted = request.prompt.known_length or 0
         session.metrics.add("samples_done")
         session.metrics.add("tokens_prompted", prompted)
         session.metrics.add("tokens_sampled", sampled)
