@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.blocking.served import Served
@@ -28,7 +30,7 @@ def say(text):
 
 @contextmanager
 def program(server: Served, code: str) -> Generator[subprocess.Popen[str]]:
-    """``code`` in a process of its own, which is killed at the end of the block."""
+    """``code`` in a process of its own, which is killed at the end of the block, with all that it has started."""
     process = subprocess.Popen(
         [sys.executable, "-c", BEFORE + textwrap.dedent(code)],
         cwd=ROOT,
@@ -36,11 +38,13 @@ def program(server: Served, code: str) -> Generator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     try:
         yield process
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
