@@ -13,18 +13,21 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, TraceFlags, use_span
 
 from supervision.testing import run_seeded
+from tests.wire.scripted import Answer, Script
 from tinker_actors.clients import ServiceClient
 from tinker_actors.config import Config
 from tinker_actors.errors import BadRequestError, InvalidInput, OperationCancelled
 from tinker_actors.local.service import open_service
 from tinker_actors.local.settings import ServerSettings
-from tinker_actors.ports import InlineOffload, Request, Response, Transport
+from tinker_actors.ports import FixedCredentials, InlineOffload, Request, Response, Transport
 from tinker_actors.runtime import open_runtime
 from tinker_actors.runtime.tracing import traced
 from tinker_actors.testing.faults import CrashAt, DropBefore, FaultPlan, FaultyTransport, PlannedPoints, Status
 from tinker_actors.testing.network import open_network
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT, datum, start_client
 from tinker_actors.types import AdamParams, SamplingParams
+from tinker_actors.wire.api import Api
+from tinker_actors.wire.endpoints.service import get_server_capabilities
 
 TRACE = 0xAB
 
@@ -338,3 +341,20 @@ async def test_a_propagator_that_fails_fails_no_request(monkeypatch: pytest.Monk
     with pytest.raises(NotImplementedError):
         await traced(inner, config).send(Request(method="GET", url="https://server/x"))
     assert "no trace context" in caplog.text
+
+
+@pytest.mark.parametrize(("location", "carried"), [("https://other/moved", False), ("/moved", True)])
+async def test_a_redirect_to_another_host_gets_no_trace_context(
+    location: str, carried: bool, autojump_clock: trio.abc.Clock
+):
+    script = Script(Answer({}, 307, {"location": location}), Answer({"supported_models": []}))
+    config = Config.load(base_url="https://server", api_key="tml-test", environ={}, otel_propagate=True)
+    span = NonRecordingSpan(SpanContext(TRACE, 1, is_remote=False, trace_flags=TraceFlags(1)))
+    async with open_network(script, random=random.Random(0)) as network:
+        api = Api(traced(network.transport(), config), config, FixedCredentials("tml-test"))
+        with use_span(span):
+            await get_server_capabilities(api)
+    first, second = script.asked
+    assert "traceparent" in first.headers
+    assert second.path == "/moved"
+    assert ("traceparent" in second.headers) is carried
