@@ -143,6 +143,26 @@ def test_an_owner_beyond_its_rate_is_told_so_and_holds_up_nobody() -> None:
     play(scenario, max_turns_per_second=0.5, poll_hold=0.5)
 
 
+def test_each_token_of_a_stream_is_a_turn() -> None:
+    async def scenario(stage: Stage) -> None:
+        caller = stage.caller
+        sampler = await caller.sampler(await caller.session())
+        ended: list[bytes] = []
+
+        async def stream() -> None:
+            ended.append(
+                (await caller.post("/stream_sample", sample_body(sampler) | {"prompt_logprobs": False})).content
+            )
+
+        async with trio.open_nursery() as nursery, stage.service.turns.turn(Owner("another"), "one"):
+            nursery.start_soon(stream)
+            await trio.sleep(10.0)
+            assert ended == []
+        assert ended[0].count(b"data:") == 4
+
+    play(scenario)
+
+
 def test_samples_beyond_an_owners_share_are_pushed_back() -> None:
     async def scenario(stage: Stage) -> None:
         caller, other = stage.caller, stage.other()

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import trio
+from starlette.routing import compile_path
 
 from supervision.testing import run_seeded
 from tests.local.harness import TINY, Caller, Stage, create_body, open_stage, play, sample_body
 from tinker_actors.errors import InvalidInput
+from tinker_actors.local.endpoints.table import ENDPOINTS
 from tinker_actors.local.settings import ServerSettings
 
 
@@ -21,6 +23,8 @@ async def everything(caller: Caller) -> dict[str, str]:
     await caller.train(model_id, 1)
     await caller.save(model_id, 5, "kept")
     await caller.save_sampler(model_id, 6, path="kept")
+    external = {"model_id": model_id, "seq_id": 7, "path": "kept"}
+    await caller.result((await caller.post("/save_weights_external", external)).ok["request_id"])
     sampler = await caller.sampler(session_id, 0)
     request_id = (await caller.post("/asample", sample_body(sampler))).ok["request_id"]
     await caller.result(request_id)
@@ -38,45 +42,160 @@ NEVER = {
 async def asked(caller: Caller, own: str, ids: dict[str, str]) -> dict[str, tuple[int, str]]:
     """What each endpoint answers that is given ``ids``; ``own`` is the asker's session."""
     model, session, sampler = ids["model"], ids["session"], ids["sampler"]
-    numbered = {"model_id": model, "seq_id": 7}
     weights, sampled = f"tinker://{model}/weights/kept", f"tinker://{model}/sampler_weights/kept"
+    numbered = {"model_id": model, "seq_id": 8}
     load = {"session_id": own, "model_seq_id": 0, "path": weights, "optimizer": True}
-    answers = {
-        "heartbeat": await caller.post("/session_heartbeat", {"session_id": session}),
-        "finish": await caller.post(f"/sessions/{session}/finish", {"reason": {"type": "success"}, "detail": None}),
-        "create": await caller.post("/create_model", create_body(session, 0)),
-        "create another": await caller.post("/create_model", create_body(session, 1)),
-        "info": await caller.post("/get_info", {"model_id": model}),
-        "forward_backward": await caller.forward_backward(model, 7),
-        "repeated": await caller.forward_backward(model, 1),
-        "optim_step": await caller.optim_step(model, 7),
-        "save": await caller.post("/save_weights", numbered | {"path": "mine"}),
-        "save for sampler": await caller.post("/save_weights_for_sampler", numbered | {"path": "mine"}),
-        "load into": await caller.post("/load_weights", numbered | {"path": weights, "optimizer": True}),
-        "load": await caller.post("/load_weights", load),
-        "weights": await caller.post("/weights_info", {"tinker_path": weights}),
-        "listing": await caller.get(f"/training_runs/{model}/checkpoints"),
-        "sampler in": await caller.post(
-            "/create_sampling_session", {"session_id": session, "sampling_session_seq_id": 0, "base_model": TINY}
-        ),
-        "sampler of": await caller.post(
-            "/create_sampling_session",
-            {"session_id": own, "sampling_session_seq_id": 0, "model_path": sampled},
-        ),
-        "sample": await caller.post("/asample", sample_body(sampler, 0)),
-        "sampler": await caller.get(f"/samplers/{sampler}"),
-        "poll": await caller.poll(ids["request"]),
-        "applied": await caller.get(f"/local/applied/{model}"),
-        "digest": await caller.get(f"/local/digest/{model}"),
-        "unload": await caller.post("/unload_model", {"model_id": model}),
+    making = {"session_id": own, "sampling_session_seq_id": 0}
+    run = f"GET /training_runs/{model}"
+    checkpoint = f"/training_runs/{model}/checkpoints/weights/kept"
+    target = {"type": "sampling_session", "sampling_session_id": sampler, "cloned_sampler_id": 0}
+    streamed = sample_body(sampler, 9) | {"prompt_logprobs": False}
+    datum_json = {
+        "model_input": {"chunks": [{"type": "encoded_text", "tokens": [3, 4]}]},
+        "loss_fn_inputs": {"target_tokens": {"data": [4, 5], "dtype": "int64"}},
     }
+    forward = numbered | {"forward_input": {"data": [datum_json], "loss_fn": "cross_entropy"}}
+    requests: list[tuple[str, object]] = [
+        ("POST /session_heartbeat", {"session_id": session}),
+        ("POST /create_model", create_body(session, 0)),
+        ("POST /create_model", create_body(session, 1)),
+        ("POST /get_info", {"model_id": model}),
+        ("POST /forward", forward),
+        ("POST /optim_step", numbered | {"adam_params": {"learning_rate": 0.1}}),
+        ("POST /save_weights", numbered | {"path": "mine"}),
+        ("POST /save_weights_for_sampler", numbered | {"path": "mine"}),
+        ("POST /save_weights_external", numbered | {"path": "mine"}),
+        ("POST /copy_weights", {"source_path": weights, "destination_project_id": "p"}),
+        ("POST /load_weights", numbered | {"path": weights, "optimizer": True}),
+        ("POST /load_weights", load),
+        ("POST /weights_info", {"tinker_path": weights}),
+        (run, None),
+        (f"{run}?access_scope=accessible", None),
+        (f"{run}/checkpoints", None),
+        (f"GET /models/{model}/checkpoints", None),
+        (f"POST {checkpoint}/publish", None),
+        (f"DELETE {checkpoint}/publish", None),
+        (f"PUT {checkpoint}/ttl", {"ttl_seconds": 5000}),
+        (f"GET {checkpoint}/archive", None),
+        (f"GET /training_runs/{model}/checkpoints/external_weights/kept/external_weights_urls", None),
+        (f"DELETE {checkpoint}", None),
+        (f"GET /sessions/{session}", None),
+        (f"GET /sessions/{session}?access_scope=accessible", None),
+        (f"PUT /sessions/{session}/project", {"project_id": "p"}),
+        (f"GET /sessions/{session}/trace_export", None),
+        ("POST /create_sampling_session", making | {"session_id": session, "base_model": TINY}),
+        ("POST /create_sampling_session", making | {"model_path": sampled}),
+        ("POST /join_sampling_session", {"sampling_session_id": sampler}),
+        ("POST /asample", sample_body(sampler, 0)),
+        ("POST /asample", sample_body(sampler, 8)),
+        ("POST /stream_sample", streamed),
+        (f"GET /samplers/{sampler}", None),
+        ("POST /retrieve_future", {"request_id": ids["request"], "allow_metadata_only": False}),
+        ("POST /retrieve_futures", {"target": target, "prev_cursor": 0, "timeout": 0, "retrieved_request_ids": []}),
+        ("POST /cancel_future", {"request_id": ids["request"]}),
+        (f"GET /local/applied/{model}", None),
+        (f"GET /local/digest/{model}", None),
+        ("POST /unload_model", {"model_id": model}),
+        (f"POST /sessions/{session}/finish", {"reason": {"type": "success"}, "detail": None}),
+    ]
+    answers = {"POST /forward_backward": await caller.forward_backward(model, 8)}
+    answers["POST /forward_backward again"] = await caller.forward_backward(model, 1)
+    for number, (name, body) in enumerate(requests):
+        method, _, path = name.partition(" ")
+        answers[f"{method} {path} {number}"] = await caller.send(method, path, body)
     texts: dict[str, tuple[int, str]] = {}
     for name, answer in answers.items():
-        text = answer.detail if answer.status != 200 else str(answer.json)
+        text = answer.detail if answer.status >= 400 else answer.content.decode("utf-8", "replace")
+        shown = name
         for kind in sorted(ids):
-            text = text.replace(ids[kind], kind)
-        texts[name] = (answer.status, text)
+            text, shown = text.replace(ids[kind], kind), shown.replace(ids[kind], kind)
+        texts[shown] = (answer.status, text)
     return texts
+
+
+OF_NOBODY = {  # what names nothing that anybody owns: lists are of one's own, see below
+    "GET /healthz",
+    "POST /client/config",
+    "POST /client/dynamic_config",
+    "POST /auth/token",
+    "GET /auth/apikey/me",
+    "DELETE /auth/apikey/me",
+    "GET /get_server_capabilities",
+    "POST /telemetry",
+    "POST /create_session",
+    "GET /training_runs",
+    "GET /checkpoints",
+    "GET /sessions",
+    "POST /sessions/search",
+    "GET /audit",
+    "GET /billing/usage/events",
+    "GET /billing/usage/checkpoints/current",
+    "GET /local/queue",
+    "GET /openapi.json",
+    "GET /local/trace/{session_id}.pftrace",  # these two by signatures
+    "GET /local/download/{run_id}/{checkpoint_id:path}/{file}",
+}
+
+
+def test_every_endpoint_is_asked_for_what_is_anothers() -> None:
+    async def scenario(stage: Stage) -> None:
+        names = await asked(stage.caller, await stage.caller.session(), NEVER)
+        left = {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS}
+        for name in names:
+            method, path = name.split(" ")[:2]
+            path = path.partition("?")[0]
+            found = [
+                (endpoint.method, endpoint.path)
+                for endpoint in ENDPOINTS
+                if endpoint.method == method and compile_path(endpoint.path)[0].fullmatch(path)
+            ]
+            left.discard(found[0])  # the first that fits serves it
+        assert {f"{method} {path}" for method, path in left} <= OF_NOBODY
+
+    play(scenario)
+
+
+async def lists(caller: Caller) -> str:
+    """All that listings tell, in one text."""
+    day = "starting_on=2000-01-01T00:00:00Z&ending_before=2000-01-02T00:00:00Z"
+    texts: list[str] = []
+    for path in (
+        "/training_runs",
+        "/training_runs?access_scope=accessible",
+        "/checkpoints",
+        "/sessions",
+        "/sessions?access_scope=accessible",
+        "/audit?event_type=all",
+        f"/billing/usage/events?{day}",
+        "/billing/usage/checkpoints/current",
+        "/local/queue",
+    ):
+        answer = await caller.get(path)
+        assert answer.status == 200, (path, answer.content)
+        texts.append(answer.content.decode())
+    for owner in ({"type": "own"}, {"type": "accessible"}):
+        body = {"user_metadata": {}, "owner": owner, "limit": 50}
+        texts.append(str((await caller.post("/sessions/search", body)).ok))
+    return "\n".join(texts)
+
+
+def test_no_list_holds_what_is_anothers() -> None:
+    async def scenario(stage: Stage) -> None:
+        theirs = await everything(stage.caller)
+        other = stage.other()
+        mine = await everything(other)
+        told = await lists(other)
+        assert theirs["session"] not in told
+        assert mine["session"] in told
+        assert mine["model"] in told
+        # what is published is in the list of what is accessible, and in no other
+        await stage.caller.send("POST", f"/training_runs/{theirs['model']}/checkpoints/weights/kept/publish")
+        told = await lists(other)
+        accessible = (await other.get("/training_runs?access_scope=accessible")).content.decode()
+        assert theirs["model"] in accessible
+        assert theirs["session"] not in told.replace(accessible, "")
+
+    play(scenario)
 
 
 def test_what_is_anothers_is_as_if_it_never_was() -> None:
@@ -117,7 +236,7 @@ def test_what_is_anothers_is_as_if_it_never_was_after_its_time_and_after_a_resta
             assert (await stage.caller.post("/session_heartbeat", {"session_id": theirs["session"]})).status == 410
             assert (await stage.caller.post("/get_info", {"model_id": theirs["model"]})).status == 410
             listed = (await stage.caller.get(f"/training_runs/{theirs['model']}/checkpoints")).ok["checkpoints"]
-            assert len(listed) == 2
+            assert len(listed) == 3
             other = stage.other()
             own = await other.session()
             assert await asked(other, own, theirs) == await asked(other, own, NEVER)
@@ -223,7 +342,11 @@ def test_what_a_directory_holds_from_before_there_were_owners_is_everybodys(tmp_
         async with open_stage(settings, seed=2) as stage:
             for caller in (stage.caller, stage.other()):
                 listed = (await caller.get(f"/training_runs/{model_id}/checkpoints")).ok["checkpoints"]
-                assert [entry["checkpoint_id"] for entry in listed] == ["weights/kept", "sampler_weights/kept"]
+                assert [entry["checkpoint_id"] for entry in listed] == [
+                    "weights/kept",
+                    "sampler_weights/kept",
+                    "external_weights/kept",
+                ]
             other = stage.other()
             mine = await other.model()
             assert (await stage.caller.get(f"/training_runs/{mine}/checkpoints")).status == 404

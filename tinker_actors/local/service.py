@@ -120,7 +120,7 @@ class LocalService:
             models=self.resident,
             snapshots=ResidentSnapshots(files, settings.max_snapshots_in_memory),
         )
-        self.streams = Streams(self._effects, offload, self.activity, settings.max_streams)
+        self.streams = Streams(self._effects, offload, self.activity, turns=self.turns, most=settings.max_streams)
         self._children: SupervisorRef | None = None
         self._system: ActorSystem | None = None
         self._app: Starlette | None = None

@@ -12,6 +12,7 @@ from tinker_actors.local.activity import Activity
 from tinker_actors.local.effects import Effects
 from tinker_actors.local.refusals import overloaded
 from tinker_actors.local.sampler import Sampler
+from tinker_actors.local.turns import Turns
 from tinker_actors.ports import Offload
 from tinker_actors.types import FailedResult, SampleRequest, SampleStreamChunk
 
@@ -24,12 +25,14 @@ _STEP_COST: Final = 100e-6  # modelled seconds of one token
 class Streams:
     """The streams under way: at most ``most``, since each holds memory for as long as its client likes."""
 
-    def __init__(self, effects: Effects, offload: Offload, activity: Activity, most: int) -> None:
+    def __init__(self, effects: Effects, offload: Offload, activity: Activity, *, turns: Turns, most: int) -> None:
         self._effects = effects
         self._offload = offload
         self._activity = activity
         self._most = most
+        self._turns = turns
         self._open = 0
+        self._begun = 0
 
     def __len__(self) -> int:
         return self._open
@@ -45,11 +48,14 @@ class Streams:
         Closed before, nothing more is computed.
         """
         self._open += 1
+        self._begun += 1
+        name = f"{sampler.sampling_session_id}:stream:{self._begun}"
         begun, sampled, failed = trio.current_time(), 0, False
         steps: Generator[SampleStreamChunk | FailedResult] = self._effects.stream(sampler, request)
         try:
             while True:
-                chunk = await self._offload.run(partial(next, steps, None), cost=_STEP_COST)
+                async with self._turns.turn(sampler.owner, name):
+                    chunk = await self._offload.run(partial(next, steps, None), cost=_STEP_COST)
                 if chunk is None:
                     return
                 if isinstance(chunk, FailedResult):

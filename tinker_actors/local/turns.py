@@ -1,8 +1,8 @@
 """Who computes next: models and samplers that have work take turns, owner by owner.
 
-A turn is one operation of a model or one batch of a sampler's samples. Of the owners with work the one served longest
-ago is next, and of its models and samplers the one that waits longest: whoever has a thousand operations waiting
-delays the others by one turn each time, not by a thousand.
+A turn is one operation of a model, one batch of a sampler's samples, or one token of a stream. Of the owners with
+work the one served longest ago is next, and of its models and samplers the one that waits longest: whoever has a
+thousand operations waiting delays the others by one turn each time, not by a thousand.
 """
 
 from __future__ import annotations
