@@ -10,6 +10,7 @@ import trio
 from starlette.routing import compile_path
 
 from supervision.testing import run_seeded
+from tests.local import test_custom_losses as custom_losses
 from tests.local.harness import TINY, Caller, Stage, create_body, open_stage, play, sample_body
 from tinker_actors.errors import InvalidInput
 from tinker_actors.local.endpoints.table import ENDPOINTS
@@ -59,6 +60,7 @@ async def asked(caller: Caller, own: str, ids: dict[str, str]) -> dict[str, tupl
         ("POST /session_heartbeat", {"session_id": session}),
         ("POST /create_model", create_body(session, 0)),
         ("POST /create_model", create_body(session, 1)),
+        ("POST /create_custom_loss", custom_losses.body(session, custom_losses.weighted())),
         ("POST /get_info", {"model_id": model}),
         ("POST /forward", forward),
         ("POST /optim_step", numbered | {"adam_params": {"learning_rate": 0.1}}),
