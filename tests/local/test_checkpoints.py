@@ -244,3 +244,36 @@ def test_a_checkpoint_whose_time_is_over_is_gone():
         assert (await caller.post("/weights_info", {"tinker_path": path})).status == 200
 
     play(scenario)
+
+
+def test_inflight_samplers_move_to_the_weights_that_were_published_last() -> None:
+    async def scenario(stage: Stage) -> None:
+        caller = stage.caller
+        session_id = await caller.session()
+        model_id = await caller.start_model(session_id)
+
+        async def publish(seq_id: int, number: int, kind: str = "inflight") -> str:
+            saved = await caller.save_sampler(model_id, seq_id, sampling_session_seq_id=number, kind=kind)
+            return saved["sampling_session_id"]
+
+        first = await publish(1, 0)
+        fixed = await publish(2, 1, "snapshot")
+        before = await caller.sample(first, 0)
+        assert await caller.sample(fixed, 0) == before
+        await caller.train(model_id, 3, 4)
+        assert await caller.sample(first, 1) == before
+        second = await publish(11, 2)
+        after = await caller.sample(second, 0)
+        assert await caller.sample(first, 2) == after != before
+        assert await caller.sample(fixed, 1) == before
+        await caller.train(model_id, 12, 4)
+        third = await publish(20, 3)
+        newest = await caller.sample(third, 0)
+        assert await caller.sample(first, 3) == await caller.sample(second, 1) == newest != after
+        assert await caller.sample(fixed, 2) == before
+        body = {"model_id": model_id, "seq_id": 21}
+        for more in ({"path": "a", "kind": "inflight"}, {"sampling_session_seq_id": 4, "kind": "live"}):
+            answer = await caller.post("/save_weights_for_sampler", body | more)
+            assert (answer.status, answer.detail.split(":")[0]) == (400, "kind")
+
+    play(scenario)

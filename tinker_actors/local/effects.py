@@ -256,10 +256,17 @@ class Effects:
             owner=model.run.owner,
             ephemeral=True,
         )
-        self._snapshots.keep(sampler, self._engine.apply(SaveSampler(model_id=model.model_id)))
+        snapshot = self._engine.apply(SaveSampler(model_id=model.model_id))
+        self._snapshots.keep(sampler, snapshot)
         if not self._samplers.add(sampler):
             self._snapshots.forget((sampler,))
             raise _Failed(f"sampling_session_seq_id {request.sampling_session_seq_id} is in use in this session")
+        if request.kind == "inflight":
+            earlier = [each for each in model.inflight if not each.over]
+            self._snapshots.forget(earlier)
+            for each in earlier:
+                self._snapshots.keep(each, snapshot)
+            model.inflight = [*earlier, sampler]
         return SaveWeightsForSamplerResponse(sampling_session_id=sampler.sampling_session_id)
 
     def _save(

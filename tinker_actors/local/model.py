@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TypeAlias, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
 import trio
 
@@ -28,6 +28,9 @@ from tinker_actors.types import (
     SaveWeightsForSamplerRequest,
     SaveWeightsRequest,
 )
+
+if TYPE_CHECKING:
+    from tinker_actors.local.sampler import Sampler
 
 __all__ = ["Model", "ModelRequest", "Operation", "kind_of"]
 
@@ -101,6 +104,8 @@ class Model:
         self.over = False
         self.final_digest: str | None = None
         self.last_request_at = run.created_at
+        self.inflight: list[Sampler] = []
+        """Samplers that share this model's newest published weights."""
         self.queue: WorkQueue[Operation] = WorkQueue("operation", partial(turns.progress, run.owner, run.run_id))
         self._futures = futures
         self._dedup = dedup

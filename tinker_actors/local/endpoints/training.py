@@ -70,7 +70,10 @@ async def save_weights(service: LocalService, call: Incoming[SaveWeightsRequest]
 
 
 async def save_weights_for_sampler(service: LocalService, call: Incoming[SaveWeightsForSamplerRequest]) -> Promise:
-    """Weights to sample from: under a name, or for one sampling session."""
+    """Weights to sample from: under a name, or for one sampling session.
+
+    "inflight" ones become those of all the model's inflight sampling sessions (WIRE 2.4).
+    """
     request = call.body
     if (request.path is None) == (request.sampling_session_seq_id is None):
         raise invalid("path", "and sampling_session_seq_id are both given or both missing", "Give exactly one")
@@ -78,8 +81,10 @@ async def save_weights_for_sampler(service: LocalService, call: Incoming[SaveWei
         checkpoint_name(request.path, field="path")
     if request.sampling_session_seq_id is not None:
         check_sampler_number(request.sampling_session_seq_id)
-    if request.kind != "snapshot":
-        raise invalid("kind", f"{request.kind!r} is not offered", "Use 'snapshot'")
+    if request.kind not in ("snapshot", "inflight"):
+        raise invalid("kind", f"{request.kind[:_LONGEST_SHOWN]!r} is not known", "Use 'snapshot' or 'inflight'")
+    if request.kind == "inflight" and request.path is not None:
+        raise invalid("kind", "'inflight' weights have no name", "Leave path out, or use 'snapshot'")
     check_ttl(request.ttl_seconds)
     return await _submit(service, call.owner, request.model_id, request.seq_id, request)
 
