@@ -62,6 +62,7 @@ class SamplingClient(Handle[clients.SamplingClient]):
     get_tokenizer = blocking(clients.SamplingClient.get_tokenizer)
     get_tokenizer_async = started(clients.SamplingClient.get_tokenizer)
     get_sampler_handle = answered(clients.SamplingClient.get_sampler_handle)
+    guard_staleness = answered(clients.SamplingClient.guard_staleness)
     get_sampler_info = blocking(clients.SamplingClient.get_sampler_info)
     get_sampler_info_async = started(clients.SamplingClient.get_sampler_info)
     aclose = blocking(clients.SamplingClient.aclose)
@@ -81,6 +82,16 @@ class SamplingClient(Handle[clients.SamplingClient]):
     def model_path(self) -> str | None:
         """The checkpoint that the weights came from; None for base models and ephemeral weights."""
         return self._read("model_path", lambda inner: inner.model_path)
+
+    @property
+    def shown_op_no(self) -> int | None:
+        """The training operation whose weights these are; None where that is not known."""
+        return self._read("shown_op_no", lambda inner: inner.shown_op_no)
+
+    @property
+    def staleness(self) -> int | None:
+        """How many updates the training client of these weights has accepted since; None where none is known."""
+        return self._read("staleness", lambda inner: inner.staleness)
 
     @property
     def queue_state(self) -> QueueState:

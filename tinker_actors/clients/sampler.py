@@ -15,6 +15,7 @@ from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.flow.queue_state import ClientQueue
 from tinker_actors.flow.reaction import Reaction, while_submitting
+from tinker_actors.ledger import Shown
 from tinker_actors.sessions import Session
 from tinker_actors.types import CreateSamplingSessionRequest, CreateSamplingSessionResponse, Promise
 from tinker_actors.wire.endpoints.sampling import create_sampling_session
@@ -58,6 +59,8 @@ class Sampler:
         """The base model, for the tokens' price; where it is not known, the path of the weights."""
         self.queue = ClientQueue(f"{session}/sampler-{seq_id}", "sampling")
         self._generation = _MISSING
+        self.shown: Shown | None = None
+        """Of which model of this program they are, and of when; None where that is not known."""
         self._orphaned: str | None = None
         self._over: tuple[type[TinkerError], str] | None = None
         self._changes: AsyncValue[int] = AsyncValue(0)

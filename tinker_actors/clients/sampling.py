@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Literal, TypeAlias, final, get_args
 
 import msgspec
 import trio
@@ -19,7 +19,15 @@ from tinker_actors.clients.sampler_handle import SamplerHandle
 from tinker_actors.clients.spec import client_spec
 from tinker_actors.clients.streaming import StreamedSample, open_stream
 from tinker_actors.config import RetryConfig
-from tinker_actors.errors import APIResponseError, ClosedError, InvalidInput, ModelLost, OutageError, TinkerError
+from tinker_actors.errors import (
+    APIResponseError,
+    ClosedError,
+    InvalidInput,
+    ModelLost,
+    OutageError,
+    StaleSampler,
+    TinkerError,
+)
 from tinker_actors.flow.patience import OutOfPatience, Patience, brief
 from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.flow.queue_state import Observer, QueueSubscription
@@ -50,6 +58,8 @@ _log = logging.getLogger("tinker_actors.clients")
 
 _SEED_BITS = 31
 
+OnStale: TypeAlias = Literal["refuse", "warn"]
+
 
 @final
 class SamplingClient:
@@ -77,6 +87,8 @@ class SamplingClient:
         self._handler = session.retry_handler(retry)
         self._poller: Poller = session.poller(self._handler)
         self._closed = False
+        self._guard: tuple[int, OnStale] | None = None
+        self._warn_above = 0
 
     @property
     def sampling_session_id(self) -> str:
@@ -111,6 +123,36 @@ class SamplingClient:
     def model_path(self) -> str | None:
         """The checkpoint that the weights came from; None for base models and ephemeral weights."""
         return self._sampler.model_path
+
+    @property
+    def shown_op_no(self) -> int | None:
+        """The training operation whose weights these are, numbered as ``TrainingClient.accepted`` is; None for base
+        models, and weights that no client of this session has saved.
+        """
+        shown = self._sampler.shown
+        return None if shown is None else shown.op_no
+
+    @property
+    def staleness(self) -> int | None:
+        """How many updates the training client of these weights has accepted since; None where none is known."""
+        shown = self._sampler.shown
+        return None if shown is None else shown.behind
+
+    def guard_staleness(self, max_updates: int, *, on_stale: OnStale = "refuse") -> None:
+        """Mind how old these weights are: with a ``staleness`` above ``max_updates``, samples raise StaleSampler and
+        nothing is sent; with ``on_stale="warn"`` they are logged, at the first and whenever it has doubled.
+
+        Raises InvalidInput for weights whose training client isn't known here.
+        """
+        limit = integer("max_updates", max_updates, "Allow 0 or more updates", low=0)
+        if on_stale not in get_args(OnStale):
+            raise InvalidInput("on_stale", f"{on_stale!r} is none", 'Use "refuse" or "warn"')
+        self._session.home.require(self)
+        if self._sampler.shown is None:
+            problem = f"can't be minded: no training client of this session has saved the weights of {self._name}"
+            raise InvalidInput("staleness", problem, "Make the client by the training client that saves its weights")
+        self._guard = (limit, on_stale)
+        self._warn_above = limit
 
     @property
     def queue_state(self) -> AsyncValue[QueueState]:
@@ -302,6 +344,7 @@ class SamplingClient:
             params = msgspec.structs.replace(params, stop=(params.stop,))  # some servers only read lists
         session = self._session
         session.require_open()
+        self._mind_staleness()
         if params.seed is None:
             params = msgspec.structs.replace(params, seed=session.seeds.getrandbits(_SEED_BITS))
         return SampleRequest(
@@ -435,6 +478,23 @@ class SamplingClient:
             self._count(request, sum(len(one.tokens) for one in response.sequences), entry)
             return _with_ids(response, promise.sample_sequence_ids)
 
+    def _mind_staleness(self) -> None:
+        shown = self._sampler.shown
+        if self._guard is None or shown is None:
+            return
+        behind, (limit, on_stale) = shown.behind, self._guard
+        if behind <= limit:
+            self._warn_above = limit
+            return
+        text = (
+            f"{self._name} has the weights of {shown.name}#{shown.op_no}, {behind} updates ago ({limit} are allowed)"
+        )
+        if on_stale == "refuse":
+            raise StaleSampler(f"sample was not sent: {text}. Save the weights anew", operation=self._name)
+        if behind > self._warn_above:
+            self._warn_above = 2 * behind
+            _log.warning("%s", text)
+
     async def _comes_back(self, gone: OutOfPatience, sampling_session_id: str, generation: int) -> bool:
         """Whether the weights that the server no longer holds are to be had again, so that waiting for them helps."""
         session, sampler = self._session, self._sampler
@@ -486,6 +546,8 @@ async def start_sampling_client(
 ) -> SamplingClient:
     """Start the actor under ``clients`` and return its handle; ``on_close`` is called when its place closes."""
     name = f"sampler-{sampler.seq_id}"
+    if sampler.shown is None and sampler.model_path is not None:
+        sampler.shown = session.shown(sampler.model_path)
 
     def close() -> None:
         close_sampler(sampler)

@@ -14,6 +14,7 @@ from tinker_actors.ledger.operation import (
     Sending,
 )
 from tinker_actors.ledger.rebuild import NewModel, Rebuild
+from tinker_actors.ledger.shown import Shown
 from tinker_actors.ledger.tasks import Tasks
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "OperationState",
     "Rebuild",
     "Sending",
+    "Shown",
     "Tasks",
     "as_completed",
     "first",

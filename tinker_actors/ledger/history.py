@@ -9,9 +9,10 @@ import msgspec
 
 from tinker_actors.ledger.operation import Operation, OperationKind
 
-__all__ = ["Cover", "History", "HistoryStatistics"]
+__all__ = ["UPDATES", "Cover", "History", "HistoryStatistics"]
 
-_UPDATES = (OperationKind.OPTIM_STEP, OperationKind.LOAD_STATE)
+UPDATES = (OperationKind.OPTIM_STEP, OperationKind.LOAD_STATE)
+"""What changes weights."""
 
 
 class Cover(msgspec.Struct, frozen=True):
@@ -58,7 +59,7 @@ class History:
             return
         self._kept[operation.op_no] = operation
         self._bytes += operation.size
-        if operation.kind in _UPDATES:
+        if operation.kind in UPDATES:
             insort(self._updates, operation.op_no)
 
     def add_state(self, op_no: int, path: str, *, optimizer: bool) -> None:
@@ -81,7 +82,7 @@ class History:
         None lies behind an ``unfinished`` operation: its result would be lost.
         """
         first = min((operation.op_no for operation in unfinished), default=None)
-        waiting = [operation.op_no for operation in unfinished if operation.kind in _UPDATES]
+        waiting = [operation.op_no for operation in unfinished if operation.kind in UPDATES]
         found: list[tuple[int, int, Cover]] = []
         for op_no, (path, optimizer) in self._states.items():
             shown = self._shown(op_no, waiting)

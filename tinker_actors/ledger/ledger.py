@@ -15,7 +15,7 @@ from tinker_actors.flow.admission import Admission
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import PendingTable
 from tinker_actors.ledger.future import Future
-from tinker_actors.ledger.history import Cover, History
+from tinker_actors.ledger.history import UPDATES, Cover, History
 from tinker_actors.ledger.operation import (
     AcceptedOperation,
     Chunk,
@@ -95,6 +95,8 @@ class Ledger:
         self._accepted: deque[AcceptedOperation] = deque(maxlen=ACCEPTED_KEPT)
         self._replaying: dict[int, Operation] = {}
         self._history = None if replay_bytes is None else History(replay_bytes)
+        self.updates = 0
+        """Updates of the weights that were accepted and have not failed."""
         self._losses = 0
         self._cut = False
         self.rebuild: Rebuild | None = None
@@ -183,6 +185,9 @@ class Ledger:
         elif (lost := self.lost) is not None:
             entry.explain(f"its model is being rebuilt: {lost.cause}")
         self._unfinished[op_no] = self._unsent[op_no] = operation
+        if kind in UPDATES:
+            self.updates += 1
+        operation.updates = self.updates
         self._accepted.append(AcceptedOperation(op_no, kind, tuple(chunk.digest for chunk in chunks)))
         return operation
 
@@ -444,4 +449,6 @@ class Ledger:
         self._pending.close(operation.entry)
         operation.span.end(error)
         self.admission.release(operation.admitted)
+        if operation.kind in UPDATES and state is not OperationState.DONE:
+            self.updates -= 1
         operation.chunks = ()  # lets the payload go

@@ -151,6 +151,7 @@ class Operation:
         "sending",
         "span",
         "state",
+        "updates",
     )
 
     def __init__(
@@ -175,6 +176,8 @@ class Operation:
         """The bytes that were let in."""
         self.local: LocalLoss | None = None
         """Of a custom loss, once it has been computed."""
+        self.updates = 0
+        """How many updates of the weights were accepted by then."""
         self.outcome: int | None = None
         """A check sum of its result."""
 

@@ -20,7 +20,7 @@ from tinker_actors.flow.pending import PendingTable
 from tinker_actors.flow.queue_state import ClientQueue, Observer, QueueSubscription
 from tinker_actors.flow.rate_limit import RateLimiter
 from tinker_actors.flow.retry import RetryHandler
-from tinker_actors.ledger import Ledger, Tasks
+from tinker_actors.ledger import Ledger, Shown, Tasks
 from tinker_actors.metrics import Metrics, Usage
 from tinker_actors.polling import Poller
 from tinker_actors.ports import Offload, Points
@@ -34,6 +34,9 @@ from tinker_actors.types import ClientConfig
 from tinker_actors.wire.api import Api
 
 __all__ = ["Session", "SessionState"]
+
+
+_SHOWN_KEPT = 4096  # paths: a job of weeks must not grow by each of its saves
 
 
 class SessionState(StrEnum):
@@ -106,6 +109,7 @@ class Session:
         self.end: SessionEnd | None = None
         """What the server is to be told, once that is known."""
         self.ledgers: set[Ledger] = set()
+        self._shown: dict[str, Shown] = {}
         self.home = Home()
         self.queue_subscriptions: set[QueueSubscription] = set()
         self.queue_observer: ActorRef | None = None
@@ -146,6 +150,17 @@ class Session:
     def over(self) -> bool:
         """Whether it has ended, and no other takes its place."""
         return self.state.value in (SessionState.FINISHED, SessionState.LOST)
+
+    def show(self, path: str, shown: Shown) -> None:
+        """The weights under ``path`` are those of ``shown``."""
+        self._shown.pop(path, None)
+        self._shown[path] = shown
+        if len(self._shown) > _SHOWN_KEPT:
+            del self._shown[next(iter(self._shown))]
+
+    def shown(self, path: str) -> Shown | None:
+        """Whose weights stand under ``path``, if one of this session's models has saved them of late."""
+        return self._shown.get(path)
 
     def use_limiter(self, limiter: RateLimiter) -> None:
         """The session's key is another one from now on: ``limiter`` is that of the new key."""

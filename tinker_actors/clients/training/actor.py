@@ -37,7 +37,7 @@ from tinker_actors.errors import (
 )
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import Reaction, while_polling, while_polling_save
-from tinker_actors.ledger import Chunk, Operation, OperationKind, Rebuild, Sending
+from tinker_actors.ledger import Chunk, Operation, OperationKind, Rebuild, Sending, Shown
 from tinker_actors.sessions import Session
 from tinker_actors.types import GetInfoResponse, UnloadModelResponse
 from tinker_actors.wire.endpoints.models import get_info, unload_model
@@ -348,6 +348,8 @@ class TrainingActor(Actor):
             self._count(operation)
         if operation.kind is OperationKind.SAVE_WEIGHTS_FOR_SAMPLER:
             self._model.shown(operation, result, operation.sending.generation)
+            if result.path is not None:
+                self._session.show(result.path, Shown(self._ledger, operation))
         if not self._ledger.finish(operation, result):
             _log.warning(
                 "%s %s %s has given another result when it was applied again: the server is not deterministic",

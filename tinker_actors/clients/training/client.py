@@ -20,7 +20,7 @@ from tinker_actors.clients.training.model import Model
 from tinker_actors.config import RetryConfig, parse_retry
 from tinker_actors.errors import APIResponseError, ClosedError, InvalidInput
 from tinker_actors.flow.queue_state import Observer, QueueSubscription
-from tinker_actors.ledger import AcceptedOperation, Chunk, Future, Operation, OperationKind
+from tinker_actors.ledger import AcceptedOperation, Chunk, Future, Operation, OperationKind, Shown
 from tinker_actors.sessions import Session
 from tinker_actors.telemetry import Telemetry
 from tinker_actors.types import (
@@ -412,6 +412,7 @@ class TrainingClient:
         )
         model, op_no = self._model, operation.op_no
         model.show(op_no, sampler)
+        sampler.shown = Shown(model.ledger, operation)
 
         async def start() -> SamplingClient:
             try:
