@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.conformance.expectation import VERSIONS
 from tests.local.process import KEY, TINY, serving
@@ -50,27 +51,36 @@ def fill_cache(hub: Path) -> None:
 @pytest.fixture(scope="session")
 def driven(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What the program for every call prints, by the SDK's version and more settings of the server."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
     @cache
     def drive(version: str, **more: Any) -> dict[str, Any]:
-        folder = tmp_path_factory.mktemp("sdk")
-        fill_cache(folder / "cache")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TINKER_", "HF_"))}
-        environ = {**kept, "PYTHONPATH": str(_ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
-        command = [python_of(version), "-W", "ignore", "-m", "tests.conformance.programs.every_call"]
-        with serving(models=(TINY, _BASE), fwdbwd_max_chunk_len=2, pjwt_auth_enabled=True, **more) as server:
-            done = subprocess.run(
-                [*command, server.url, KEY, TINY, str(folder)],
-                capture_output=True,
-                text=True,
-                timeout=300,
-                check=False,
-                env=environ,
-            )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
+        printed = shared / f"sdk-{version}{'-' if more else ''}{'-'.join(more)}.json"
+        with FileLock(f"{printed}.lock"):  # the program is run once for all workers
+            if not printed.exists():
+                printed.write_text(_run(version, tmp_path_factory.mktemp("sdk"), more))
+        return json.loads(printed.read_text())
 
     return drive
+
+
+def _run(version: str, folder: Path, more: dict[str, Any]) -> str:
+    fill_cache(folder / "cache")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TINKER_", "HF_"))}
+    environ = {**kept, "PYTHONPATH": str(_ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
+    command = [python_of(version), "-W", "ignore", "-m", "tests.conformance.programs.every_call"]
+    with serving(models=(TINY, _BASE), fwdbwd_max_chunk_len=2, pjwt_auth_enabled=True, **more) as server:
+        done = subprocess.run(
+            [*command, server.url, KEY, TINY, str(folder)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            env=environ,
+        )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
 
 
 @pytest.fixture
