@@ -14,12 +14,12 @@ import tinker_actors
 from tests.interop.conftest import REASONS, TABLE
 from tests.interop.generations import json_only
 from tests.interop.operation import OPERATIONS, Call, tools_for
-from tests.interop.scenarios import refusals, rest, training
+from tests.interop.scenarios import refusals, rest, sampling, training
 from tests.verdicts import note
-from tinker_actors import APIStatusError, RequestFailedError, ServerSettings
+from tinker_actors import APIStatusError, NotStreamed, RequestFailedError, ServerSettings
 from tinker_actors.local.server import open_server
 
-_MODULES = (refusals, rest, training)  # importing them fills OPERATIONS
+_MODULES = (refusals, rest, sampling, training)  # importing them fills OPERATIONS
 _CLASSES = ("ServiceClient", "TrainingClient", "SamplingClient", "RestClient")  # and what makes them
 _SUFFIX = "_async"
 _GENERATIONS = {"protobuf": None, "json": json_only}
@@ -52,7 +52,9 @@ def _refusal(error: BaseException | None) -> BaseException | None:
         if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
             continue
-        if isinstance(error, RequestFailedError) or (isinstance(error, APIStatusError) and error.status < 500):
+        if isinstance(error, RequestFailedError | NotStreamed) or (
+            isinstance(error, APIStatusError) and error.status < 500
+        ):
             return error
         error = error.__cause__
     return None
