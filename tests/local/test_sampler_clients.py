@@ -6,6 +6,7 @@ from typing import Any
 
 import trio
 
+from supervision import ActorCrashed, Event
 from tests.local.harness import PROTOBUF, Answer, Caller, Stage, play, sample_body
 
 
@@ -118,7 +119,10 @@ def test_results_that_were_retrieved_are_forgotten() -> None:
         await caller.result(first)
         await caller.result(second)
         waiting = (await caller.optim_step(model_id, 2)).ok["request_id"]
+        held = stage.service.futures.find(stage.service.owners.identify("tml-test"), first)
+        assert held.result is not None
         answer = await look(caller, sampler, done=[first, waiting, "req-none"])
+        assert held.result is None  # its memory is free before its time is over
         assert list(states(answer))[:2] == [first, second]
         assert (await caller.poll(first)).status == 410
         assert (await caller.poll(second)).status == 200
@@ -128,9 +132,12 @@ def test_results_that_were_retrieved_are_forgotten() -> None:
         their = await other.sampler(await other.session())
         assert (await look(other, their, done=[second])).status == 200
         assert (await caller.poll(second)).status == 200
-        await trio.sleep(100.0)
-        assert (await caller.poll(second)).status == 410
-        await ask(caller, sampler, 3)
+        crashes: list[Event] = []
+        with stage.service.system.events.subscribe(crashes.append):
+            await trio.sleep(100.0)
+            assert (await caller.poll(second)).status == 410
+            await ask(caller, sampler, 3)
+        assert not any(isinstance(event, ActorCrashed) for event in crashes)
 
     play(scenario, result_retention=100.0)
 

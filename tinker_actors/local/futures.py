@@ -81,6 +81,10 @@ class ServerFuture:
         self.done_at = trio.current_time()
         self._done.set()
 
+    def drop(self) -> None:
+        """Nobody needs the result any more: free its memory."""
+        self._result = None
+
     async def wait(self) -> None:
         """Wait for the result."""
         await self._done.wait()
@@ -151,6 +155,7 @@ class FutureTable:
         future = self._futures.get((owner, request_id))
         if future is not None and future.result is not None:
             del self._futures[owner, request_id]
+            future.drop()
 
     def release(self) -> None:
         """Hold no more: the server is about to end, and who waits should know at once."""
