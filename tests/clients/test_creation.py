@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -342,5 +343,27 @@ def test_nothing_is_created_after_the_end():
         ):
             with pytest.raises(TinkerError, match="closed"):
                 call()
+
+    train(story)
+
+
+def test_a_sampling_or_rest_client_that_is_let_go_is_closed_and_nothing_else_is():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        kept = await client.save_weights_and_get_sampling_client()
+        for _ in range(3):
+            await client.save_weights_and_get_sampling_client()
+            await world.runtime.create_rest_client()
+        rest = await world.runtime.create_rest_client()
+        sample = (await service.create_sampling_client(base_model=BASE_MODEL)).sample_async(PROMPT, 1, SHORT)
+        assert (await sample).sequences  # under way it keeps its client
+        del sample
+        gc.collect()
+        await trio.sleep(1)
+        clients = children(world, "runtime/sessions/session-0/clients")
+        assert sorted(clients) == ["sampler-0", "service", "training-0"]
+        assert children(world, "runtime/rest") == ["rest-3"]
+        await kept.sample(PROMPT, 1, SHORT)
+        assert (await rest.list_sessions()).sessions == (service.session_id,)
+        await step(client)
 
     train(story)

@@ -97,6 +97,7 @@ def test_a_crash_keeps_everything_and_disturbs_no_sibling(path: str, undisturbed
 def test_the_table_has_every_actor_of_a_session(undisturbed):
     started = {event.path for event in undisturbed.events if isinstance(event, ActorStarted)}
     actors = {path for path in started if not any(other.startswith(f"{path}/") for other in started)}
+    actors = {path for path in actors if not path.startswith("runtime/tasks/")}  # calls, such as those that close
 
     assert actors == set(ROWS)
 
@@ -104,7 +105,7 @@ def test_the_table_has_every_actor_of_a_session(undisturbed):
 @pytest.mark.parametrize("path", [f"{SESSION}/clients/service", f"{SESSION}/clients/sampler-0"])
 def test_a_client_that_crashes_again_and_again_ends_alone(path: str):
     async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
-        await service.create_sampling_client(base_model=BASE_MODEL)
+        sampler = await service.create_sampling_client(base_model=BASE_MODEL)
         for _ in range(11):
             while world.runtime.tree().find(path).state != "running":  # noqa: ASYNC110  # a tree has no event
                 await trio.sleep(0.01)
@@ -112,6 +113,7 @@ def test_a_client_that_crashes_again_and_again_ends_alone(path: str):
             await trio.sleep(0.01)
         await (await client.optim_step(AdamParams()))
         assert service.state is SessionState.ACTIVE
+        await sampler.aclose()  # kept until here: one that is let go is closed
 
     outcome = train(story)
 

@@ -13,7 +13,7 @@ from trio_util import AsyncValue
 
 from supervision import ActorRef, SupervisorRef
 from tinker_actors.checks import flag, integer, number
-from tinker_actors.clients.closing import closed_as_such, stop_child
+from tinker_actors.clients.closing import closed_as_such, stop_child, stopped_when_gone
 from tinker_actors.clients.sampler import GetSamplerInfo, Sampler, SamplerInfo, SamplingActor, close_sampler
 from tinker_actors.clients.sampler_handle import SamplerHandle
 from tinker_actors.clients.spec import client_spec
@@ -66,7 +66,7 @@ class SamplingClient:
     """Samples from one set of weights.
 
     Any number of tasks may sample at once, up to the server's own limit; further ones wait their turn. A
-    sample belongs to its caller: cancelling the caller gives it up.
+    sample belongs to its caller: cancelling the caller gives it up. A client that is let go is closed.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class SamplingClient:
         self._closed = False
         self._guard: tuple[int, OnStale] | None = None
         self._warn_above = 0
+        self._unclosed = stopped_when_gone(self, session.tasks, clients, name)
 
     @property
     def sampling_session_id(self) -> str:
@@ -313,6 +314,7 @@ class SamplingClient:
             await trio.lowlevel.checkpoint()
             return
         self._closed = True
+        self._unclosed.detach()
         await stop_child(self._clients, self._name)
 
     def _request(

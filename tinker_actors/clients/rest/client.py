@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 import trio
 
 from supervision import ActorRef
-from tinker_actors.clients.closing import closed_as_such, stop_child
+from tinker_actors.clients.closing import closed_as_such, stop_child, stopped_when_gone
 from tinker_actors.clients.downloading import Downloads
 from tinker_actors.clients.rest import messages
 from tinker_actors.clients.rest.account import Account
@@ -48,7 +48,7 @@ class RestClient(RunCalls, CheckpointCalls):
     Get one from ``runtime.create_rest_client()``, or from a ServiceClient. Any number of calls may be under way at a
     time. Each returns its result when it is awaited; its twin named ``..._async`` returns a Future at once. A bad
     value is InvalidInput at the call, what the server refuses its APIStatusError; what may pass is asked again until
-    the configuration's ``outage_bound``, a change under one idempotency key.
+    the configuration's ``outage_bound``, a change under one idempotency key. One that is let go is closed.
     """
 
     def __init__(self, account: Account, ref: ActorRef, name: str, session_id: str | None) -> None:
@@ -56,6 +56,7 @@ class RestClient(RunCalls, CheckpointCalls):
         self._name = name
         self._session_id = session_id
         self._closed = False
+        self._unclosed = stopped_when_gone(self, account.tasks, account.supervisor, name)
 
     @property
     def session_id(self) -> str | None:
@@ -183,6 +184,7 @@ class RestClient(RunCalls, CheckpointCalls):
             await trio.lowlevel.checkpoint()
             return
         self._closed = True
+        self._unclosed.detach()
         await stop_child(self._account.supervisor, self._name)
 
     async def __aenter__(self) -> Self:
