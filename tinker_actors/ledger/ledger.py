@@ -97,6 +97,8 @@ class Ledger:
         self._history = None if replay_bytes is None else History(replay_bytes)
         self.updates = 0
         """Updates of the weights that were accepted and have not failed."""
+        self._ends: AsyncValue[int] = AsyncValue(0)
+        """How many operations have ended."""
         self._losses = 0
         self._cut = False
         self.rebuild: Rebuild | None = None
@@ -310,6 +312,18 @@ class Ledger:
         self._unsent = {number: again[number] for number in sorted(again)}
         self._show_progress()
 
+    def switch(self, model_id: str, generation: int, next_seq_id: int) -> None:
+        """``model_id`` goes on from here, in the place of a model that has nothing left to do."""
+        self.epoch += 1
+        self._gaps.clear()
+        self.begin(model_id, generation)
+        self._next_seq_id = next_seq_id
+
+    async def until_ended(self, operation: Operation) -> None:
+        """Wait until ``operation`` has its result, or will have none."""
+        while operation in (self._unfinished.get(operation.op_no), self._replaying.get(operation.op_no)):
+            await self._ends.wait_transition()  # pyright: ignore[reportUnknownMemberType]  # trio-util's own gap
+
     def refuse(self, operation: Operation, error: TinkerError) -> None:
         """The server refused every chunk: the operation fails, and its seq_ids are gaps to be filled."""
         sending = operation.sending
@@ -399,6 +413,7 @@ class Ledger:
         self._unsent.pop(operation.op_no, None)
         self._enter(operation, OperationState.DONE)
         self._pending.close(operation.entry)
+        self._ends.value += 1
         self._show_progress()
         outcome = check_sum(result)
         if outcome == operation.outcome:
@@ -447,6 +462,7 @@ class Ledger:
         self._unsent.pop(operation.op_no, None)
         self._enter(operation, state)
         self._pending.close(operation.entry)
+        self._ends.value += 1
         operation.span.end(error)
         self.admission.release(operation.admitted)
         if operation.kind in UPDATES and state is not OperationState.DONE:

@@ -64,6 +64,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     What clients report through /telemetry is kept in memory, up to ``max_reported_bytes`` in all; then the oldest go.
 
+    ``load_first_only`` refuses load_weights to a model that has had another request, as the hosted service does.
+
     ``dedup`` False runs a repeated (model, seq_id) again: a test switch, to show that such a server is noticed.
     """
 
@@ -103,6 +105,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     sample_use_retrieve_futures: bool = False
     sample_join_sampling_session: bool = False
     sample_cancel_enabled: bool = True
+    load_first_only: bool = False
     dedup: bool = True
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from supervision import Actor, Event, handles
-from tinker_actors.clients.training.creation import make_model, unload
+from tinker_actors.clients.training.creation import Made, make_model, unload
 from tinker_actors.clients.training.custom_loss import differentiated, logprobs_of
 from tinker_actors.clients.training.events import ModelRebuilt, ReplayDiffers
 from tinker_actors.clients.training.failure import (
@@ -39,7 +39,7 @@ from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import Reaction, while_polling, while_polling_save
 from tinker_actors.ledger import Chunk, Operation, OperationKind, Rebuild, Sending, Shown
 from tinker_actors.sessions import Session
-from tinker_actors.types import GetInfoResponse, UnloadModelResponse
+from tinker_actors.types import GetInfoResponse, LoadWeightsRequest, LoadWeightsResponse, UnloadModelResponse
 from tinker_actors.wire.endpoints.models import get_info, unload_model
 
 __all__ = ["TrainingActor"]
@@ -62,9 +62,10 @@ class TrainingActor(Actor):
         self._scopes: set[trio.CancelScope] = set()
         self._lane = SendLane(
             session,
-            model.ledger,
+            model,
             promised=self._start_poll,
             forwarded=self._poll,
+            switch=self._switch,
             stop=self._give_up,
             finish=self._finish,
         )
@@ -188,7 +189,22 @@ class TrainingActor(Actor):
                 # a model of which the server has lost a result only is still in its memory
                 self.context.start_task(self._free, old, name=f"free {old}")
 
-    async def _free(self, model_id: str) -> None:
+    def _switch(self, operation: Operation, made: Made, generation: int) -> None:
+        """``operation``, a load, has been done by a new model, which goes on in the place of the one in training."""
+        old = self._model_id()
+        _log.info("%s goes on as %s, since its server loads into new models only", self._ledger.name, made.model_id)
+        self._model.fresh.pop(operation.op_no, None)
+        request = operation.chunks[0].request
+        assert isinstance(request, LoadWeightsRequest)
+        self._ledger.switch(made.model_id, generation, made.next_seq_id)
+        self._finish(operation, LoadWeightsResponse(path=request.path))
+        earlier = [one for one in self._ledger.open_operations() if one.op_no < operation.op_no]
+        self.context.start_task(self._free, old, *earlier, name=f"free {old}")
+
+    async def _free(self, model_id: str, *operations: Operation) -> None:
+        """Have the server free a model, once ``operations`` have the results that it owes them."""
+        for operation in operations:
+            await self._ledger.until_ended(operation)
         try:
             await unload_model(self._session.api, model_id, key=self._session.new_key())
         except APIError as error:

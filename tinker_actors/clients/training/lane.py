@@ -9,12 +9,15 @@ from typing import Any, final
 import trio
 
 from tinker_actors.clients.training import operations
+from tinker_actors.clients.training.creation import Made
 from tinker_actors.clients.training.failure import gap_failure, send_failure
+from tinker_actors.clients.training.fresh_load import load_afresh, may_need_fresh_model
+from tinker_actors.clients.training.model import Model
 from tinker_actors.clients.training.saves import is_named_save, name_is_taken, saved_before
-from tinker_actors.errors import APIError, TinkerError
+from tinker_actors.errors import APIError, RequestFailedError, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import Reaction, may_have_arrived, while_saving, while_submitting
-from tinker_actors.ledger import Gap, Ledger, Operation, Sending
+from tinker_actors.ledger import Gap, Operation, Sending
 from tinker_actors.sessions import Session
 
 __all__ = ["SendLane"]
@@ -33,17 +36,20 @@ class SendLane:
     def __init__(
         self,
         session: Session,
-        ledger: Ledger,
+        model: Model,
         *,
         promised: Callable[[Operation], None],
         forwarded: Callable[[Operation], Awaitable[None]],
+        switch: Callable[[Operation, Made, int], None],
         stop: Callable[[TinkerError, Operation | None], None],
         finish: Callable[[Operation, Any], None],
     ) -> None:
         self._session = session
-        self._ledger = ledger
+        self._model = model
+        self._ledger = model.ledger
         self._promised = promised
         self._forwarded = forwarded
+        self._switch = switch
         self._stop = stop
         self._finish = finish
         self._work = trio.Event()
@@ -92,7 +98,9 @@ class SendLane:
                     break
         if not ledger.at(operation, sending):
             return  # it has ended meanwhile
-        if failures:
+        if failures and may_need_fresh_model(operation, sending, failures[0]):
+            await self._afresh(operation, sending, failures[0])
+        elif failures:
             self._refused(operation, failures[0])
         elif operation.half:
             await self._forwarded(operation)  # nothing may come between the passes of a custom loss
@@ -154,6 +162,26 @@ class SendLane:
             ledger.promise(operation, index, request_id)
             if sending.complete and not operation.replayed:
                 session.metrics.observe("queue_seconds", operation.entry.snapshot().age)
+
+    async def _afresh(self, operation: Operation, sending: Sending, refused: OutOfPatience) -> None:
+        """Load into a new model what the server would not load into this one."""
+        ledger, poller = self._ledger, self._session.poller()
+        try:
+            made, generation = await load_afresh(self._session, self._model, operation, poller)
+        except OutOfPatience as gone:
+            refused = gone
+            if gone.reaction is Reaction.LOST:
+                await self._session.confirm()
+                if self._session.generation == ledger.generation:  # not the session is gone, but the checkpoint
+                    refused = OutOfPatience(Reaction.FAIL, gone.error, gone.lasted)
+            if ledger.at(operation, sending):
+                self._refused(operation, refused)
+        except RequestFailedError:  # the load is no good, wherever it goes; the model that was in training goes on
+            if ledger.at(operation, sending):
+                self._refused(operation, refused)
+        else:
+            if ledger.at(operation, sending):
+                self._switch(operation, made, generation)
 
     def _refused(self, operation: Operation, gone: OutOfPatience) -> None:
         assert operation.sending is not None

@@ -67,6 +67,8 @@ class Model:
         self.ledger = ledger
         self.ledgers = ledgers
         self.info: GetInfoResponse | None = None
+        self.fresh: dict[int, NewModel] = {}
+        """By op_no: models made for loads that the server refuses anywhere else."""
         self.losses: dict[int, CustomLoss] = {}
         """By op_no: functions of the user's that have not been called to their end."""
         self._samplers: dict[int, Sampler] = {}

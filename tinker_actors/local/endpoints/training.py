@@ -105,6 +105,9 @@ async def load_weights(service: LocalService, call: Incoming[LoadWeightsRequest]
     if request.model_id is None:
         return await create_by_load(service, call.owner, request)
     TinkerPath.parse(request.path, kind="weights")
+    if service.settings.load_first_only and request.seq_id != 1:
+        problem = f"a state is loaded by the first request of a model, not by number {request.seq_id}"
+        raise invalid("seq_id", problem, "Load into a new model")
     return await _submit(service, call.owner, request.model_id, request.seq_id, request)
 
 

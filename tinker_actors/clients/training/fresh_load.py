@@ -1,0 +1,41 @@
+"""load_state at servers that load into fresh models only (the hosted service, SkyRL: WIRE 2.4): by another model."""
+
+from __future__ import annotations
+
+from tinker_actors.clients.training.creation import Made, make_model
+from tinker_actors.clients.training.model import Model, Source, new_model
+from tinker_actors.errors import BadRequestError, ConflictError
+from tinker_actors.flow.patience import OutOfPatience
+from tinker_actors.ledger import Operation, OperationKind, Sending
+from tinker_actors.polling import Poller
+from tinker_actors.sessions import Session
+from tinker_actors.types import LoadWeightsRequest
+
+__all__ = ["load_afresh", "may_need_fresh_model"]
+
+
+def may_need_fresh_model(operation: Operation, sending: Sending, gone: OutOfPatience) -> bool:
+    """Whether a load may have been refused for no other reason than that it is not its model's first request."""
+    return (
+        operation.kind is OperationKind.LOAD_STATE
+        and sending.first_seq_id > 1
+        and isinstance(gone.error, BadRequestError | ConflictError)
+    )
+
+
+async def load_afresh(session: Session, model: Model, operation: Operation, poller: Poller) -> tuple[Made, int]:
+    """A new model in the state that ``operation`` is to load, and the generation of its session.
+
+    The old model stays as it is. Raises OutOfPatience, RequestFailedError.
+    """
+    (chunk,) = operation.chunks
+    request = chunk.request
+    assert isinstance(request, LoadWeightsRequest)
+    # under the same numbers and keys by whatever incarnation, so that no crash leaves a second one behind
+    new = model.fresh.get(operation.op_no)
+    if new is None or new.generation != session.generation:
+        new = model.fresh[operation.op_no] = new_model(session)
+    operation.entry.explain("this server loads into new models only: one is being created")
+    source = Source(path=request.path, optimizer=request.optimizer)
+    made = await make_model(session, model, new, poller=poller, entry=operation.entry, source=source)
+    return made, new.generation
