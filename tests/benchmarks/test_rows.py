@@ -73,7 +73,17 @@ def test_the_median_says_how_far_the_repeats_spread() -> None:
 
 def test_benchmarks_are_found_by_what_they_define(capsys: pytest.CaptureFixture[str]) -> None:
     names = benchmark_names()
-    assert {"client", "codec", "demo", "engine", "overhead", "startup", "supervision", "transport"} == set(names)
+    assert {
+        "client",
+        "codec",
+        "demo",
+        "engine",
+        "local_server",
+        "overhead",
+        "startup",
+        "supervision",
+        "transport",
+    } == set(names)
     assert not {"rows", "canned", "client_ours", "__main__"} & set(names)
     assert main(["--list"]) == 0
     assert capsys.readouterr().out.split() == names

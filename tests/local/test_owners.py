@@ -1,8 +1,6 @@
 """One owner never sees what is another's: by id it is as if it never was."""
 
 import random
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -324,36 +322,6 @@ def test_no_key_is_kept(tmp_path: Path) -> None:
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) > 2
     assert [path for path in files if b"planted" in path.read_bytes()] == []
-
-
-def test_what_a_directory_holds_from_before_there_were_owners_is_everybodys(tmp_path: Path) -> None:
-    settings = ServerSettings(base_model=TINY, directory=tmp_path)
-
-    async def before() -> str:
-        async with open_stage(settings, seed=1) as stage:
-            return (await everything(stage.caller))["model"]
-
-    model_id = run_seeded(before, seed=1)
-    with closing(sqlite3.connect(tmp_path / "server.sqlite3")) as database:
-        for table in ("sessions", "runs", "checkpoints"):
-            database.execute(f"ALTER TABLE {table} DROP COLUMN owner")
-        database.execute("PRAGMA user_version=1")
-        database.commit()
-
-    async def after() -> None:
-        async with open_stage(settings, seed=2) as stage:
-            for caller in (stage.caller, stage.other()):
-                listed = (await caller.get(f"/training_runs/{model_id}/checkpoints")).ok["checkpoints"]
-                assert [entry["checkpoint_id"] for entry in listed] == [
-                    "weights/kept",
-                    "sampler_weights/kept",
-                    "external_weights/kept",
-                ]
-            other = stage.other()
-            mine = await other.model()
-            assert (await stage.caller.get(f"/training_runs/{mine}/checkpoints")).status == 404
-
-    run_seeded(after, seed=2)
 
 
 def test_random_owners_end_as_if_each_had_the_server_alone() -> None:

@@ -9,34 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tinker_actors.local.owners import UNOWNED, Owner
+from tinker_actors.errors import InvalidInput
+from tinker_actors.local.owners import Owner
 from tinker_actors.local.storage import CheckpointRecord, DirectoryStorage, RunRecord, SessionRecord
-from tinker_actors.types import FinishReason, LoraConfig, SessionActive, SessionClientFinished
+from tinker_actors.types import FinishReason, LoraConfig, SessionClientFinished
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
-VERSION_1 = """
-CREATE TABLE sessions (
-    number INTEGER PRIMARY KEY, session_id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,
-    tags TEXT NOT NULL, user_metadata TEXT NOT NULL
-);
-CREATE TABLE runs (
-    number INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, session_id TEXT NOT NULL, base_model TEXT NOT NULL,
-    lora TEXT NOT NULL, created_at TEXT NOT NULL, user_metadata TEXT NOT NULL
-);
-CREATE TABLE checkpoints (
-    number INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, run_id TEXT NOT NULL, kind TEXT NOT NULL,
-    name TEXT NOT NULL, base_model TEXT NOT NULL, lora TEXT NOT NULL, size_bytes INTEGER NOT NULL,
-    sha256 TEXT NOT NULL, created_at TEXT NOT NULL, expires_at TEXT, user_metadata TEXT NOT NULL,
-    file TEXT NOT NULL
-);
-INSERT INTO sessions VALUES (1, 's', '2026-11-29T12:00:00Z', '["a"]', '{"b":"c"}');
-INSERT INTO runs VALUES (1, 's:train:0', 's', 'base', '{"rank":2}', '2026-11-29T12:00:00Z', '{}');
-INSERT INTO checkpoints VALUES (
-    1, 'tinker://s:train:0/weights/n', 's:train:0', 'weights', 'n', 'base', '{"rank":2}', 3, 'x',
-    '2026-11-29T12:00:00Z', NULL, '{}', 'f'
-);
-PRAGMA user_version = 1;
-"""
 
 
 @pytest.fixture
@@ -45,21 +23,14 @@ def storage(tmp_path: Path) -> Generator[DirectoryStorage]:
         yield opened
 
 
-def test_a_directory_of_version_1_is_read_and_written_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 99])
+def test_a_directory_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path, version: int) -> None:
     with closing(sqlite3.connect(tmp_path / "server.sqlite3")) as database:
-        database.executescript(VERSION_1)
-    with closing(DirectoryStorage(tmp_path)) as storage:
-        (session,) = storage.sessions()
-        assert (session.session_id, session.tags, session.user_metadata) == ("s", ("a",), {"b": "c"})
-        assert session.owner == UNOWNED
-        assert (session.project_id, session.display_name, session.status) == (None, None, SessionActive())
-        (run,) = storage.runs()
-        assert (run.lora.rank, run.project_id, run.copied_from) == (2, None, None)
-        (checkpoint,) = storage.checkpoints()
-        assert (checkpoint.created_at, checkpoint.public) == (NOON, False)
-        storage.amend(msgspec.structs.replace(checkpoint, public=True))
-    with closing(DirectoryStorage(tmp_path)) as storage:
-        assert storage.checkpoints()[0].public is True
+        database.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(InvalidInput, match="another version"):
+        DirectoryStorage(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "server.sqlite3")) as database:
+        assert database.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
 
 
 def test_a_changed_session_keeps_its_place(storage: DirectoryStorage) -> None:

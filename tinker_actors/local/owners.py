@@ -18,7 +18,7 @@ from tinker_actors.local.refusals import unauthorized
 if TYPE_CHECKING:
     from tinker_actors.local.settings import ServerSettings
 
-__all__ = ["NOBODY", "UNOWNED", "Owner", "Owners", "owns"]
+__all__ = ["NOBODY", "Owner", "Owners", "owns"]
 
 Owner = NewType("Owner", str)
 """An owner's name as the settings give it, or ``key-`` and a digest of its only key."""
@@ -26,15 +26,12 @@ Owner = NewType("Owner", str)
 NOBODY: Final = Owner("nobody")
 """Who asks without a key, at the endpoints that need none."""
 
-UNOWNED: Final = Owner("")
-"""Whose the records are that were written before there were owners: everybody's."""
-
 _ANY_KEY: Final = "tml-"
 
 
 def owns(owner: Owner, of: Owner) -> bool:
     """Whether what belongs to ``of`` is ``owner``'s to see and to change."""
-    return of in (owner, UNOWNED)
+    return of == owner
 
 
 @final

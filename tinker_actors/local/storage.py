@@ -193,34 +193,24 @@ class MemoryStorage:
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sessions (
-    number INTEGER PRIMARY KEY, session_id TEXT NOT NULL UNIQUE, created_at TEXT NOT NULL,
-    tags TEXT NOT NULL, user_metadata TEXT NOT NULL
+    number INTEGER PRIMARY KEY, session_id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, created_at TEXT NOT NULL,
+    tags TEXT NOT NULL, user_metadata TEXT NOT NULL, project_id TEXT, display_name TEXT, status TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS runs (
-    number INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, session_id TEXT NOT NULL, base_model TEXT NOT NULL,
-    lora TEXT NOT NULL, created_at TEXT NOT NULL, user_metadata TEXT NOT NULL
+    number INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, session_id TEXT NOT NULL, owner TEXT NOT NULL,
+    base_model TEXT NOT NULL, lora TEXT NOT NULL, created_at TEXT NOT NULL, user_metadata TEXT NOT NULL,
+    project_id TEXT, copied_from TEXT
 );
 CREATE TABLE IF NOT EXISTS checkpoints (
-    number INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, run_id TEXT NOT NULL, kind TEXT NOT NULL,
-    name TEXT NOT NULL, base_model TEXT NOT NULL, lora TEXT NOT NULL, size_bytes INTEGER NOT NULL,
+    number INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, run_id TEXT NOT NULL, owner TEXT NOT NULL,
+    kind TEXT NOT NULL, name TEXT NOT NULL, base_model TEXT NOT NULL, lora TEXT NOT NULL, size_bytes INTEGER NOT NULL,
     sha256 TEXT NOT NULL, created_at TEXT NOT NULL, expires_at TEXT, user_metadata TEXT NOT NULL,
-    file TEXT NOT NULL
+    file TEXT NOT NULL, public TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS revoked_keys (digest TEXT PRIMARY KEY);
 CREATE INDEX IF NOT EXISTS checkpoints_of_run ON checkpoints (run_id);
 """
 _VERSION = 2
-_ADDED = (  # by version 2: table, column, what it holds in rows from before
-    ("sessions", "owner", "TEXT NOT NULL DEFAULT ''"),
-    ("runs", "owner", "TEXT NOT NULL DEFAULT ''"),
-    ("checkpoints", "owner", "TEXT NOT NULL DEFAULT ''"),
-    ("sessions", "project_id", "TEXT"),
-    ("sessions", "display_name", "TEXT"),
-    ("sessions", "status", """TEXT NOT NULL DEFAULT '{"type":"active"}'"""),
-    ("runs", "project_id", "TEXT"),
-    ("runs", "copied_from", "TEXT"),
-    ("checkpoints", "public", "TEXT NOT NULL DEFAULT 'false'"),
-)
 _KEYS = {"sessions": "session_id", "runs": "run_id", "checkpoints": "path"}
 _JSON_COLUMNS = frozenset({"lora", "public", "status", "tags", "user_metadata"})
 
@@ -229,7 +219,7 @@ _JSON_COLUMNS = frozenset({"lora", "public", "status", "tags", "user_metadata"})
 class DirectoryStorage:
     """``server.sqlite3`` and ``checkpoints/<run>/<kind>/*.safetensors`` below one directory, held by one process.
 
-    Raises InvalidInput when another server holds the directory, when a newer version has written it and when its
+    Raises InvalidInput when another server holds the directory, when another version has written it and when its
     database can't be read.
     """
 
@@ -264,13 +254,10 @@ class DirectoryStorage:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=FULL")
         version: int = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if version > _VERSION:
-            raise InvalidInput("directory", f"{directory} was written by a newer version", "Upgrade tinker-actors")
+        if version not in (0, _VERSION):
+            problem = f"{directory} was written by another version of tinker-actors"
+            raise InvalidInput("directory", problem, "Use that version, or another directory")
         self._database.executescript(_SCHEMA)
-        for table, column, kind in _ADDED:
-            present = {row["name"] for row in self._database.execute(f"PRAGMA table_info({table})")}
-            if column not in present:
-                self._database.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
         self._database.execute(f"PRAGMA user_version={_VERSION}")
         self._database.commit()
         rows = self._database.execute("SELECT file FROM checkpoints").fetchall()

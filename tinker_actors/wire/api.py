@@ -92,7 +92,7 @@ class Api:
         self._edge = EdgeRejections()
         self.forms = RequestForms()
         self.answered_at = -math.inf
-        """When the server last answered anything, by trio's clock."""
+        """When the server last answered anything but telemetry, by trio's clock."""
         self._noted: set[str] = set()
         if credentials is None:
             credentials = FixedCredentials(require_key(config).reveal(), access_headers(config))
@@ -316,7 +316,8 @@ class Api:
 
     async def _attempt(self, request: Request, name: str) -> Response:
         response = await self._secrets.guarded(self._transport.send(request), name)
-        self.answered_at = trio.current_time()
+        if request.purpose != "telemetry":  # of which nothing else may depend
+            self.answered_at = trio.current_time()
         if "x-deprecation-note" in response.headers:
             self._note(response)
         if _log.isEnabledFor(self._dump):
