@@ -272,16 +272,16 @@ class TrainingActor(Actor):
         session = self._session
         if failed is None or session.config.recovery is None:
             return None
-        await session.confirm()
         try:
-            if session.generation == self._ledger.generation:
-                await self._get_info()
-                return None
+            await self._get_info()
         except APIStatusError as error:
             if error.status not in (404, 410):
                 return None
         except APIError:
             return None  # whatever is wrong there, others will meet it, too
+        else:
+            return None
+        await session.confirm()
         return ModelLost(f"the server no longer holds it ({failed.message})", operation=failed.operation)
 
     async def _poll_missing(self, operation: Operation, sending: Sending) -> list[RequestFailedError | OutOfPatience]:
