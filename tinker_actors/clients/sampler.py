@@ -10,6 +10,7 @@ import trio
 from trio_util import AsyncValue, wait_any  # pyright: ignore[reportUnknownVariableType]  # its own gap
 
 from supervision import Actor, Call, handles
+from tinker_actors.clients.completions import CLONE, Completions
 from tinker_actors.errors import ClosedError, ModelLost, StaleSampler, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.pending import PendingEntry
@@ -59,11 +60,13 @@ class Sampler:
         """The base model, for the tokens' price; where it is not known, the path of the weights."""
         self.queue = ClientQueue(f"{session}/sampler-{seq_id}", "sampling")
         self._generation = _MISSING
+        self.completions = Completions()
         self.shown: Shown | None = None
         """Of which model of this program they are, and of when; None where that is not known."""
         self._orphaned: str | None = None
         self._over: tuple[type[TinkerError], str] | None = None
         self._changes: AsyncValue[int] = AsyncValue(0)
+        self.first_request = first_request
         self._next = first_request
 
     @property
@@ -154,6 +157,7 @@ class SamplingActor(Actor):
         if self._sampler.sampling_session_id is None:
             await self._create()
         self.context.start_task(self._keep, name="keep")
+        self.context.start_task(self._watch, name="completions")
 
     @handles(GetSamplerInfo)
     def get_sampler_info(self, message: GetSamplerInfo) -> SamplerInfo:
@@ -186,6 +190,15 @@ class SamplingActor(Actor):
                 strand(sampler, sampler.orphaned)
                 return
             await sampler.until_changed()
+
+    async def _watch(self) -> None:
+        """Ask for the results of all samples at once, in whatever sampling session they are, where it is offered."""
+        session, sampler = self._session, self._sampler
+        while session.server_config.sample_use_retrieve_futures and sampler.sampling_session_id is not None:
+            watched = sampler.sampling_session_id
+            await sampler.completions.watch(session, watched, sampler.first_request // CLONE)
+            while sampler.sampling_session_id == watched:
+                await sampler.until_changed()
 
     async def _create(self) -> None:
         session, sampler = self._session, self._sampler

@@ -449,6 +449,7 @@ class SamplingClient:
             entry.enter("promised")
             span.enter("poll")
             roundtrip = trio.current_time() - began
+            await self._sampler.completions.until_there(promise.request_id)
             try:
                 response = await self._poller.result(
                     promise.request_id,
@@ -474,6 +475,7 @@ class SamplingClient:
                 span.enter("queue")
                 await trio.sleep(session.random.uniform(0.0, 1.0))
                 continue
+            self._sampler.completions.fetched(promise.request_id)
             if len(response.sequences) != request.num_samples:
                 given = f"{len(response.sequences)} sequences where {request.num_samples} are due"
                 raise APIResponseError(f"{entry.name}: the server gives {given} (request {promise.request_id})")
