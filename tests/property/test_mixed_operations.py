@@ -4,10 +4,11 @@ was not taken back ends as in an undisturbed run of just that, and each Future s
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import autograd.numpy as anp
 import msgspec
+import trio
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -31,11 +32,13 @@ EXAMPLES = max(100, settings().max_examples)
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One operation: "plain", "custom" or "update", and whether it is to be taken back at once, if that can be."""
+    """One operation: "plain", "custom" or "update", and when it is to be taken back, if that can be: at once, when
+    all have been submitted, or never.
+    """
 
     kind: str
     seeds: tuple[int, ...]
-    take_back: bool
+    take_back: Literal["now", "later"] | None
 
 
 STEPS = st.lists(
@@ -43,7 +46,7 @@ STEPS = st.lists(
         Step,
         st.sampled_from(["plain", "custom", "update", "update"]),
         st.lists(st.integers(0, 99), min_size=1, max_size=4).map(tuple),
-        st.booleans(),
+        st.sampled_from([None, None, "now", "later"]),
     ),
     min_size=1,
     max_size=8,
@@ -84,8 +87,12 @@ def run(steps: list[Step], plan: FaultPlan, seed: int, taken_back: set[int] | No
             if taken_back is not None and place in taken_back:
                 continue
             futures[place] = await submit(client, step)
-            if taken_back is None and step.take_back:
+            if taken_back is None and step.take_back == "now":
                 futures[place].cancel()
+        await trio.sleep(0.02)
+        for place, future in futures.items():
+            if taken_back is None and steps[place].take_back == "later":
+                future.cancel()
         results: dict[int, Any] = {}
         for place, future in futures.items():
             try:
