@@ -104,3 +104,12 @@ def test_without_a_runtime_and_a_key_the_first_use_says_so(server: Served, monke
     with runtime_at(server.url, server.key), pytest.raises(ModelLost, match="was finished by its client"):
         copy.sample(PROMPT)
     assert engines() == []
+
+
+def test_a_handle_that_cannot_travel_says_so(server: Served) -> None:
+    with server.runtime() as runtime:
+        for handle in start(runtime):
+            with pytest.raises(
+                TypeError, match=f"a {type(handle).__name__} can't be pickled.*pickle a sampling client"
+            ):
+                pickle.dumps(handle)

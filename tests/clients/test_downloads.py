@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.numpy
@@ -48,6 +49,10 @@ def test_saved_weights_become_a_folder(tmp_path: Path):
         rest = await world.runtime.create_rest_client()
         for owner in (rest, service):
             assert await owner.download_checkpoint_async(state, tmp_path, force=True) == done
+            for name, bad in (("progress", 3), ("bounds", 10_000)):
+                given: Any = {name: bad}
+                with pytest.raises(InvalidInput, match=f"{name}: is of type int"):
+                    await owner.download_checkpoint(state, tmp_path, force=True, **given)
             with pytest.raises(InvalidInput, match="tinker path"):
                 owner.download_checkpoint_async("weights/mine", tmp_path)
         assert await rest.download_checkpoint(state, tmp_path, force=True) == done

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -26,6 +27,7 @@ from tinker_actors import (
     local_server_thread,
     open_runtime,
 )
+from tinker_actors.testing.faults import DropAfter
 
 Opener = Callable[[ServerSettings], AbstractAsyncContextManager[LocalServer]]
 
@@ -128,6 +130,21 @@ async def test_what_the_block_raises_comes_out_as_it_is_and_nothing_is_left(open
 async def test_settings_that_cannot_be_served_are_refused_as_they_are(opened: Opener) -> None:
     with pytest.raises(InvalidInput, match="nobody/nothing"):
         async with opened(ServerSettings(base_model="nobody/nothing")):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"settings": {"max_rank": 2}}, r"settings: is of type dict. Give ServerSettings\(...\)"),
+        ({"faults": [DropAfter(path="")]}, r"faults: is of type list. Give FaultPlan\(...\)"),
+        ({"port": 70_000, "loopback": True}, "port: 70000 is out of range"),
+        ({"loopback": "yes"}, "loopback: 'yes' is neither True nor False"),
+    ],
+)
+async def test_an_argument_of_another_kind_is_refused_by_name(given: Any, problem: str) -> None:
+    with pytest.raises(InvalidInput, match=problem):
+        async with local_server(**given):
             pass
 
 

@@ -60,6 +60,12 @@ class Handle(Generic[H]):
     def __hash__(self) -> int:
         return hash(self._identity())
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError(
+            f"a {type(self).__name__} can't be pickled, since it belongs to a runtime of this process: pickle a "
+            "sampling client, or open a runtime in the other process"
+        )
+
     def __repr__(self) -> str:
         return f"<blocking {self._identity()!r}>"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tinker_actors.config import Config
+from tinker_actors.errors import InvalidInput
 from tinker_actors.flow.pending import PendingTable
 from tinker_actors.ports import Offload
 from tinker_actors.wire.api import Api
@@ -44,6 +45,8 @@ class Downloads(msgspec.Struct, frozen=True, kw_only=True):
         """One checkpoint, as the clients' ``download_checkpoint`` says."""
         from tinker_actors.downloads import download_checkpoint
 
+        if progress is not None and not callable(progress):
+            raise InvalidInput("progress", f"is of type {type(progress).__name__}", "Give a function, such as print")
         with self.pending.track(self.name, "download_checkpoint", "sent") as entry:
 
             def tell(now: DownloadProgress) -> None:

@@ -73,7 +73,7 @@ async def download_checkpoint(
     wanted = None if sha256 is None else _sha256(sha256)
     if wanted is not None and parsed.kind == "external_weights":
         raise InvalidInput("sha256", "is of an archive, and external weights have none", "Leave it out")
-    bounds = bounds if bounds is not None else ArchiveBounds()
+    bounds = _bounds(bounds)
     target = _target(parsed, output_dir)
     await offload.run(partial(_prepare, target, force=force))
     place = await offload.run(partial(PartialFolder.open, target))
@@ -100,6 +100,12 @@ async def download_checkpoint(
     finally:
         with trio.CancelScope(shield=True):
             await offload.run(partial(place.close, keep=keep))
+
+
+def _bounds(given: Any) -> ArchiveBounds:
+    if given is not None and not isinstance(given, ArchiveBounds):
+        raise InvalidInput("bounds", f"is of type {type(given).__name__}", "Give ArchiveBounds(...)")
+    return ArchiveBounds() if given is None else given
 
 
 class _Download(msgspec.Struct, frozen=True):

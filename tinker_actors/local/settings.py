@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from tinker_actors.errors import InvalidInput
+from tinker_actors.local.setting_kinds import check_kinds
 
 __all__ = ["DEFAULT_BASE_MODEL", "ServerSettings"]
 
@@ -109,6 +110,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     dedup: bool = True
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if not 0.0 < self.poll_hold <= _LONGEST_HOLD:
             raise InvalidInput("poll_hold", f"{self.poll_hold} is out of range", "Use seconds in (0, 30]")
         for name in (

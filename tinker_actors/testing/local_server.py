@@ -12,10 +12,12 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Final, final
+from typing import Final, TypeVar, final
 
 import trio
 
+from tinker_actors.checks import flag, integer
+from tinker_actors.errors import InvalidInput
 from tinker_actors.local.server import Around, log_crash, open_server
 from tinker_actors.local.service import LocalService, open_service
 from tinker_actors.local.settings import ServerSettings
@@ -25,6 +27,8 @@ from tinker_actors.testing.faulty_server import FaultyApplication
 from tinker_actors.testing.network import open_network
 
 __all__ = ["local_server", "local_server_thread", "LocalServer"]
+
+T = TypeVar("T")
 
 _ANY_KEY: Final = "tml-local"
 _IN_MEMORY: Final = "https://local-server"
@@ -84,10 +88,13 @@ async def local_server(
     ``settings`` are those of ``tinker-actors serve``; by default it keeps everything in memory and offers the
     packaged base model. It is reached through memory, without any socket; with ``loopback`` over HTTP at 127.0.0.1,
     for other programs and the official SDK, at ``port`` (0: any free one). ``seed`` fixes ids, and the seeds that
-    clients leave open. Requests meet the network faults of the plan ``faults``. Raises InvalidInput for settings that
-    can't be served, OSError for a port in use.
+    clients leave open. Requests meet the network faults of the plan ``faults``. Raises InvalidInput for values
+    of the wrong kind and settings that can't be served, OSError for a port in use.
     """
-    chosen = settings if settings is not None else ServerSettings()
+    chosen = _checked("settings", settings, ServerSettings) or ServerSettings()
+    _checked("faults", faults, FaultPlan)
+    integer("port", port, "Give 0 for any free one, or one up to 65535", low=0, high=65535)
+    loopback = flag("loopback", loopback)
     keys = (*(chosen.api_keys or ()), *(key for owned in chosen.owners.values() for key in owned), _ANY_KEY)
     key = keys[0]
     rng = random.SystemRandom() if seed is None else random.Random(seed)
@@ -112,6 +119,12 @@ async def local_server(
                 failure = error
     if failure is not None:
         raise failure
+
+
+def _checked(field: str, value: T | None, kind: type[T]) -> T | None:
+    if value is None or isinstance(value, kind):
+        return value
+    raise InvalidInput(field, f"is of type {type(value).__name__}", f"Give {kind.__name__}(...)")
 
 
 @contextmanager
