@@ -13,17 +13,21 @@ import pytest
 import trio
 
 from tests.clients.scenario import batch, train
+from tests.local.engine.torch_model import torch_logprobs
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.config import RecoveryPolicy
 from tinker_actors.errors import GradientUnavailable, InvalidInput, LossTermError, LossTermTimeout, OperationCancelled
 from tinker_actors.local import ServerSettings
+from tinker_actors.local.engine import Engine, SaveState
+from tinker_actors.local.engine.adapter import ALPHA
 from tinker_actors.ports import ThreadOffload
 from tinker_actors.testing.faults import CrashAt, DropAfter, Fault, Status
-from tinker_actors.testing.operations import BASE_MODEL
+from tinker_actors.testing.operations import BASE_MODEL, RANK
 from tinker_actors.testing.simulation import Outcome, World
 from tinker_actors.types import AdamParams, Datum, ModelInput, TensorData
 
 STEP = AdamParams(learning_rate=1e-2)
+OWN_STEP = AdamParams(learning_rate=1e-2, beta1=0.9, beta2=0.95, eps=1e-8)
 CHUNKED = ServerSettings(base_model=BASE_MODEL, fwdbwd_max_chunk_len=2)
 
 
@@ -90,6 +94,36 @@ def test_a_torch_function_gives_the_same():
     assert [one["loss:sum"] for one in outcome.value] == pytest.approx(
         [one["loss:sum"] for one in run(squares, differentiation="autograd").value], rel=1e-5
     )
+
+
+def test_the_weights_after_steps_are_torchs_on_the_same_model():
+    torch = pytest.importorskip("torch")
+
+    def loss(data: Any, logprobs: Any) -> Any:
+        rows = [(row - row.mean()).pow(2).sum() + row.exp().sum() for row in logprobs]
+        return torch.stack(rows).sum(), {}
+
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> Any:
+        engine = world.service.engine
+        before = dict(engine.apply(SaveState(client.model_id)).weights)
+        for seeds in ((1, 2, 3), (4, 5)):
+            await client.forward_backward_custom(batch(*seeds), loss, differentiation="torch")
+            await (await client.optim_step(OWN_STEP))
+        return before, dict(engine.apply(SaveState(client.model_id)).weights)
+
+    before, after = train(story, settings=CHUNKED).value
+    leaves, logprobs = torch_logprobs(torch, Engine().base(BASE_MODEL), before, ALPHA / RANK)
+    optimizer = torch.optim.AdamW(list(leaves.values()), lr=0.01, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
+    for seeds in ((1, 2, 3), (4, 5)):
+        optimizer.zero_grad()
+        data = batch(*seeds)
+        loss(data, [logprobs(datum) for datum in data])[0].backward()
+        optimizer.step()
+    moved = 0.0
+    for name, leaf in leaves.items():
+        np.testing.assert_allclose(after[name], leaf.detach().numpy(), atol=2e-5, err_msg=name)
+        moved = max(moved, float(np.abs(after[name] - before[name]).max()))
+    assert moved > 1e-2, "both have learnt"
 
 
 def test_what_the_loss_alone_needs_does_not_leave():

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.local.engine.formulas import formula, torch_formula
 from tests.local.engine.scenes import CONFIGS, MANY_TARGETS, SMALL, double, lively_adapter, make_datum, small_base
+from tests.local.engine.torch_model import torch_logprobs
 from tinker_actors.local.engine.adapter import Adapter
 from tinker_actors.local.engine.head import target_logprobs
 from tinker_actors.local.engine.losses import objective
@@ -107,46 +106,17 @@ def test_float32_gradient_is_close_to_float64() -> None:
 @pytest.mark.parametrize("loss_fn", CONFIGS)
 def test_gradient_is_torchs(loss_fn: str) -> None:
     torch = pytest.importorskip("torch")
-    folder = str(Path(__file__).parents[3] / "recipes" / "base_model")
-    sys.path.insert(0, folder)
-    try:
-        from model import Config, Model
-    finally:
-        sys.path.remove(folder)
     base = small_base()
     adapter = lively_adapter(SMALL, PARTS[0], np.float32)
-    c = SMALL
-    model = Model(Config(c.vocab_size, c.d_model, c.n_layers, c.n_heads, c.d_ff, c.rope_theta, c.norm_eps))
-    values = {"embed.weight": base.weights.embed, "norm.weight": base.weights.norm}
-    for index, layer in enumerate(base.weights.layers):
-        q, k, v = np.split(layer.qkv, 3)
-        gate, up = np.split(layer.gate_up, 2)
-        named = {"attn_norm": layer.attn_norm, "mlp_norm": layer.mlp_norm, "o_proj": layer.o, "down_proj": layer.down}
-        named |= {"q_proj": q, "k_proj": k, "v_proj": v, "gate_proj": gate, "up_proj": up}
-        values |= {f"layers.{index}.{name}.weight": array for name, array in named.items()}
-    values = {name: torch.tensor(array) for name, array in values.items()}
-    leaves = {
-        segment.name: torch.tensor(adapter.layout.view(adapter.flat, segment.name), requires_grad=True)
-        for segment in adapter.layout.segments
+    parameters = {
+        segment.name: adapter.layout.view(adapter.flat, segment.name) for segment in adapter.layout.segments
     }
-    merged = dict(values)
-    for name in values:
-        module = name.removesuffix(".weight")
-        if f"{module}.lora_A" in leaves:
-            change = leaves[f"{module}.lora_B"] @ leaves[f"{module}.lora_A"]
-            merged[name] = values[name] + adapter.scale * change
-    head = values["embed.weight"] + adapter.scale * leaves["lm_head.lora_B"] @ leaves["lm_head.lora_A"]
+    leaves, logprobs = torch_logprobs(torch, base, parameters, adapter.scale)
     data = tuple(make_datum(3 + 2 * seed, seed, loss_fn=loss_fn) for seed in range(8))
     total = torch.zeros(())
     expected = []
-    kept = {}
-    model.norm.register_forward_hook(lambda _module, _inputs, output: kept.__setitem__("hidden", output))
     for datum in data:
-        tokens = torch.tensor(datum.model_input.to_ints())[None]
-        torch.func.functional_call(model, merged, (tokens,))
-        logits = kept["hidden"] @ head.T  # the model's own head is tied and knows no adapter
-        targets = torch.tensor(datum.tensor("target_tokens").to_numpy().copy())
-        lp = torch.log_softmax(logits[0], -1)[torch.arange(len(targets)), targets]
+        lp = logprobs(datum)
         expected.append(lp.detach().numpy())
         total = total + torch_formula(torch, loss_fn, lp, datum, CONFIGS[loss_fn])
     total.backward()
