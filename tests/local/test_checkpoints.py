@@ -71,7 +71,7 @@ def test_names_are_not_used_twice_unless_that_is_asked_for():
         first = await caller.save(model_id, 1, "a")
         refused = await caller.save(model_id, 2, "a")
         assert refused["category"] == "user"
-        assert "exists" in refused["error"]
+        assert "exists. Use another name, or delete it first" in refused["error"]
         await caller.train(model_id, 3)
         digest = await caller.digest(model_id)
         assert (await caller.save(model_id, 7, "a", overwrite=True)) == first

@@ -174,7 +174,8 @@ def test_a_checkpoint_that_is_gone_is_told_in_the_stream() -> None:
         sampler = await caller.sampler(session_id, model_path=path)
         await caller.send("DELETE", f"/training_runs/{model_id}/checkpoints/sampler_weights/a")
         seen = [event async for event in events(await begin(stage, body(sampler)))]
-        assert seen == [{"error": f"sample: path: there is no checkpoint {path}"}]
+        cure = "Check the name; it may have expired or been deleted"
+        assert seen == [{"error": f"sample: path: there is no checkpoint {path}. {cure}"}]
 
     play(scenario)
 

@@ -9,12 +9,20 @@ import trio
 
 from tinker_actors.errors import WrongPlace
 
-__all__ = ["FORKED", "Home"]
+__all__ = ["FORKED", "Home", "require_trio"]
 
 FORKED: Final = (
     'what it needs did not come along. Start processes with multiprocessing\'s "spawn", and open a runtime in each'
 )
 """Why nothing works in a forked process, and what to do instead."""
+
+
+def require_trio(what: str, instead: str) -> None:
+    """Raise WrongPlace where no trio task runs, such as in asyncio, which stumbles over what it knows nothing of."""
+    if not trio.lowlevel.in_trio_task():
+        raise WrongPlace(
+            f"{what} was used outside of trio, and nothing was done. Use {instead}, or run it by trio.run"
+        )
 
 
 @final

@@ -288,7 +288,7 @@ class Effects:
                 user_metadata={} if isinstance(request, SaveWeightsExternalRequest) else request.user_metadata or {},
             )
         except NameInUse as error:
-            raise _Failed(f"path: {error} exists. Use another name, or overwrite=True for save_weights") from error
+            raise _Failed(f"path: {error} exists. Use another name, or delete it first") from error
 
     def _create(self, model: Model, load: LoadState | None) -> None:
         model_id = model.model_id
@@ -305,7 +305,7 @@ class Effects:
     def _read(self, owner: Owner, path: str, access: Owner | None = None) -> Snapshot:
         record = self._catalog.readable(owner, path, access)
         if record is None:
-            raise _Failed(f"path: there is no checkpoint {path}")
+            raise _Failed(f"path: there is no checkpoint {path}. Check the name; it may have expired or been deleted")
         try:
             return snapshot_from_safetensors(self._catalog.read(record))
         except (DamagedCheckpoint, DecodeError) as error:

@@ -42,7 +42,7 @@ from tinker_actors.config import Config, RetryConfig, Secret, parse_api_key
 from tinker_actors.config.fields import check
 from tinker_actors.credentials import Keeper
 from tinker_actors.errors import InvalidInput
-from tinker_actors.flow.home import Home
+from tinker_actors.flow.home import Home, require_trio
 from tinker_actors.flow.pending import Pending, PendingTable
 from tinker_actors.flow.rate_limit import RateLimiter, RateLimiters
 from tinker_actors.ledger import Future, Tasks
@@ -388,8 +388,10 @@ async def open_runtime(
     adapters and samples, jitter). What holds the event loop, or the interpreter, for ``stall_alarm`` seconds is
     logged with its stack; None: not watched. ``tracer``, of OpenTelemetry's, gets a span for each operation
     (docs/telemetry.md). Leaving the block stops everything in order: clients first, then
-    sessions, which are finished at the server. Raises CredentialError or InvalidInput for bad settings.
+    sessions, which are finished at the server. Raises CredentialError or InvalidInput for bad settings, WrongPlace
+    outside of trio.
     """
+    require_trio("open_runtime()", "blocking_runtime()")
     if config is not None and not isinstance(config, Config):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidInput("config", f"is of type {type(config).__name__}", "Give Config.load(...)")
     if transport is not None and not callable(getattr(transport, "send", None)):

@@ -18,6 +18,7 @@ import trio
 
 from tinker_actors.checks import flag, integer
 from tinker_actors.errors import InvalidInput
+from tinker_actors.flow.home import require_trio
 from tinker_actors.local.server import Around, log_crash, open_server
 from tinker_actors.local.service import LocalService, open_service
 from tinker_actors.local.settings import ServerSettings
@@ -89,8 +90,10 @@ async def local_server(
     packaged base model. It is reached through memory, without any socket; with ``loopback`` over HTTP at 127.0.0.1,
     for other programs and the official SDK, at ``port`` (0: any free one). ``seed`` fixes ids, and the seeds that
     clients leave open. Requests meet the network faults of the plan ``faults``. Raises InvalidInput for values
-    of the wrong kind and settings that can't be served, OSError for a port in use.
+    of the wrong kind and settings that can't be served, OSError for a port in use, WrongPlace outside of
+    trio.
     """
+    require_trio("local_server()", "local_server_thread()")
     chosen = _checked("settings", settings, ServerSettings) or ServerSettings()
     _checked("faults", faults, FaultPlan)
     integer("port", port, "Give 0 for any free one, or one up to 65535", low=0, high=65535)
