@@ -64,6 +64,19 @@ def test_an_update_that_fails_or_is_taken_back_is_none():
     assert train(story, Status(path="/optim_step", status=400)).value == 0
 
 
+def test_an_update_before_the_weights_that_fails_makes_them_no_fresher():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[int | None]:
+        failing = client.optim_step_async(STEP)
+        saving = client.save_weights_and_get_sampling_client_async()
+        assert failing.cancel()
+        sampler = await saving
+        seen = [sampler.staleness]
+        await update(client)
+        return [*seen, sampler.staleness]
+
+    assert train(story).value == [0, 1]
+
+
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_stale_weights_are_refused_before_anything_is_sent(which: int):
     async def story(world: World, service: ServiceClient, client: TrainingClient) -> int:

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 import trio
 
+from supervision import ActorCrashed
 from supervision.context import Context
 from supervision.testing import run_seeded
 from tinker_actors.clients import TrainingClient
-from tinker_actors.config import Config
+from tinker_actors.clients.training.actor import TrainingActor
+from tinker_actors.config import Config, RecoveryPolicy
+from tinker_actors.errors import ModelLost
 from tinker_actors.ledger import Future
 from tinker_actors.local import ServerSettings
 from tinker_actors.local.service import open_service
@@ -73,13 +76,22 @@ async def two_steps(client: TrainingClient) -> list[float]:
     return losses
 
 
-def run(instrument: AtStep, *, cancel: bool) -> Outcome[list[float]]:
+def lose(client: TrainingClient) -> None:
+    """One of the client's tasks has just learned that the server has lost the model."""
+    life = client._ref.place.life
+    if life is not None and isinstance(life.actor, TrainingActor) and client._model.ledger.lost is None:
+        life.actor._give_up(ModelLost("it was lost"), None)
+
+
+def run(
+    instrument: AtStep, *, cancel: bool = False, act: Callable[[TrainingClient], None] = crash
+) -> Outcome[list[float]]:
     async def scenario(world: World) -> list[float]:
         service = await world.runtime.create_service_client()
         client = world.watch(await start_client(service))
         losses: list[float] = []
         with trio.CancelScope() as scope:
-            instrument.arm(scope.cancel if cancel else lambda: crash(client))
+            instrument.arm(scope.cancel if cancel else lambda: act(client))
             losses = await two_steps(client)
         instrument.disarm()
         return losses
@@ -88,7 +100,12 @@ def run(instrument: AtStep, *, cancel: bool) -> Outcome[list[float]]:
         scenario,
         seed=3,
         settings=ServerSettings(base_model=BASE_MODEL, fwdbwd_max_chunk_len=2),
-        config=Config.load(base_url="https://server", api_key="tml-test", environ={}),
+        config=Config.load(
+            base_url="https://server",
+            api_key="tml-test",
+            environ={},
+            recovery=RecoveryPolicy(),
+        ),
         instruments=[instrument],
     )
 
@@ -98,6 +115,17 @@ def undisturbed() -> tuple[int, Outcome[list[float]]]:
     counter = AtStep(step=0)
     outcome = run(counter, cancel=False)
     return counter.steps, outcome
+
+
+def test_a_loss_of_the_model_at_every_step_changes_nothing_and_crashes_nobody(
+    undisturbed: tuple[int, Outcome[list[float]]],
+):
+    steps, truth = undisturbed
+    for step in range(1, steps + 1):
+        outcome = run(AtStep(step), act=lose)
+        assert outcome.value == truth.value, f"step {step}"
+        assert outcome.models[0].digest == truth.models[0].digest, f"step {step}"
+        assert not [event for event in outcome.events if isinstance(event, ActorCrashed)], f"step {step}"
 
 
 def digests(outcome: Outcome[list[float]]) -> tuple[list[str], list[str]]:

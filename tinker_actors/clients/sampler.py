@@ -11,7 +11,7 @@ from trio_util import AsyncValue, wait_any  # pyright: ignore[reportUnknownVaria
 
 from supervision import Actor, Call, handles
 from tinker_actors.clients.completions import CLONE, Completions
-from tinker_actors.errors import ClosedError, ModelLost, StaleSampler, TinkerError
+from tinker_actors.errors import AuthenticationError, ClosedError, ModelLost, StaleSampler, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.flow.queue_state import ClientQueue
@@ -174,6 +174,7 @@ class SamplingActor(Actor):
         session, sampler = self._session, self._sampler
         while True:
             await sampler.until_missing(session)
+            mended = session.mended.value
             try:
                 await session.until_active()
                 if not sampler.ephemeral:
@@ -182,6 +183,10 @@ class SamplingActor(Actor):
                     await self._create()
                     _log.warning("%s has its weights again, as %s", self.context.name, sampler.sampling_session_id)
                     continue
+            except AuthenticationError as error:
+                _log.error("%s has lost its weights until its credential is mended: %s", self.context.name, error)
+                await session.until_mended(mended)
+                continue
             except TinkerError as error:
                 _log.error("%s has lost its weights: %s", self.context.name, error)
                 sampler.give_up(ModelLost, f"the weights of {self.context.name} are lost: {error}")

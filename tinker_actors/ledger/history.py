@@ -72,6 +72,10 @@ class History:
         if operation is not None:
             self._bytes -= operation.size
 
+    def distrust(self, op_no: int) -> None:
+        """``op_no`` is not to have happened: states after it may show it, and are none to go on from."""
+        self._states = {number: state for number, state in self._states.items() if number < op_no}
+
     def since(self, op_no: int) -> tuple[Operation, ...]:
         """What is kept of the operations after ``op_no``, in order."""
         return tuple(self._kept[number] for number in sorted(self._kept) if number > op_no)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, final
@@ -95,8 +96,8 @@ class Ledger:
         self._accepted: deque[AcceptedOperation] = deque(maxlen=ACCEPTED_KEPT)
         self._replaying: dict[int, Operation] = {}
         self._history = None if replay_bytes is None else History(replay_bytes)
-        self.updates = 0
-        """Updates of the weights that were accepted and have not failed."""
+        self._updates = 0
+        self._undone: list[int] = []
         self._ends: AsyncValue[int] = AsyncValue(0)
         """How many operations have ended."""
         self._losses = 0
@@ -188,10 +189,16 @@ class Ledger:
             entry.explain(f"its model is being rebuilt: {lost.cause}")
         self._unfinished[op_no] = self._unsent[op_no] = operation
         if kind in UPDATES:
-            self.updates += 1
-        operation.updates = self.updates
+            self._updates += 1
+        operation.updates = self._updates
         self._accepted.append(AcceptedOperation(op_no, kind, tuple(chunk.digest for chunk in chunks)))
         return operation
+
+    def updates_since(self, op_no: int, updates: int) -> int:
+        """How many updates of the weights were accepted after ``op_no``, which came after ``updates`` of them, and
+        have not failed.
+        """
+        return self._updates - updates - (len(self._undone) - bisect_right(self._undone, op_no))
 
     def next_to_send(self) -> Operation | None:
         """The first operation that is not wholly promised: the one whose send turn it is."""
@@ -264,9 +271,16 @@ class Ledger:
         self._end(operation, OperationState.FAILED, error)
         operation.future.reject(error)
 
-    def lose(self, cause: str) -> Rebuild:
-        """The server has lost the model: what has not finished goes to another one, which ``rebuild`` is about."""
+    def lose(self, cause: str, *, spoilt: Operation | None = None, error: TinkerError | None = None) -> Rebuild:
+        """The server has lost the model: what has not finished goes to another one, which ``rebuild`` is about.
+
+        ``spoilt``, which was done in part, ends with ``error``: the new model goes on from a state without it.
+        """
         assert self._history is not None
+        if spoilt is not None:
+            assert error is not None
+            self._history.distrust(spoilt.op_no)
+            self.fail(spoilt, error)
         entry = self.rebuild.entry if self.rebuild is not None else None
         if entry is None:
             entry = self._pending.open(self.name, "rebuild", "its model is lost")
@@ -337,8 +351,9 @@ class Ledger:
         return tuple(self._gaps)
 
     def fill(self, gap: Gap) -> None:
-        """``gap`` has been filled."""
-        self._gaps.remove(gap)
+        """``gap`` has been filled; its model may be lost meanwhile."""
+        if gap in self._gaps:
+            self._gaps.remove(gap)
 
     def halt(self, error: TinkerError) -> None:
         """Nothing is sent or asked for until ``resume``; what was accepted is kept, its Futures stay open."""
@@ -446,6 +461,8 @@ class Ledger:
         operation = self._unfinished.get(op_no)
         if operation is None or operation.state is not OperationState.ACCEPTED:
             return False
+        if self._history is not None:  # an earlier model may have done it
+            self._history.distrust(op_no)
         error: OperationError = OperationCancelled(
             f"{operation.kind} {operation.name} was cancelled before it was sent", operation=operation.name
         )
@@ -466,5 +483,5 @@ class Ledger:
         operation.span.end(error)
         self.admission.release(operation.admitted)
         if operation.kind in UPDATES and state is not OperationState.DONE:
-            self.updates -= 1
+            insort(self._undone, operation.op_no)
         operation.chunks = ()  # lets the payload go

@@ -177,7 +177,7 @@ class Operation:
         self.local: LocalLoss | None = None
         """Of a custom loss, once it has been computed."""
         self.updates = 0
-        """How many updates of the weights were accepted by then."""
+        """How many updates of the weights were accepted by then, itself included, whatever became of them."""
         self.outcome: int | None = None
         """A check sum of its result."""
 

@@ -24,4 +24,4 @@ class Shown:
     @property
     def behind(self) -> int:
         """How many updates of the weights (optim_step, load_state) the model has accepted since."""
-        return max(0, self._ledger.updates - self._updates)
+        return self._ledger.updates_since(self.op_no, self._updates)

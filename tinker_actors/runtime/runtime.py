@@ -288,8 +288,7 @@ class Runtime:
         self._limiter = self._limiter_of(key)
         for session in self._open:
             session.use_limiter(self._limiter)
-            for ledger in session.ledgers:
-                ledger.resume()
+            session.mend()
 
     def end_as(self, end: SessionEnd) -> None:
         """Finish the sessions that are open as ``end``. ``open_runtime`` calls it when its block raises."""

@@ -7,7 +7,7 @@ import logging
 import msgspec
 
 from supervision import Actor, Call, StopReason, handles
-from tinker_actors.errors import APIError, GoneError, NotFoundError
+from tinker_actors.errors import APIError, AuthenticationError, GoneError, NotFoundError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import while_submitting
 from tinker_actors.flow.retry import RetryHandler
@@ -64,8 +64,17 @@ class SessionManager(Actor):
         session = self._session
         while True:
             await session.state.wait_value(SessionState.RENEWING)  # pyright: ignore[reportUnknownMemberType]
+            mended = session.mended.value
             try:
                 await self._create("renew_session", session.config.outage_bound)
+            except AuthenticationError as error:
+                _log.error(
+                    "session %s is lost, and no other is had until its credential is mended: %s", session.name, error
+                )
+                with session.pending.track(session.name, "renew_session", "waiting") as entry:
+                    entry.explain(f"halted until its credential is mended: {error}")
+                    await session.until_mended(mended)
+                continue
             except APIError as error:
                 _log.error("session %s is lost, and no other could be had in its place: %s", session.name, error)
                 session.state.value = SessionState.LOST

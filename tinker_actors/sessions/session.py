@@ -102,6 +102,8 @@ class Session:
         self.state: AsyncValue[SessionState] = AsyncValue(SessionState.CREATING)
         self.doubted: AsyncValue[bool] = AsyncValue(value=False)
         """Set when a client has met what may mean that the server has ended the session."""
+        self.mended: AsyncValue[int] = AsyncValue(0)
+        """How often another credential has taken the place of the one there was."""
         self.generation = 0
         self.beats_begun = 0
         self.beats_answered: AsyncValue[int] = AsyncValue(0)
@@ -161,6 +163,17 @@ class Session:
     def shown(self, path: str) -> Shown | None:
         """Whose weights stand under ``path``, if one of this session's models has saved them of late."""
         return self._shown.get(path)
+
+    def mend(self) -> None:
+        """There is another credential: what waits for that goes on."""
+        self.mended.value += 1
+        for ledger in self.ledgers:
+            ledger.resume()
+
+    async def until_mended(self, mended: int) -> None:
+        """Wait for another credential than the one that ``mended`` counts."""
+        while self.mended.value == mended:
+            await self.mended.wait_transition()  # pyright: ignore[reportUnknownMemberType]  # trio-util's own gap
 
     def use_limiter(self, limiter: RateLimiter) -> None:
         """The session's key is another one from now on: ``limiter`` is that of the new key."""

@@ -134,7 +134,7 @@ class TrainingActor(Actor):
                 try:
                     made = await make_model(session, model, model.first, poller=self._poller, entry=entry)
                     self._ledger.begin(made.model_id, model.first.generation, made.next_seq_id)
-                    model.info = await self._get_info()
+                    model.info = await self._ask_info()
                     model.base_model = model.base_model or model.info.model_data.model_name or ""
                 except OutOfPatience as gone:
                     if gone.reaction is Reaction.LOST and session.config.recovery is not None:
@@ -144,19 +144,21 @@ class TrainingActor(Actor):
                     raise gone.error from None
                 return
 
-    async def _get_info(self) -> GetInfoResponse:
-        model_id = self._ledger.model_id
-        assert model_id is not None
+    async def _ask_info(self) -> GetInfoResponse:
+        model_id = self._model_id()
         with self._session.pending.track(self._ledger.name, "get_info", "sent") as entry:
-            try:
-                patience = self._poller.patience()
-                return await patience.persist(
-                    lambda: get_info(self._session.api, model_id, attempt=patience.tries),
-                    while_polling,
-                    entry.explain,
-                )
-            except OutOfPatience as gone:
-                raise gone.error from None
+            patience = self._poller.patience()
+            return await patience.persist(
+                lambda: get_info(self._session.api, model_id, attempt=patience.tries),
+                while_polling,
+                entry.explain,
+            )
+
+    async def _get_info(self) -> GetInfoResponse:
+        try:
+            return await self._ask_info()
+        except OutOfPatience as gone:
+            raise gone.error from None
 
     async def _work(self) -> None:
         """Send and poll in one epoch after the other."""
@@ -220,13 +222,14 @@ class TrainingActor(Actor):
                 self._scopes.discard(scope)
 
     def _start_poll(self, operation: Operation) -> None:
-        self.context.start_task(self._poll, operation, name=f"poll {operation.name}")
-
-    async def _poll(self, operation: Operation) -> None:
         sending = operation.sending
         assert sending is not None
+        self.context.start_task(self._poll, operation, sending, name=f"poll {operation.name}")
+
+    async def _poll(self, operation: Operation, sending: Sending) -> None:
         with self._until_stopped():
             while self._ledger.at(operation, sending):
+                mended = self._session.mended.value
                 failures = await self._poll_missing(operation, sending)
                 renew = next((f for f in failures if isinstance(f, OutOfPatience) and _credential(f)), None)
                 if renew is None:
@@ -240,6 +243,8 @@ class TrainingActor(Actor):
                         else:
                             self._conclude(operation, failures)
                     return
+                if self._session.mended.value != mended:
+                    continue  # it was the old credential that was refused
                 _log.error(
                     "the results of %s wait until its credential is mended: %s", self._ledger.name, renew.error
                 )
@@ -289,18 +294,21 @@ class TrainingActor(Actor):
         missing = [i for i, result in enumerate(sending.results) if result is None]
         chunks = operation.chunks
         if len(missing) == 1:
-            await self._poll_chunk(operation, chunks[missing[0]], missing[0], failures)
+            await self._poll_chunk(operation, sending, chunks[missing[0]], missing[0], failures)
         else:
             async with trio.open_nursery() as nursery:
                 for index in missing:
-                    nursery.start_soon(self._poll_chunk, operation, chunks[index], index, failures)
+                    nursery.start_soon(self._poll_chunk, operation, sending, chunks[index], index, failures)
         return failures
 
     async def _poll_chunk(
-        self, operation: Operation, chunk: Chunk, index: int, failures: list[RequestFailedError | OutOfPatience]
+        self,
+        operation: Operation,
+        sending: Sending,
+        chunk: Chunk,
+        index: int,
+        failures: list[RequestFailedError | OutOfPatience],
     ) -> None:
-        sending = operation.sending
-        assert sending is not None
         request_id = sending.request_ids[index]
         assert request_id is not None
         saves = is_named_save(chunk)
@@ -397,8 +405,10 @@ class TrainingActor(Actor):
         _log.error("the model of %s is lost: %s. It is being rebuilt", self._ledger.name, cause)
         self._session.metrics.add("models_lost")
         if spoilt is not None and not spoilt.replayed:
-            self._ledger.fail(spoilt, error.__cause__ if isinstance(error.__cause__, TinkerError) else error)
-        self._ledger.lose(cause)
+            why = error.__cause__ if isinstance(error.__cause__, TinkerError) else error
+            self._ledger.lose(cause, spoilt=spoilt, error=why)
+        else:
+            self._ledger.lose(cause)
         self._end_tasks("the model is lost")
 
     def _stop_lane(self, error: TinkerError) -> None:

@@ -39,7 +39,7 @@ class SendLane:
         model: Model,
         *,
         promised: Callable[[Operation], None],
-        forwarded: Callable[[Operation], Awaitable[None]],
+        forwarded: Callable[[Operation, Sending], Awaitable[None]],
         switch: Callable[[Operation, Made, int], None],
         stop: Callable[[TinkerError, Operation | None], None],
         finish: Callable[[Operation, Any], None],
@@ -53,6 +53,7 @@ class SendLane:
         self._stop = stop
         self._finish = finish
         self._work = trio.Event()
+        self._mended = 0
 
     def wake(self) -> None:
         """There may be something to send."""
@@ -63,6 +64,7 @@ class SendLane:
         ledger = self._ledger
         while True:
             await ledger.until_resumed()
+            self._mended = self._session.mended.value
             self._work = trio.Event()
             if gaps := ledger.gaps():
                 await self._fill(gaps[0])
@@ -103,7 +105,7 @@ class SendLane:
         elif failures:
             self._refused(operation, failures[0])
         elif operation.half:
-            await self._forwarded(operation)  # nothing may come between the passes of a custom loss
+            await self._forwarded(operation, sending)  # nothing may come between the passes of a custom loss
         else:
             self._promised(operation)
 
@@ -219,6 +221,8 @@ class SendLane:
             try:
                 await patience.persist(attempt, while_submitting, entry.explain)
             except OutOfPatience as gone:
+                if gap not in ledger.gaps():
+                    return  # its model is lost meanwhile
                 if gone.reaction is Reaction.RENEW:
                     self._halt(gone)
                     await ledger.until_resumed()
@@ -228,5 +232,7 @@ class SendLane:
                 ledger.fill(gap)
 
     def _halt(self, gone: OutOfPatience) -> None:
+        if self._session.mended.value != self._mended:
+            return  # it was the old credential that was refused
         _log.error("the lane of %s is halted until its credential is mended: %s", self._ledger.name, gone.error)
         self._ledger.halt(gone.error)

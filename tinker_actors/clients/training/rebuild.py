@@ -11,7 +11,7 @@ from tinker_actors.clients.training import operations
 from tinker_actors.clients.training.creation import make_model
 from tinker_actors.clients.training.model import Model, Source, new_model
 from tinker_actors.config import RecoveryPolicy
-from tinker_actors.errors import APIStatusError, ModelLost, RequestFailedError
+from tinker_actors.errors import APIStatusError, AuthenticationError, ModelLost, RequestFailedError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import Reaction, while_calling, while_submitting
 from tinker_actors.ledger import Cover, NewModel, OperationKind, Rebuild
@@ -57,6 +57,7 @@ class Rebuilder:
             if rebuild.model is None or rebuild.model.generation != session.generation:
                 rebuild.anew()
                 rebuild.model = new_model(session)
+            mended = session.mended.value
             try:
                 if rebuild.cover is None:
                     rebuild.cover = await self._choose(rebuild)
@@ -64,7 +65,8 @@ class Rebuilder:
                     return
             except OutOfPatience as gone:
                 if gone.reaction is Reaction.RENEW:
-                    ledger.halt(gone.error)
+                    if session.mended.value == mended:
+                        ledger.halt(gone.error)
                     await ledger.until_resumed()
                 elif gone.reaction is Reaction.LOST:
                     await session.confirm()
@@ -105,6 +107,8 @@ class Rebuilder:
         try:
             await patience.persist(lambda: weights_info(self._session.api, path), while_calling, rebuild.explain)
         except OutOfPatience as gone:
+            if isinstance(gone.error, AuthenticationError):
+                raise OutOfPatience(Reaction.RENEW, gone.error, gone.lasted) from None
             if isinstance(gone.error, APIStatusError) and gone.error.status in _GONE:
                 _log.warning("%s: the checkpoint %s is not there: %s", self._model.ledger.name, path, gone.error)
                 return False

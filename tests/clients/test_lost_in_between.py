@@ -1,0 +1,116 @@
+"""What is taken back, created or refused while a model or a session is being made good."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from tests.clients.scenario import KEYS, batch
+from tests.clients.test_epochs import PARAMS, STEP, lose_session, rebuilt, run, steps
+from tinker_actors.clients import ServiceClient, TrainingClient
+from tinker_actors.errors import OperationCancelled
+from tinker_actors.local import ServerSettings
+from tinker_actors.testing.faults import Delay, Status
+from tinker_actors.testing.operations import BASE_MODEL, PROMPT
+from tinker_actors.testing.simulation import World
+
+
+def test_a_state_that_shows_what_was_taken_back_is_none_to_go_on_from():
+    def story(*, taken_back: bool) -> Any:
+        async def told(world: World, service: ServiceClient, client: TrainingClient) -> None:
+            await steps(client, 1)
+            await (await client.forward_backward(batch(5)))
+            update = await client.optim_step(STEP) if taken_back else None
+            await (await client.save_state("saved"))
+            if update is not None:
+                assert not update.done()
+                await lose_session(world, client)
+                while client._model.ledger.lost is None:  # noqa: ASYNC110  # it has no event
+                    await trio.sleep(0.01)
+                assert update.cancel()
+                with pytest.raises(OperationCancelled):
+                    await update
+            await steps(client, 2)
+
+        return told
+
+    calm = run(story(taken_back=False))
+    broken = run(story(taken_back=True), Delay(path="/retrieve_future", nth=5, seconds=40.0, reply=True))
+    assert calm.models[0].digest == broken.models[0].digest
+
+
+def test_a_state_that_shows_half_an_operation_is_none_to_go_on_from():
+    def story(*, spoilt: bool) -> Any:
+        async def told(world: World, service: ServiceClient, client: TrainingClient) -> None:
+            await steps(client, 1)
+            half = await client.forward_backward(batch(5, 6, 7)) if spoilt else None
+            await (await client.optim_step(STEP))
+            await (await client.save_state("saved"))
+            if half is not None:
+                assert not half.done()
+                with pytest.raises(Exception, match="400"):
+                    await half
+            await steps(client, 2)
+
+        return told
+
+    settings = ServerSettings(base_model=BASE_MODEL, fwdbwd_max_chunk_len=2)
+    odd = [Status(path="/retrieve_future", nth=nth, status=400) for nth in (5, 9, 10, 11)]
+    broken = run(story(spoilt=True), *odd, settings=settings)
+    assert len(rebuilt(broken)) == 1
+    assert broken.models[0].digest == run(story(spoilt=False), settings=settings).models[0].digest
+
+
+def test_a_client_can_be_created_whenever_its_session_is_lost():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        for number in range(30):
+            async with trio.open_nursery() as nursery:
+
+                async def lose(after: float = number * 0.004) -> None:
+                    await trio.sleep(after)
+                    await lose_session(world, client)
+
+                nursery.start_soon(lose)
+                other = await service.create_lora_training_client(BASE_MODEL, rank=2)
+                await steps(other, 1)
+                await other.aclose()
+            await trio.sleep(20.0)
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("path", "nth"),
+    [("/create_session", 2), ("/client/config", 2), ("/weights_info", 1), ("/create_sampling_session", 2)],
+)
+def test_a_refused_credential_only_delays_what_is_being_made_good(path: str, nth: int):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        saved = await (await client.save_weights_for_sampler("named"))
+        assert saved.path is not None
+        await (await client.save_state("saved"))
+        sampler = await service.create_sampling_client(model_path=saved.path)
+        await steps(client, 1)
+        await lose_session(world, client)
+        waiting = await client.forward_backward(batch(4))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sampler.sample, PROMPT, 1, PARAMS)
+            await trio.sleep(100.0)
+            assert world.runtime.pending()
+            world.runtime.renew_api_key(KEYS[1])
+            await waiting
+
+    times = 1 if path == "/weights_info" else 2
+    assert len(rebuilt(run(story, Status(path=path, nth=nth, times=times, status=401)))) == 1
+
+
+def test_a_late_word_on_the_old_credential_halts_nothing():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        future = await client.forward_backward(batch(1))
+        while not any("HTTP 401" in row.reason for row in world.runtime.pending()):  # noqa: ASYNC110  # no event
+            await trio.sleep(0.001)
+        world.runtime.renew_api_key(KEYS[1])
+        await future.result(timeout=60.0)
+
+    run(story, Status(path="/retrieve_future", nth=2, times=2, status=401))
