@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.clients.scenario import KEYS, batch
-from tests.clients.test_epochs import PARAMS, STEP, lose_session, rebuilt, run, steps
+from tests.clients.test_epochs import LOSSES, PARAMS, STEP, lose_session, rebuilt, run, steps
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.errors import OperationCancelled
 from tinker_actors.local import ServerSettings
@@ -103,6 +103,22 @@ def test_a_refused_credential_only_delays_what_is_being_made_good(path: str, nth
 
     times = 1 if path == "/weights_info" else 2
     assert len(rebuilt(run(story, Status(path=path, nth=nth, times=times, status=401)))) == 1
+
+
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
+def test_what_a_model_is_can_be_asked_while_it_is_rebuilt(lose: Any):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> tuple[str, str]:
+        await steps(client, 1)
+        await lose(world, client)
+        waiting = await client.forward_backward(batch(4))
+        while client._model.ledger.lost is None:  # noqa: ASYNC110  # it has no event
+            await trio.sleep(0.001)
+        info = await client.get_info()
+        await waiting
+        return info.model_id, client.model_id
+
+    asked, there = run(story).value
+    assert asked == there
 
 
 def test_a_late_word_on_the_old_credential_halts_nothing():

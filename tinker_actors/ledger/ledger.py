@@ -104,6 +104,8 @@ class Ledger:
         self._cut = False
         self.rebuild: Rebuild | None = None
         """The model on its way back; None while there is one, or none is to be had."""
+        self._there: AsyncValue[bool] = AsyncValue(value=True)
+        """False while the server has lost the model, and there is no other yet."""
         self.differing = 0
         """Operations that have given something else when they were applied again."""
         self._gaps: list[Gap] = []
@@ -287,6 +289,7 @@ class Ledger:
         entry.explain(cause)
         self.rebuild = Rebuild(cause=cause, attempt=self._losses, entry=entry)
         self._losses += 1
+        self._there.value = False
         self.epoch += 1
         self._gaps.clear()
         self._drop_replays()
@@ -313,6 +316,7 @@ class Ledger:
         assert self.rebuild is not None
         self.begin(model_id, generation, next_seq_id)
         self.rebuild.resumed = True
+        self._there.value = True
         self.rebuild.replays = len(replays)
         for operation in replays:
             operation.sending = None
@@ -332,6 +336,10 @@ class Ledger:
         self._gaps.clear()
         self.begin(model_id, generation)
         self._next_seq_id = next_seq_id
+
+    async def until_there(self) -> None:
+        """Wait until another model has taken the place of a lost one, or none will."""
+        await self._there.wait_value(True)  # pyright: ignore[reportUnknownMemberType]  # trio-util's own gap
 
     async def until_ended(self, operation: Operation) -> None:
         """Wait until ``operation`` has its result, or will have none."""
@@ -380,6 +388,7 @@ class Ledger:
         self._gaps.clear()
         self._drop_replays()
         self._close_rebuild()
+        self._there.value = True
         if self._history is not None:
             self._history.clear()
         self.halted.value = None

@@ -98,7 +98,7 @@ class TrainingActor(Actor):
 
         async def ask() -> None:
             try:
-                reply.send(await self._get_info())
+                reply.send(await self._get_info_of_what_is_there())
             except TinkerError as error:
                 reply.fail(error)
 
@@ -159,6 +159,21 @@ class TrainingActor(Actor):
             return await self._ask_info()
         except OutOfPatience as gone:
             raise gone.error from None
+
+    async def _get_info_of_what_is_there(self) -> GetInfoResponse:
+        session, ledger = self._session, self._ledger
+        while True:
+            model_id = self._model_id()
+            try:
+                return await self._ask_info()
+            except OutOfPatience as gone:
+                if gone.reaction is not Reaction.LOST or session.config.recovery is None:
+                    raise gone.error from None
+                await session.confirm()
+                same = ledger.lost is None and self._model_id() == model_id
+                if ledger.stopped is not None or (same and session.generation == ledger.generation):
+                    raise gone.error from None
+                await ledger.until_there()
 
     async def _work(self) -> None:
         """Send and poll in one epoch after the other."""
