@@ -8,13 +8,14 @@ import pytest
 import trio
 
 from tests.clients.scenario import KEYS, batch
-from tests.clients.test_epochs import LOSSES, PARAMS, STEP, lose_session, rebuilt, run, steps
+from tests.clients.test_epochs import LOSSES, PARAMS, STEP, lose_session, rebuilt, run, sample, steps, tokens
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.errors import OperationCancelled
 from tinker_actors.local import ServerSettings
 from tinker_actors.testing.faults import Delay, Status
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT
 from tinker_actors.testing.simulation import World
+from tinker_actors.types import SampleResponse
 
 
 def test_a_state_that_shows_what_was_taken_back_is_none_to_go_on_from():
@@ -119,6 +120,26 @@ def test_what_a_model_is_can_be_asked_while_it_is_rebuilt(lose: Any):
 
     asked, there = run(story).value
     assert asked == there
+
+
+def test_samples_that_are_under_way_when_their_session_is_lost_are_made_again():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[Any]:
+        sampler = await service.create_sampling_client(base_model=BASE_MODEL)
+        truth = await sample(sampler)
+        given: list[SampleResponse] = []
+
+        async def get() -> None:
+            given.append(await sample(sampler))
+
+        for number in range(20):
+            async with trio.open_nursery() as nursery:
+                for _ in range(8):
+                    nursery.start_soon(get)
+                await trio.sleep(number * 0.003)
+                await lose_session(world, client)
+        return [tokens(one) == tokens(truth) for one in given]
+
+    assert run(story).value == [True] * 160
 
 
 def test_a_late_word_on_the_old_credential_halts_nothing():

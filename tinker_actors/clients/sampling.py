@@ -25,6 +25,7 @@ from tinker_actors.errors import (
     InvalidInput,
     ModelLost,
     OutageError,
+    RequestFailedError,
     StaleSampler,
     TinkerError,
 )
@@ -475,6 +476,17 @@ class SamplingClient:
                 span.enter("queue")
                 await trio.sleep(session.random.uniform(0.0, 1.0))
                 continue
+            except RequestFailedError as failed:
+                lost_since = began if lost_since is None else lost_since
+                if (
+                    trio.current_time() - lost_since >= session.config.outage_bound
+                    or not await self._session_was_lost(generation)
+                ):
+                    raise
+                _log.warning("%s: %s; sampling again", entry.name, failed)
+                session.metrics.add("samples_repeated")
+                span.enter("queue")
+                continue
             self._sampler.completions.fetched(promise.request_id)
             if len(response.sequences) != request.num_samples:
                 given = f"{len(response.sequences)} sequences where {request.num_samples} are due"
@@ -510,6 +522,14 @@ class SamplingClient:
                 return False
             sampler.miss(sampling_session_id)
         return True
+
+    async def _session_was_lost(self, generation: int) -> bool:
+        """Whether a sample has failed with its session, which servers say in words of their own only."""
+        session = self._session
+        if session.config.recovery is None:
+            return False
+        await session.confirm()
+        return session.generation != generation and not session.over
 
     def _count(self, request: SampleRequest, sampled: int, entry: PendingEntry) -> None:
         session = self._session
