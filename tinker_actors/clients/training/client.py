@@ -146,7 +146,7 @@ class TrainingClient:
         differentiation: Differentiation | None = None,
         loss_timeout: float = LOSS_TIMEOUT,
     ) -> Future[ForwardBackwardOutput]:
-        """``forward_backward`` with a loss of your own: ``loss_fn(data, logprobs)``, called once with an array for
+        """``forward_backward`` with a loss of your own: ``loss_fn(data, logprobs)``, called with an array for
         each datum, the log-probability of each target token.
 
         It returns a scalar, or a scalar and a dict of metrics. ``differentiation`` says how its gradient is had:
