@@ -15,7 +15,7 @@ from tests.blocking.programs import BASE_MODEL, PROMPT, SHORT, batch, start
 from tests.blocking.served import Served, served
 from tinker_actors import blocking, clients, metrics, runtime
 from tinker_actors.clients import rest
-from tinker_actors.errors import ClosedError, InvalidInput, NotFoundError, RequestFailedError
+from tinker_actors.errors import ClosedError, CredentialError, InvalidInput, RequestFailedError
 from tinker_actors.sessions import SessionState
 from tinker_actors.telemetry import capture_exceptions
 from tinker_actors.types import AdamParams, QueueState
@@ -171,9 +171,10 @@ def test_the_runtime_tells_what_it_knows(server: Served) -> None:
         assert "Waiting (0)" in written.getvalue()
         with pytest.raises(InvalidInput):
             runtime.cost({})
-        runtime.renew_api_key("tml-another")  # whose models are others
-        with pytest.raises(NotFoundError):
-            client.get_info()
+        with pytest.raises(CredentialError):
+            runtime.renew_api_key("no key")
+        runtime.renew_api_key("tml-test")
+        assert client.get_info().model_id == client.model_id
 
 
 def test_events_are_recorded(server: Served) -> None:
