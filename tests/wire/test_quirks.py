@@ -273,6 +273,31 @@ def test_polls_that_are_held_for_longer_than_the_client_waits_are_no_outage(held
     assert len(polls) <= 30  # and they are no storm either
 
 
+def test_a_state_that_can_not_be_loaded_into_a_new_model_either_says_why():
+    async def first_only(server: Server, asked: Asked) -> Answer:
+        if asked.json.get("seq_id", 1) > 1:
+            return Answer({"detail": "only as the first request of a model"}, 400)
+        if "session_id" in asked.json:
+            return Answer({"detail": "model_id is missing"}, 422)
+        return Answer({"request_id": "load_weights-1"})
+
+    broken = Answer({"error": "the file is damaged", "category": "user"})
+    quirks: dict[str, Quirk] = {
+        "load_weights": first_only,
+        "result of load_weights": broken,
+        "weights_info": Answer({"base_model": "a/b", "is_lora": True, "lora_rank": 2}),
+    }
+
+    async def story(runtime: Runtime) -> Any:
+        client = await training(runtime)
+        await (await client.optim_step(AdamParams()))
+        with pytest.raises(RequestFailedError, match="the file is damaged"):
+            await (await client.load_state("tinker://r/weights/kept"))
+        return await (await client.optim_step(AdamParams()))
+
+    against(quirks, story)
+
+
 def test_a_server_that_is_silent_altogether_is_an_outage():
     async def silent(server: Server, asked: Asked) -> Answer:
         await trio.sleep_forever()

@@ -10,7 +10,7 @@ import trio
 
 from tinker_actors.clients.training import operations
 from tinker_actors.clients.training.creation import Made
-from tinker_actors.clients.training.failure import gap_failure, send_failure
+from tinker_actors.clients.training.failure import gap_failure, replay_failure, send_failure
 from tinker_actors.clients.training.fresh_load import load_afresh, may_need_fresh_model
 from tinker_actors.clients.training.model import Model
 from tinker_actors.clients.training.saves import is_named_save, name_is_taken, saved_before
@@ -178,12 +178,23 @@ class SendLane:
                     refused = OutOfPatience(Reaction.FAIL, gone.error, gone.lasted)
             if ledger.at(operation, sending):
                 self._refused(operation, refused)
-        except RequestFailedError:  # the load is no good, wherever it goes; the model that was in training goes on
-            if ledger.at(operation, sending):
-                self._refused(operation, refused)
+        except RequestFailedError as failed:
+            await self._session.confirm()
+            if self._session.generation == ledger.generation and ledger.at(operation, sending):
+                self._failed_afresh(operation, failed)  # the load is no good, wherever it goes
         else:
             if ledger.at(operation, sending):
                 self._switch(operation, made, generation)
+
+    def _failed_afresh(self, operation: Operation, failed: RequestFailedError) -> None:
+        """The model that was in training goes on without the load: what it refused is a number to be filled."""
+        self._model.fresh.pop(operation.op_no, None)
+        if operation.replayed:
+            self._stop(replay_failure(operation, failed), None)
+            return
+        _log.warning("%s %s %s failed: %s", self._ledger.name, operation.kind, operation.name, failed)
+        self._session.failed(f"{self._ledger.name}{operation.name}", operation.kind, failed)
+        self._ledger.refuse(operation, failed)
 
     def _refused(self, operation: Operation, gone: OutOfPatience) -> None:
         assert operation.sending is not None
