@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +13,16 @@ import msgspec
 from tinker_actors.config import Config
 from tinker_actors.errors import InvalidInput
 from tinker_actors.flow.pending import PendingTable
+from tinker_actors.ledger import Future, Tasks
 from tinker_actors.ports import Offload
+from tinker_actors.types import TinkerPath
 from tinker_actors.wire.api import Api
 
 if TYPE_CHECKING:
     from tinker_actors.archives import ArchiveBounds
     from tinker_actors.downloads import DownloadedCheckpoint, DownloadProgress
 
-__all__ = ["Downloads"]
+__all__ = ["CheckpointDownloads", "Downloads"]
 
 
 class Downloads(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,23 +34,45 @@ class Downloads(msgspec.Struct, frozen=True, kw_only=True):
     pending: PendingTable
     offload: Offload
     rng: random.Random
+    tasks: Tasks
 
-    async def checkpoint(
+
+class CheckpointDownloads(ABC):
+    """Of the clients that download checkpoints."""
+
+    @abstractmethod
+    def _downloads(self) -> Downloads:
+        """Raises WrongPlace outside of the client's own run of trio."""
+
+    async def download_checkpoint(
         self,
         path: str,
-        output_dir: str | Path,
+        output_dir: str | Path = ".",
         *,
-        force: bool,
-        progress: Callable[[DownloadProgress], object] | None,
-        bounds: ArchiveBounds | None,
-        sha256: str | None,
+        force: bool = False,
+        progress: Callable[[DownloadProgress], object] | None = None,
+        bounds: ArchiveBounds | None = None,
+        sha256: str | None = None,
     ) -> DownloadedCheckpoint:
-        """One checkpoint, as the clients' ``download_checkpoint`` says."""
+        """The checkpoint ``path`` as a new folder in ``output_dir``, named like the path with "/" as "_".
+
+        Weights come as an archive, external weights file by file (WIRE 10). No credential goes to where they are
+        kept. The folder appears once everything has arrived and agrees with the digests that came with it; one that
+        is there already is replaced only with ``force``, and only then. What breaks off is continued where it was,
+        also by the next call: until then it is in a folder .NAME.partial beside it. ``bounds`` say how much it may
+        be; ``sha256`` is the archive's, if you know it. ``progress`` is called as bytes reach the disk, in this run
+        of trio; what it raises ends the download.
+
+        Raises InvalidInput for a bad value, a folder that is there or can't be written, and a disk without room;
+        the server's refusal as it came; DownloadError where a file can't be had whole; ArchiveError for an archive
+        that is damaged, beyond its bounds, or does what it may not.
+        """
         from tinker_actors.downloads import download_checkpoint
 
+        needs = self._downloads()
         if progress is not None and not callable(progress):
             raise InvalidInput("progress", f"is of type {type(progress).__name__}", "Give a function, such as print")
-        with self.pending.track(self.name, "download_checkpoint", "sent") as entry:
+        with needs.pending.track(needs.name, "download_checkpoint", "sent") as entry:
 
             def tell(now: DownloadProgress) -> None:
                 of = "" if now.total is None else f" of {now.total:,}"
@@ -56,14 +81,33 @@ class Downloads(msgspec.Struct, frozen=True, kw_only=True):
                     progress(now)
 
             return await download_checkpoint(
-                self.api,
+                needs.api,
                 path,
                 output_dir,
                 force=force,
                 progress=tell,
                 bounds=bounds,
                 sha256=sha256,
-                plain_http=self.config.allow_plain_http,
-                offload=self.offload,
-                rng=self.rng,
+                plain_http=needs.config.allow_plain_http,
+                offload=needs.offload,
+                rng=needs.rng,
             )
+
+    def download_checkpoint_async(
+        self,
+        path: str,
+        output_dir: str | Path = ".",
+        *,
+        force: bool = False,
+        progress: Callable[[DownloadProgress], object] | None = None,
+        bounds: ArchiveBounds | None = None,
+        sha256: str | None = None,
+    ) -> Future[DownloadedCheckpoint]:
+        """``download_checkpoint``, started at once."""
+        TinkerPath.parse(path)
+        return self._downloads().tasks.start(
+            "download_checkpoint",
+            lambda: self.download_checkpoint(
+                path, output_dir, force=force, progress=progress, bounds=bounds, sha256=sha256
+            ),
+        )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, final
+from typing import Self, TypeVar, final
 
 import msgspec
 import trio
@@ -13,7 +12,7 @@ import trio
 from supervision import Actor, ActorRef, Call, SupervisorRef, handles
 from tinker_actors.checks import text, texts
 from tinker_actors.clients.closing import closed_as_such, stop_child
-from tinker_actors.clients.downloading import Downloads
+from tinker_actors.clients.downloading import CheckpointDownloads, Downloads
 from tinker_actors.clients.rest import Account, RestClient, start_rest_client
 from tinker_actors.clients.rest.messages import ttl
 from tinker_actors.clients.sampler import Sampler
@@ -30,15 +29,10 @@ from tinker_actors.types import (
     CopyWeightsRequest,
     GetServerCapabilitiesResponse,
     LoraConfig,
-    TinkerPath,
     checkpoint_path,
 )
 from tinker_actors.wire.endpoints.service import get_server_capabilities
 from tinker_actors.wire.endpoints.weights import copy_weights
-
-if TYPE_CHECKING:
-    from tinker_actors.archives import ArchiveBounds
-    from tinker_actors.downloads import DownloadedCheckpoint, DownloadProgress
 
 __all__ = ["ServiceActor", "ServiceClient"]
 
@@ -89,7 +83,7 @@ class ServiceActor(Actor):
 
 
 @final
-class ServiceClient:
+class ServiceClient(CheckpointDownloads):
     """One session at a server. Get one from ``runtime.create_service_client()``."""
 
     def __init__(
@@ -386,61 +380,17 @@ class ServiceClient:
 
         return copy
 
-    async def download_checkpoint(
-        self,
-        path: str,
-        output_dir: str | Path = ".",
-        *,
-        force: bool = False,
-        progress: Callable[[DownloadProgress], object] | None = None,
-        bounds: ArchiveBounds | None = None,
-        sha256: str | None = None,
-    ) -> DownloadedCheckpoint:
-        """The checkpoint ``path`` as a new folder in ``output_dir``, named like the path with "/" as "_".
-
-        Weights come as an archive, external weights file by file (WIRE 10). No credential goes to where they are
-        kept. The folder appears once everything has arrived and agrees with the digests that came with it; one that
-        is there already is replaced only with ``force``, and only then. What breaks off is continued where it was,
-        also by the next call: until then it is in a folder .NAME.partial beside it. ``bounds`` say how much it may
-        be; ``sha256`` is the archive's, if you know it. ``progress`` is called as bytes reach the disk, in this run
-        of trio; what it raises ends the download.
-
-        Raises InvalidInput for a bad value, a folder that is there or can't be written, and a disk without room;
-        the server's refusal as it came; DownloadError where a file can't be had whole; ArchiveError for an archive
-        that is damaged, beyond its bounds, or does what it may not.
-        """
+    def _downloads(self) -> Downloads:
         session = self._session
         session.home.require(self)
-        downloads = Downloads(
+        return Downloads(
             name=session.name,
             api=session.api,
             config=session.config,
             pending=session.pending,
             offload=session.offload,
             rng=session.random,
-        )
-        return await downloads.checkpoint(
-            path, output_dir, force=force, progress=progress, bounds=bounds, sha256=sha256
-        )
-
-    def download_checkpoint_async(
-        self,
-        path: str,
-        output_dir: str | Path = ".",
-        *,
-        force: bool = False,
-        progress: Callable[[DownloadProgress], object] | None = None,
-        bounds: ArchiveBounds | None = None,
-        sha256: str | None = None,
-    ) -> Future[DownloadedCheckpoint]:
-        """``download_checkpoint``, started at once."""
-        TinkerPath.parse(path)
-        self._session.home.require(self)
-        return self._session.tasks.start(
-            "download_checkpoint",
-            lambda: self.download_checkpoint(
-                path, output_dir, force=force, progress=progress, bounds=bounds, sha256=sha256
-            ),
+            tasks=session.tasks,
         )
 
     async def close(self, status: SessionStatus = "success", detail: str | None = None) -> None:

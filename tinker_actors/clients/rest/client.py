@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import Any, Self, final
 
 import trio
 
 from supervision import ActorRef
 from tinker_actors.clients.closing import closed_as_such, stop_child, stopped_when_gone
-from tinker_actors.clients.downloading import Downloads
+from tinker_actors.clients.downloading import CheckpointDownloads, Downloads
 from tinker_actors.clients.rest import messages
 from tinker_actors.clients.rest.account import Account
 from tinker_actors.clients.rest.actor import RestActor
@@ -29,12 +27,7 @@ from tinker_actors.types import (
     BillingUsageResponse,
     CheckpointStorageUsageResponse,
     GetServerCapabilitiesResponse,
-    TinkerPath,
 )
-
-if TYPE_CHECKING:
-    from tinker_actors.archives import ArchiveBounds
-    from tinker_actors.downloads import DownloadedCheckpoint, DownloadProgress
 
 __all__ = ["RestClient", "start_rest_client"]
 
@@ -42,7 +35,7 @@ _HOUR = "Give a datetime, or text such as 2026-01-31T15:00:00Z; without an offse
 
 
 @final
-class RestClient(RunCalls, CheckpointCalls):
+class RestClient(RunCalls, CheckpointCalls, CheckpointDownloads):
     """Training runs, checkpoints, sessions, samplers and usage of an account.
 
     Get one from ``runtime.create_rest_client()``, or from a ServiceClient. Any number of calls may be under way at a
@@ -120,61 +113,17 @@ class RestClient(RunCalls, CheckpointCalls):
         """``get_current_checkpoint_storage_usage``, started at once."""
         return self._start(messages.GetCheckpointStorageUsage(project_id))
 
-    async def download_checkpoint(
-        self,
-        path: str,
-        output_dir: str | Path = ".",
-        *,
-        force: bool = False,
-        progress: Callable[[DownloadProgress], object] | None = None,
-        bounds: ArchiveBounds | None = None,
-        sha256: str | None = None,
-    ) -> DownloadedCheckpoint:
-        """The checkpoint ``path`` as a new folder in ``output_dir``, named like the path with "/" as "_".
-
-        Weights come as an archive, external weights file by file (WIRE 10). No credential goes to where they are
-        kept. The folder appears once everything has arrived and agrees with the digests that came with it; one that
-        is there already is replaced only with ``force``, and only then. What breaks off is continued where it was,
-        also by the next call: until then it is in a folder .NAME.partial beside it. ``bounds`` say how much it may
-        be; ``sha256`` is the archive's, if you know it. ``progress`` is called as bytes reach the disk, in this run
-        of trio; what it raises ends the download.
-
-        Raises InvalidInput for a bad value, a folder that is there or can't be written, and a disk without room;
-        the server's refusal as it came; DownloadError where a file can't be had whole; ArchiveError for an archive
-        that is damaged, beyond its bounds, or does what it may not.
-        """
+    def _downloads(self) -> Downloads:
         account = self._account
         account.home.require(self)
-        downloads = Downloads(
+        return Downloads(
             name=self._name,
             api=account.api,
             config=account.config,
             pending=account.pending,
             offload=account.offload,
             rng=account.random,
-        )
-        return await downloads.checkpoint(
-            path, output_dir, force=force, progress=progress, bounds=bounds, sha256=sha256
-        )
-
-    def download_checkpoint_async(
-        self,
-        path: str,
-        output_dir: str | Path = ".",
-        *,
-        force: bool = False,
-        progress: Callable[[DownloadProgress], object] | None = None,
-        bounds: ArchiveBounds | None = None,
-        sha256: str | None = None,
-    ) -> Future[DownloadedCheckpoint]:
-        """``download_checkpoint``, started at once."""
-        TinkerPath.parse(path)
-        self._account.home.require(self)
-        return self._account.tasks.start(
-            "download_checkpoint",
-            lambda: self.download_checkpoint(
-                path, output_dir, force=force, progress=progress, bounds=bounds, sha256=sha256
-            ),
+            tasks=account.tasks,
         )
 
     async def aclose(self) -> None:
