@@ -63,6 +63,23 @@ def test_saved_weights_become_a_folder(tmp_path: Path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_download_that_ended_early_is_continued_at_the_local_server(tmp_path: Path):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[int]:
+        def stop(now: DownloadProgress) -> None:
+            if now.received == now.total:
+                raise KeyError("the program's own")
+
+        state = (await (await client.save_state("mine"))).path
+        with pytest.raises(KeyError):
+            await service.download_checkpoint(state, tmp_path, progress=stop)
+        seen: list[int] = []
+        await service.download_checkpoint(state, tmp_path, progress=lambda now: seen.append(now.received))
+        return seen
+
+    first, *_, last = train(story).value
+    assert (first, last) == (last - 1, last)
+
+
 def test_external_weights_become_a_folder(tmp_path: Path):
     async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
         model = await service.create_lora_training_client("tinker-actors/tiny", 2)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import tarfile
 from email.utils import parsedate_to_datetime
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -20,11 +22,12 @@ async def save_external(caller: Caller, model_id: str, seq_id: int, name: str, *
     return await caller.result((await caller.post("/save_weights_external", body)).ok["request_id"])
 
 
-async def fetch(stage: Stage, url: str) -> Answer:
+async def fetch(stage: Stage, url: str, **headers: str) -> Answer:
     """Without a key, as a download is made."""
     start, _, path = url.partition("/api/v1")
     assert start == "http://server"
-    return await Caller(stage.network.transport(), key=None).get(path)
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await Caller(stage.network.transport(), key=None).send("GET", path, headers=given)
 
 
 def members(content: bytes) -> dict[str, bytes]:
@@ -184,6 +187,34 @@ def test_urls_are_good_for_what_and_as_long_as_they_say() -> None:
         await trio.sleep(20.0)
         late = await fetch(stage, url)
         assert (late.status, late.detail) == (410, "this URL was good for an hour. Ask for a new one")
+
+    play(scenario)
+
+
+def test_a_file_can_be_had_from_a_byte_on_as_long_as_it_is_that_file() -> None:
+    async def scenario(stage: Stage) -> None:
+        caller = stage.caller
+        model_id = await caller.model()
+        await caller.save(model_id, 1, "a")
+        url = (await caller.get(f"/training_runs/{model_id}/checkpoints/weights/a/archive")).json["url"]
+        whole = await fetch(stage, url)
+        content, tag, size = whole.content, whole.headers["etag"], len(whole.content)
+        assert whole.headers["repr-digest"] == f"sha-256=:{base64.b64encode(sha256(content).digest()).decode()}:"
+        for asked, start, end in (("100-", 100, size), ("0-0", 0, 1), ("7-9", 7, 10), (f"9-{size + 9}", 9, size)):
+            part = await fetch(stage, url, range=f"bytes={asked}", if_range=tag)
+            assert (part.status, part.content) == (206, content[start:end])
+            assert part.headers["content-range"] == f"bytes {start}-{end - 1}/{size}"
+            assert part.headers["etag"] == tag
+        beyond = await fetch(stage, url, range=f"bytes={size}-")
+        assert (beyond.status, beyond.headers["content-range"]) == (416, f"bytes */{size}")
+        for headers in (
+            {"range": "bytes=100-", "if_range": '"another"'},
+            {"range": "bytes=-5"},
+            {"range": "bytes=1-2,5-6"},
+            {"range": "lines=1-2"},
+        ):
+            answer = await fetch(stage, url, **headers)
+            assert (answer.status, answer.content) == (200, content), headers
 
     play(scenario)
 

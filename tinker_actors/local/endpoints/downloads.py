@@ -16,6 +16,7 @@ from tinker_actors.errors import DecodeError
 from tinker_actors.local.checkpoint_files import archive, checkpoint_files
 from tinker_actors.local.endpoints.checkpoints import checkpoint_path
 from tinker_actors.local.endpoints.incoming import Incoming, Raw
+from tinker_actors.local.endpoints.ranges import ranged
 from tinker_actors.local.engine.peft import CONFIG_FILE, WEIGHTS_FILE
 from tinker_actors.local.refusals import gone, invalid, not_found
 from tinker_actors.local.service import LocalService
@@ -52,7 +53,11 @@ async def external_weights_urls(service: LocalService, call: Incoming[None]) -> 
 
 
 async def download(service: LocalService, call: Incoming[Signature]) -> Raw:
-    """One file of a checkpoint, or its archive, for whoever has its URL."""
+    """One file of a checkpoint, or its archive, for whoever has its URL.
+
+    Its ETag and Repr-Digest are those of its bytes; with Range it is sent from a byte on, with If-Range only as long
+    as it is still that file.
+    """
     path, name = checkpoint_path(call), call.path["file"]
     service.signatures.check(_signed(path, name), call.body)
     record = service.catalog.whosever(path)
@@ -69,7 +74,8 @@ async def download(service: LocalService, call: Incoming[Signature]) -> Raw:
         raise gone(str(error)) from error
     assert content is not None, f"{name} was signed"
     disposition = {"content-disposition": f'attachment; filename="{name}"'}
-    return Raw(content, _GZIP if name == _ARCHIVE else _BYTES, 200, disposition)
+    file = Raw(content, _GZIP if name == _ARCHIVE else _BYTES, 200, disposition)
+    return await service.offload.run(partial(ranged, file, dict(call.headers)))
 
 
 def _readable(service: LocalService, call: Incoming[T]) -> CheckpointRecord:
