@@ -104,6 +104,31 @@ def test_external_weights_become_a_folder(tmp_path: Path):
     train(story)
 
 
+def test_a_training_checkpoint_becomes_the_files_of_its_adapter_and_leaves_nothing_at_the_server(tmp_path: Path):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        await client.forward_backward(batch(1))
+        await client.optim_step(AdamParams(learning_rate=1e-2))
+        state = (await (await client.save_state("mine"))).path
+        archive = await service.download_checkpoint(state, tmp_path / "archive")
+        rest = await service.create_rest_client()
+        before = await rest.list_user_checkpoints()
+        for number in range(2):
+            done = await service.download_checkpoint_async(state, tmp_path, way="files", force=number == 1)
+            assert (done.checkpoint_path, done.destination.parent) == (state, tmp_path)
+            assert sorted(done.files) == ["adapter_config.json", "adapter_model.safetensors"]
+        for name in done.files:
+            assert (done.destination / name).read_bytes() == (archive.destination / name).read_bytes()
+        assert await rest.list_user_checkpoints() == before
+        there = [model.model_id for model in world.service.models.values() if model.closed is None]
+        assert there == [client.model_id]
+        with pytest.raises(InvalidInput, match="Use a ServiceClient"):
+            rest.download_checkpoint_async(state, tmp_path, way="files")
+        with pytest.raises(NotFoundError):
+            await service.download_checkpoint(state.replace("mine", "none"), tmp_path, way="files")
+
+    train(story)
+
+
 async def test_a_service_client_of_another_run_of_trio_downloads_nothing(tmp_path: Path):
     kept: list[ServiceClient] = []
 

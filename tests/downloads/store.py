@@ -55,6 +55,9 @@ class Store:
         self.asked: list[tuple[str, dict[str, str]]] = []  # of the store
         self.answers: list[tuple[int, dict[str, str], Any]] = []  # of the server, before the usual ones
         self.questions: list[str] = []
+        self.changes: list[str] = []  # what the server is asked to change
+        self.gone = False  # what is to be changed is not there
+        self.expires = "2030-01-01T00:00:00Z"
         self.digest: dict[str, str] = {}
         self.urls: dict[str, str] | None = None
         self.as_json = False
@@ -69,14 +72,20 @@ class Store:
 
     async def serve_api(self, stream: trio.SocketStream) -> None:
         """One connection to the server."""
-        path, headers = await _head(stream)
+        method, path, headers = await _head(stream)
         assert headers.get("x-api-key") == KEY
+        if method != "GET":
+            self.changes.append(f"{method} {path.partition('/training_runs/')[2]}")
+            body = b"{}" if self.gone else b""
+            await _reply(stream, 404 if self.gone else 204, {"Content-Type": "application/json"}, len(body))
+            await stream.send_all(body)
+            return
         self.questions.append(path)
         if self.answers:
             status, more, answer = self.answers.pop(0)
         elif path.endswith("/external_weights_urls"):
             urls = self.urls if self.urls is not None else {name: self.url(name) for name in self.files}
-            status, more, answer = 200, {}, {"urls": urls, "expires": "2030-01-01T00:00:00Z"}
+            status, more, answer = 200, {}, {"urls": urls, "expires": self.expires}
         elif self.as_json:
             status, more, answer = 200, {}, {"url": self.url("archive"), "expires": "2030-01-01T00:00:00Z"}
         else:
@@ -87,7 +96,7 @@ class Store:
 
     async def serve_files(self, stream: trio.SocketStream) -> None:
         """One connection to the store."""
-        path, headers = await _head(stream)
+        _, path, headers = await _head(stream)
         self.asked.append((path, headers))
         fault = self.faults.pop(0) if self.faults else self.always if self.always is not None else Fault()
         if fault.redirect is not None:
@@ -166,7 +175,7 @@ async def fetch(store: Store, folder: Path, path: str = WEIGHTS, **options: Any)
         await transport.aclose()
 
 
-async def _head(stream: trio.SocketStream) -> tuple[str, dict[str, str]]:
+async def _head(stream: trio.SocketStream) -> tuple[str, str, dict[str, str]]:
     raw = b""
     while b"\r\n\r\n" not in raw:
         piece = await stream.receive_some()
@@ -175,7 +184,8 @@ async def _head(stream: trio.SocketStream) -> tuple[str, dict[str, str]]:
         raw += piece
     first, *lines = raw.partition(b"\r\n\r\n")[0].decode().split("\r\n")
     headers = {name.lower(): value for name, value in (re.split(r":\s*", line, maxsplit=1) for line in lines)}
-    return first.split(" ")[1], headers
+    method, path, _ = first.split(" ")
+    return method, path, headers
 
 
 async def _reply(stream: trio.SocketStream, status: int, headers: dict[str, str], length: int | None) -> None:

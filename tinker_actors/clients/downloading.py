@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from tinker_actors.wire.api import Api
 
 if TYPE_CHECKING:
     from tinker_actors.archives import ArchiveBounds
-    from tinker_actors.downloads import DownloadedCheckpoint, DownloadProgress
+    from tinker_actors.downloads import DownloadedCheckpoint, DownloadProgress, DownloadWay
 
 __all__ = ["CheckpointDownloads", "Downloads"]
 
@@ -35,6 +35,7 @@ class Downloads(msgspec.Struct, frozen=True, kw_only=True):
     offload: Offload
     rng: random.Random
     tasks: Tasks
+    export: Callable[[TinkerPath], Awaitable[str]] | None = None
 
 
 class CheckpointDownloads(ABC):
@@ -53,15 +54,18 @@ class CheckpointDownloads(ABC):
         progress: Callable[[DownloadProgress], object] | None = None,
         bounds: ArchiveBounds | None = None,
         sha256: str | None = None,
+        way: DownloadWay | None = None,
     ) -> DownloadedCheckpoint:
         """The checkpoint ``path`` as a new folder in ``output_dir``, named like the path with "/" as "_".
 
-        Weights come as an archive, external weights file by file (WIRE 10). No credential goes to where they are
-        kept. The folder appears once everything has arrived and agrees with the digests that came with it; one that
-        is there already is replaced only with ``force``, and only then. What breaks off is continued where it was,
-        also by the next call: until then it is in a folder .NAME.partial beside it. ``bounds`` say how much it may
-        be; ``sha256`` is the archive's, if you know it. ``progress`` is called as bytes reach the disk, in this run
-        of trio; what it raises ends the download.
+        Weights come as an archive, external weights file by file (WIRE 10). Where the server offers no archive of a
+        training checkpoint, or with ``way`` "files", a ServiceClient has external weights made of it by a model that
+        is there for nothing else, and deletes them afterwards. No credential goes to where files are kept. The folder
+        appears once everything has arrived and agrees with the digests that came with it; one that is there already
+        is replaced only with ``force``, and only then. What breaks off is continued where it was, also by the next
+        call: until then it is in a folder .NAME.partial beside it. ``bounds`` say how much it may be; ``sha256`` is
+        the archive's, if you know it. ``progress`` is called as bytes reach the disk, in this run of trio; what it
+        raises ends the download.
 
         Raises InvalidInput for a bad value, a folder that is there or can't be written, and a disk without room;
         the server's refusal as it came; DownloadError where a file can't be had whole; ArchiveError for an archive
@@ -88,6 +92,8 @@ class CheckpointDownloads(ABC):
                 progress=tell,
                 bounds=bounds,
                 sha256=sha256,
+                way=way,
+                export=needs.export,
                 plain_http=needs.config.allow_plain_http,
                 offload=needs.offload,
                 rng=needs.rng,
@@ -102,12 +108,16 @@ class CheckpointDownloads(ABC):
         progress: Callable[[DownloadProgress], object] | None = None,
         bounds: ArchiveBounds | None = None,
         sha256: str | None = None,
+        way: DownloadWay | None = None,
     ) -> Future[DownloadedCheckpoint]:
         """``download_checkpoint``, started at once."""
-        TinkerPath.parse(path)
-        return self._downloads().tasks.start(
+        from tinker_actors.downloads import check_way
+
+        needs = self._downloads()
+        check_way(way, TinkerPath.parse(path), exports=needs.export is not None)
+        return needs.tasks.start(
             "download_checkpoint",
             lambda: self.download_checkpoint(
-                path, output_dir, force=force, progress=progress, bounds=bounds, sha256=sha256
+                path, output_dir, force=force, progress=progress, bounds=bounds, sha256=sha256, way=way
             ),
         )

@@ -2,52 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeAlias
 
-import msgspec
 import trio
 
 from tinker_actors.archives import ArchiveBounds, extract_archive, safe_name
-from tinker_actors.archives.folder import appear, check_free, on_disk, sync
-from tinker_actors.archives.names import Names
+from tinker_actors.archives.folder import check_free, on_disk
 from tinker_actors.checks import flag
+from tinker_actors.downloads.by_files import by_files
 from tinker_actors.downloads.digests import FileDigest
+from tinker_actors.downloads.exported import Export, Exported
 from tinker_actors.downloads.fetch import DownloadProgress, Fetcher
+from tinker_actors.downloads.job import Download, DownloadedCheckpoint, ask
 from tinker_actors.downloads.partial import PartialFolder
-from tinker_actors.errors import (
-    APIConnectionError,
-    APIResponseError,
-    APIStatusError,
-    ArchiveError,
-    InvalidInput,
-)
+from tinker_actors.errors import APIResponseError, APIStatusError, ArchiveError, InvalidInput
 from tinker_actors.ports import Offload
 from tinker_actors.types import TinkerPath
 from tinker_actors.wire.api import Api
-from tinker_actors.wire.endpoints.checkpoints import checkpoint_archive_url, external_weights_urls
+from tinker_actors.wire.endpoints.checkpoints import checkpoint_archive_url
 
-__all__ = ["download_checkpoint", "DownloadedCheckpoint"]
+__all__ = ["check_way", "download_checkpoint", "DownloadWay"]
 
-T = TypeVar("T")
+DownloadWay: TypeAlias = Literal["archive", "files"]
 
-_TRIES: Final = 6
-_BUILDING: Final = 30.0  # seconds between two questions for an archive that is being built (WIRE 10.1)
-_MOST_FILES: Final = 10_000
-
-
-class DownloadedCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A checkpoint on this machine: its folder, the files in it as relative paths, and the sum of their bytes."""
-
-    checkpoint_path: str
-    destination: Path
-    files: tuple[str, ...]
-    total_bytes: int
+_NO_ARCHIVE: Final = frozenset((400, 404, 405, 422, 501))  # of servers that offer none, or none of a state
 
 
 async def download_checkpoint(
@@ -59,6 +41,8 @@ async def download_checkpoint(
     progress: Callable[[DownloadProgress], object] | None = None,
     bounds: ArchiveBounds | None = None,
     sha256: str | None = None,
+    way: DownloadWay | None = None,
+    export: Export | None = None,
     plain_http: bool = False,
     offload: Offload,
     rng: random.Random,
@@ -66,12 +50,14 @@ async def download_checkpoint(
     """The checkpoint ``path`` as the new folder ``output_dir``/NAME, NAME being the path with "/" as "_".
 
     It appears there once all of it has arrived and been checked; one that is there already is replaced only with
-    ``force``, and only then. See ``ServiceClient.download_checkpoint`` for the rest.
+    ``force``, and only then. ``export`` makes external weights of a training checkpoint; without it there are none.
+    See ``ServiceClient.download_checkpoint`` for the rest.
     """
     parsed = TinkerPath.parse(path)
     flag("force", force)
+    way = check_way(way, parsed, exports=export is not None)
     wanted = None if sha256 is None else _sha256(sha256)
-    if wanted is not None and parsed.kind == "external_weights":
+    if wanted is not None and way == "files":
         raise InvalidInput("sha256", "is of an archive, and external weights have none", "Leave it out")
     bounds = _bounds(bounds)
     target = _target(parsed, output_dir)
@@ -89,8 +75,8 @@ async def download_checkpoint(
             plain_http=plain_http,
             progress=progress,
         )
-        way = _by_files if parsed.kind == "external_weights" else _by_archive
-        done = await way(_Download(api, parsed, place, target, fetcher, offload, bounds, wanted, force))
+        job = Download(api, parsed, place, target, fetcher, offload, bounds, rng, wanted, force)
+        done = await _fetched(job, way, export)
     except (ArchiveError, APIResponseError):
         keep = False
         raise
@@ -108,23 +94,27 @@ def _bounds(given: Any) -> ArchiveBounds:
     return ArchiveBounds() if given is None else given
 
 
-class _Download(msgspec.Struct, frozen=True):
-    api: Api
-    path: TinkerPath
-    place: PartialFolder
-    target: Path
-    fetcher: Fetcher
-    offload: Offload
-    bounds: ArchiveBounds
-    sha256: FileDigest | None
-    force: bool
+async def _fetched(job: Download, way: DownloadWay | None, export: Export | None) -> DownloadedCheckpoint:
+    if way == "files":
+        return await _by_files(job, export)
+    ask_for_url = partial(checkpoint_archive_url, job.api, job.path.run, job.path.checkpoint_id)
 
-
-async def _by_archive(job: _Download) -> DownloadedCheckpoint:
     async def where() -> str:
-        return (await _ask(partial(checkpoint_archive_url, job.api, job.path.run, job.path.checkpoint_id))).url
+        return (await ask(ask_for_url)).url
 
-    archive = (await job.fetcher.fetch("archive", job.place.path / "parts", None, where)).path
+    try:
+        url = await where()
+    except APIStatusError as error:
+        offers_files = export is not None and job.path.kind == "weights" and job.sha256 is None
+        if way == "archive" or not offers_files or error.status not in _NO_ARCHIVE:
+            raise
+    else:
+        return await _by_archive(job, url, where)
+    return await _by_files(job, export)
+
+
+async def _by_archive(job: Download, url: str, where: Callable[[], Awaitable[str]]) -> DownloadedCheckpoint:
+    archive = (await job.fetcher.fetch("archive", job.place.path / "parts", url, where)).path
     if job.sha256 is not None and not await job.offload.run(partial(job.sha256.matches, archive)):
         raise ArchiveError(f"the archive of {job.path} has another sha256 than the one that was given")
     extracted = await job.offload.run(
@@ -140,79 +130,36 @@ async def _by_archive(job: _Download) -> DownloadedCheckpoint:
     )
 
 
-async def _by_files(job: _Download) -> DownloadedCheckpoint:
-    urls = await _urls(job)
-    files: dict[str, Path] = {}
-    total = 0
-    for name, url in urls.items():
+async def _by_files(job: Download, export: Export | None) -> DownloadedCheckpoint:
+    if job.path.kind == "external_weights":
 
-        async def where(name: str = name) -> str:
-            found = await _urls(job)
-            if name not in found:
-                raise APIResponseError(f"{name}: the server no longer names it", request=name)
-            return found[name]
+        async def given() -> TinkerPath:
+            await trio.lowlevel.checkpoint()
+            return job.path
 
-        file = await job.fetcher.fetch(name, job.place.path / "parts", url, where)
-        files[name] = file.path
-        total += file.size
-        if total > job.bounds.total_bytes:
-            raise ArchiveError(f"the files of {job.path} have more than {job.bounds.total_bytes:,} bytes")
-    await job.offload.run(partial(_arrange, job, files))
-    return DownloadedCheckpoint(
-        checkpoint_path=str(job.path), destination=job.target, files=tuple(urls), total_bytes=total
-    )
+        return await by_files(job, given)
+    assert export is not None, "check_way has seen to it"
+    exported = Exported(job, export)
+    try:
+        done = await by_files(job, exported.path)
+    except (ArchiveError, APIResponseError):
+        await exported.delete()
+        raise
+    await exported.delete()
+    return done
 
 
-async def _urls(job: _Download) -> dict[str, str]:
-    """URLs by relative path. Raises ArchiveError for paths that may not be created."""
-    answer = await _ask(partial(external_weights_urls, job.api, job.path.run, job.path.checkpoint_id))
-    if not answer.urls:
-        raise APIResponseError(f"the server names no file of {job.path}")
-    if len(answer.urls) > min(_MOST_FILES, job.bounds.members):
-        raise ArchiveError(f"{job.path} has more than {min(_MOST_FILES, job.bounds.members)} files")
-    names = Names()
-    found: dict[str, str] = {}
-    for name, url in answer.urls.items():
-        parts = safe_name(name)
-        names.add(parts, folder=False)
-        found["/".join(parts)] = url
-    return found
-
-
-def _arrange(job: _Download, files: dict[str, Path]) -> None:
-    content = job.place.path / "content"
-    with on_disk(job.target):
-        if content.exists():  # of a try that ended right here
-            shutil.rmtree(content)
-        content.mkdir()
-        folders = {content}
-        for name, file in files.items():
-            path = content.joinpath(*name.split("/"))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            folders.update(parent for parent in path.parents if parent.is_relative_to(content))
-            try:
-                os.link(file, path)  # so that what fails from here on can be tried again
-            except OSError:  # a file system without such links
-                file.rename(path)
-        for folder in folders:
-            sync(folder)
-    check_free(job.target, force=job.force)  # that took its time
-    with on_disk(job.target):
-        appear(content, job.target, job.place.old)
-
-
-async def _ask(question: Callable[[], Awaitable[T]]) -> T:
-    """The answer, asked for again while the server is busy, can't be reached, or is still building an archive."""
-    for tried in range(_TRIES):
-        try:
-            return await question()
-        except (APIConnectionError, APIStatusError) as error:
-            status = error.status if isinstance(error, APIStatusError) else 503
-            if tried == _TRIES - 1 or not (status >= 500 or status in (408, 429)):
-                raise
-            pause = _BUILDING if isinstance(error, APIStatusError) and status == 503 else 2.0**tried
-            await trio.sleep(max(pause, getattr(error, "retry_after", None) or 0.0))
-    raise AssertionError("unreachable")
+def check_way(way: Any, path: TinkerPath, *, exports: bool) -> DownloadWay | None:
+    """The way to ``path``, None where the server decides. Raises InvalidInput for one that does not lead there."""
+    if way not in (None, "archive", "files"):
+        raise InvalidInput("way", f"is {way!r}", 'Give "archive", "files" or None')
+    if path.kind == "external_weights":
+        return "files" if way is None else way
+    if way == "files" and path.kind == "sampler_weights":
+        raise InvalidInput("way", "sampler weights come as an archive only", "Leave it out")
+    if way == "files" and not exports:
+        raise InvalidInput("way", "files of a training checkpoint need a session", "Use a ServiceClient")
+    return way
 
 
 def _target(path: TinkerPath, output_dir: str | Path) -> Path:

@@ -29,6 +29,11 @@ class PartialFolder:
         """Where what is replaced stands for the moment in which it has no place of its own."""
         return self.path / "old"
 
+    @property
+    def exported(self) -> Path:
+        """Where it is noted which external weights were made for this download."""
+        return self.path / "exported"
+
     @classmethod
     def open(cls, target: Path) -> Self:
         """Make it, or take it over from a download that broke off.
@@ -61,7 +66,8 @@ class PartialFolder:
     def close(self, *, keep: bool) -> None:
         """End with it; with ``keep`` what has arrived, if anything has, stays for the next time."""
         try:
-            if not (keep and any(part.stat().st_size for part in self.path.glob("parts/*.part"))):
+            begun = self.exported.exists() or any(part.stat().st_size for part in self.path.glob("parts/*.part"))
+            if not (keep and begun):
                 with on_disk(self._target):
                     shutil.rmtree(self.path)
         finally:
