@@ -29,12 +29,16 @@
     |- ClosedError                       the runtime, session or client was closed
     |- NotStreamed                       the server streams no samples
     |- CircuitOpen                       a circuit breaker refused a call; it was not run
+    |- DiskError                         a file or folder can't be used
+    |   '- DiskFull, DiskReadOnly, DiskMissing, DiskLocked, DiskDamaged, NotAFolder
     '- WrongPlace (RuntimeError)         a handle was used from another thread or another run of trio
 
 Each says what failed, for which operation and request, what was tried, and what the user can do.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 __all__ = [
     "APIConnectionError",
@@ -52,11 +56,18 @@ __all__ = [
     "CredentialError",
     "CredentialUnavailable",
     "DecodeError",
+    "DiskDamaged",
+    "DiskError",
+    "DiskFull",
+    "DiskLocked",
+    "DiskMissing",
+    "DiskReadOnly",
     "GoneError",
     "InternalServerError",
     "InvalidInput",
     "LaneStopped",
     "ModelLost",
+    "NotAFolder",
     "NotFoundError",
     "NotStreamed",
     "OperationCancelled",
@@ -430,6 +441,43 @@ class NotStreamed(TinkerError):
 
 class CircuitOpen(TinkerError):
     """What was to be called has failed too often of late. It was not called; the text says when it will be again."""
+
+
+class DiskError(TinkerError):
+    """A file or folder can't be used. ``path`` is which, ``problem`` what is wrong, ``cure`` what to do about it."""
+
+    def __init__(self, path: Path, problem: str, cure: str) -> None:
+        super().__init__(path, problem, cure)
+        self.path = path
+        self.problem = problem
+        self.cure = cure
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}. {self.cure}"
+
+
+class DiskFull(DiskError):
+    """There is no room on the disk, or none that this user may fill. Nothing was written."""
+
+
+class DiskReadOnly(DiskError):
+    """It may not be used by this user, or not be written by anybody."""
+
+
+class DiskMissing(DiskError):
+    """There is no such file or folder."""
+
+
+class DiskLocked(DiskError):
+    """Somebody else works with it."""
+
+
+class DiskDamaged(DiskError):
+    """A file does not hold what was written to it. Nothing of it was used."""
+
+
+class NotAFolder(DiskError):
+    """A file is where a folder has to be."""
 
 
 class ClosedError(TinkerError):

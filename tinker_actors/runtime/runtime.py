@@ -47,7 +47,7 @@ from tinker_actors.flow.pending import Pending, PendingTable
 from tinker_actors.flow.rate_limit import RateLimiter, RateLimiters
 from tinker_actors.ledger import Future, Tasks
 from tinker_actors.metrics import OWN, Metrics, ModelUsage, Price, Usage, cost_of
-from tinker_actors.ports import NoPoints, Offload, Points, Server, ThreadOffload, Transport
+from tinker_actors.ports import Disk, FileDisk, NoPoints, Offload, Points, Server, ThreadOffload, Transport
 from tinker_actors.ports.spans import Spans
 from tinker_actors.runtime.dump import DumpOnSignal, render
 from tinker_actors.runtime.joining import Joined, Joining, check_handle
@@ -92,6 +92,7 @@ class Runtime:
         rng: random.Random,
         points: Points,
         offload: Offload,
+        disk: Disk,
         metrics: Metrics,
         reports: random.Random,
         spans: Spans,
@@ -104,6 +105,7 @@ class Runtime:
         self._points = points
         self._spans = spans
         self._offload = offload
+        self._disk = disk
         self._tokenizers = TokenizerCache(offload)
         self._pending = PendingTable()
         self._tasks = Tasks(tasks, self._pending)
@@ -375,6 +377,7 @@ async def open_runtime(
     seed: int | None = None,
     points: Points | None = None,
     offload: Offload | None = None,
+    disk: Disk | None = None,
     stall_alarm: float | None = 5.0,
     server: Server | None = None,
     tracer: Any = None,
@@ -386,9 +389,9 @@ async def open_runtime(
     tried again, before what ``config`` says of it. ``seed`` fixes every random choice of the runtime (seeds of
     adapters and samples, jitter). What holds the event loop, or the interpreter, for ``stall_alarm`` seconds is
     logged with its stack; None: not watched. ``tracer``, of OpenTelemetry's, gets a span for each operation
-    (docs/telemetry.md). Leaving the block stops everything in order: clients first, then
-    sessions, which are finished at the server. Raises CredentialError or InvalidInput for bad settings, WrongPlace
-    outside of trio.
+    (docs/telemetry.md). ``disk`` is where it keeps files: the machine's own, unless another is given. Leaving the
+    block stops everything in order: clients first, then sessions, which are finished at the server. Raises
+    CredentialError or InvalidInput for bad settings, WrongPlace outside of trio.
     """
     require_trio("open_runtime()", "blocking_runtime()")
     if config is not None and not isinstance(config, Config):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -413,11 +416,14 @@ async def open_runtime(
         settings = config
     if retry_config is not None:
         settings = structs.replace(settings, retry=retry_config)
+    if disk is not None and not callable(getattr(disk, "make_folder", None)):
+        raise InvalidInput("disk", f"is of type {type(disk).__name__}, which is no disk", "Give a Disk, or nothing")
     alarm = check_alarm(stall_alarm)
     spans = make_spans(settings, tracer)
     set_level(settings.log_level)
     rng = random.Random(None if seed is None else integer("seed", seed, "Use an integer of 64 bits, or None"))
     carrier = transport if transport is not None else make_transport(settings)
+    threads = offload if offload is not None else ThreadOffload(_OFFLOAD_THREADS)
     runtime: Runtime | None = None
     try:
         metrics = Metrics(OWN)
@@ -435,7 +441,8 @@ async def open_runtime(
                 rest=rest,
                 rng=rng,
                 points=points if points is not None else NoPoints(),
-                offload=offload if offload is not None else ThreadOffload(_OFFLOAD_THREADS),
+                offload=threads,
+                disk=disk if disk is not None else FileDisk(threads),
                 metrics=metrics,
                 spans=spans,
                 reports=random.Random(None if seed is None else f"telemetry {seed}"),

@@ -1,13 +1,14 @@
 """Whole runs in simulation: runtime, network and local server in one trio program under a virtual clock.
 
 A seed and a fault plan fix everything: scheduling, latency, ids, jitter. No thread, socket, file or wall clock is in
-play, so simulated hours take seconds and a run that failed once fails again.
+play (the disk is simulated, too), so simulated hours take seconds and a run that failed once fails again.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Generic, TypeVar, cast, final
 
 import msgspec
@@ -23,6 +24,7 @@ from tinker_actors.local.service import LocalService, open_service
 from tinker_actors.local.settings import ServerSettings
 from tinker_actors.ports import InlineOffload
 from tinker_actors.runtime import Runtime, open_runtime
+from tinker_actors.testing.disk import SimulatedDisk
 from tinker_actors.testing.faults import FaultPlan, FaultyTransport, Fired, PlannedPoints
 from tinker_actors.testing.network import Network, open_network
 
@@ -68,12 +70,15 @@ class World:
         network: Network,
         transport: FaultyTransport,
         points: PlannedPoints,
+        *,
+        disk: SimulatedDisk,
     ) -> None:
         self.runtime = runtime
         self.service = service
         self.network = network
         self.transport = transport
         self.points = points
+        self.disk = disk
         self._watched: list[TrainingClient] = []
 
     def watch(self, client: TrainingClient) -> TrainingClient:
@@ -109,11 +114,13 @@ def simulate(
     plan: FaultPlan | None = None,
     settings: ServerSettings | None = None,
     config: Config | None = None,
+    disk: SimulatedDisk | None = None,
     instruments: Sequence[trio.abc.Instrument] = (),
     limit: float = 100_000.0,
 ) -> Outcome[T]:
     """Run ``scenario`` to its end, wait until nothing is under way any more, and tell what happened.
 
+    ``disk`` is one that an earlier run has left, by its ``die()``; by default an empty one.
     What the scenario raises comes out with a note that says how to run it again. Raises AssertionError when
     something is still under way an hour after the scenario's end, VirtualHang when it has not ended after ``limit``
     virtual seconds.
@@ -121,7 +128,15 @@ def simulate(
     faults = plan if plan is not None else FaultPlan()
     try:
         return run_seeded(
-            _simulate, scenario, seed, faults, settings, config, seed=seed, limit=limit, instruments=instruments
+            partial(_simulate, disk=disk),
+            scenario,
+            seed,
+            faults,
+            settings,
+            config,
+            seed=seed,
+            limit=limit,
+            instruments=instruments,
         )
     except BaseException as error:
         error.add_note(f"to run it again: seed={seed}, plan={faults!r}")
@@ -134,9 +149,13 @@ async def _simulate(
     plan: FaultPlan,
     settings: ServerSettings | None,
     config: Config | None,
+    *,
+    disk: SimulatedDisk | None,
 ) -> Outcome[T]:
     rng = random.Random(seed)
     points = PlannedPoints(plan)
+    if disk is None:
+        disk = SimulatedDisk(random=random.Random(f"disk {seed}"))
     events: list[Event] = []
     value: T | None = None
     models: tuple[ModelOutcome, ...] = ()
@@ -159,9 +178,10 @@ async def _simulate(
             seed=rng.getrandbits(32),
             points=points,
             offload=InlineOffload(),
+            disk=disk,
         ) as runtime:
             with runtime.system.events.subscribe(events.append):
-                world = World(runtime, service, network, transport, points)
+                world = World(runtime, service, network, transport, points, disk=disk)
                 try:
                     value = await scenario(world)
                     await world.settle()
