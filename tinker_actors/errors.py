@@ -382,7 +382,14 @@ class OperationCancelled(OperationError):
 
 
 class ModelLost(OperationError):
-    """The server no longer holds what the operation needs: its session, its model or its promise."""
+    """The server no longer holds what the operation needs: its session, its model or its promise.
+
+    ``trigger`` is which of a RecoveryPolicy's ``triggers`` it is; None when a recovery itself has come to it.
+    """
+
+    def __init__(self, message: str, *, operation: str | None = None, trigger: str | None = None) -> None:
+        super().__init__(message, operation=operation)
+        self.trigger = trigger
 
 
 class StaleSampler(OperationError):

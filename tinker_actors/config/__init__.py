@@ -2,7 +2,7 @@
 
 from tinker_actors.config.config import DEFAULT_BASE_URL, Config, ConfigOptions, access_headers, require_key
 from tinker_actors.config.proxy import Proxy
-from tinker_actors.config.recovery import RecoveryPolicy
+from tinker_actors.config.recovery import TRIGGERS, RecoveryPolicy, Trigger
 from tinker_actors.config.retry import Backoff, PollBackoff, RetryConfig, parse_retry
 from tinker_actors.config.secret import Pairs, Secret, parse_api_key
 
@@ -21,4 +21,6 @@ __all__ = [
     "require_key",
     "RetryConfig",
     "Secret",
+    "Trigger",
+    "TRIGGERS",
 ]

@@ -172,7 +172,7 @@ class ConfigOptions(TypedDict, total=False):
     max_retries: int | None
     retry: RetryConfig | None
     poll_backoff: Backoff | str | bool | tuple[str, float, float] | None
-    recovery: RecoveryPolicy | Mapping[str, int | float] | bool | None
+    recovery: RecoveryPolicy | Mapping[str, Any] | bool | None
     max_pending: int | None
     max_pending_bytes: int | None
     pool_size: int | None

@@ -1,48 +1,114 @@
-"""RecoveryPolicy: when a model that its server has lost is rebuilt, and what is kept to do so."""
+"""RecoveryPolicy: which losses are made good, from where, how often, and who is told."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import msgspec
 
-from tinker_actors.checks import integer
+from tinker_actors.checks import flag, integer, text
 from tinker_actors.config.retry import seconds
 from tinker_actors.errors import InvalidInput
 
-__all__ = ["RecoveryPolicy", "parse_recovery"]
+__all__ = ["TRIGGERS", "RecoveryPolicy", "Trigger", "parse_recovery"]
 
 _CURE = "Give a RecoveryPolicy, or False for none"
+
+Trigger: TypeAlias = Literal[
+    "session_lost",
+    "model_lost",
+    "promise_lost",
+    "operation_split",
+    "run_corrupted",
+    "lane_stopped",
+    "client_degraded",
+]
+"""What may start a recovery: the server has ended the session; does not know the model any more; has lost a result;
+took some chunks of an operation and refused others; says that the run is corrupted. A lane has stopped for another
+reason; a client has crashed too often.
+"""
+TRIGGERS: tuple[Trigger, ...] = get_args(Trigger)
+_IN_PLACE: tuple[Trigger, ...] = TRIGGERS[:5]
 
 
 class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How a lost session, model or result is made good: by a new model, from the newest checkpoint of the client's
     own or as the first was created, to which what came after that is applied again.
 
-    ``max_attempts`` bounds the rebuilds in a row between which no operation of the user's has finished; they are
-    ``backoff_first`` seconds apart, then twice as long each, up to ``backoff_longest``. To apply them again, what has
-    been done since the checkpoint before the newest is kept in memory: ``replay_bytes`` of requests for each model at
-    most, then only since the newest, and then the oldest go. A model of which they are missing can't be rebuilt until
-    its next ``save_state``. Raises InvalidInput for values that make no sense.
+    ``triggers`` are the losses that count; any other is an error. ``max_attempts`` bounds the rebuilds in a row
+    between which no operation of the user's has finished; they are ``backoff_first`` seconds apart, then twice as
+    long each, up to ``backoff_longest``. To apply them again, what has been done since the checkpoint before the
+    newest is kept in memory: ``replay_bytes`` of requests for each model at most, then only since the newest, and
+    then the oldest go. A model of which they are missing can't be rebuilt until its next ``save_state``.
+
+    What can't go on in its own client, as with ``replay=False``, or a client that has ended, and a run of another
+    program that ``runtime.recovery`` watches, is recovered into a new client: from ``checkpoint``, which is "latest",
+    "best" or a tinker path, with the optimizer's state unless ``restore_optimizer`` is False, in up to
+    ``max_attempts`` attempts, for ``max_concurrent`` runs at a time. "best" is the one whose ``best_metric`` is
+    ``best_is``, "lowest" or "highest". Every ``poll_interval`` seconds the server is asked whether a run is
+    corrupted.
+
+    ``on_recovery(old, new, checkpoint)`` is called with both training clients (the same where one goes on) and the
+    tinker path (None: as it was created), ``on_failure(run_id, reason)`` when a recovery is given up; an async
+    function on the loop, a plain one in a thread. Raises InvalidInput for values that make no sense.
     """
 
+    triggers: Collection[Trigger] = _IN_PLACE
+    replay: bool = True
+    checkpoint: str = "latest"
+    best_metric: str | None = None
+    best_is: Literal["lowest", "highest"] = "lowest"
+    restore_optimizer: bool = True
     max_attempts: int = 5
     backoff_first: float = 1.0
     backoff_longest: float = 60.0
+    max_concurrent: int = 1
+    poll_interval: float = 30.0
     replay_bytes: int = 1_000_000_000
+    on_recovery: Callable[[Any, Any, str | None], object] | None = None
+    on_failure: Callable[[str, str], object] | None = None
 
     def __post_init__(self) -> None:
         keep = msgspec.structs.force_setattr
-        for name in ("max_attempts", "replay_bytes"):
+        for name in ("max_attempts", "max_concurrent", "replay_bytes"):
             keep(self, name, integer(f"recovery.{name}", getattr(self, name), "Give at least 1", low=1))
-        for name in ("backoff_first", "backoff_longest"):
+        for name in ("backoff_first", "backoff_longest", "poll_interval"):
             keep(self, name, seconds(f"recovery.{name}", getattr(self, name)))
+        for name in ("replay", "restore_optimizer"):
+            flag(f"recovery.{name}", getattr(self, name))
         if self.backoff_longest < self.backoff_first:
             problem = f"{self.backoff_longest} is less than backoff_first, {self.backoff_first}"
             raise InvalidInput("recovery.backoff_longest", problem, "Give at least the first")
+        keep(self, "triggers", _triggers(self.triggers))
+        self._check_checkpoint()
+        for name, arguments in (("on_recovery", 3), ("on_failure", 2)):
+            _check_callback(f"recovery.{name}", getattr(self, name), arguments)
+
+    def _check_checkpoint(self) -> None:
+        cure = 'Give "latest", "best", or a path of the form tinker://<run>/weights/<name>'
+        checkpoint = text("recovery.checkpoint", self.checkpoint, cure)
+        if checkpoint not in ("latest", "best") and not checkpoint.startswith("tinker://"):
+            raise InvalidInput("recovery.checkpoint", f"{checkpoint!r} is none of these", cure)
+        if self.best_is not in ("lowest", "highest"):
+            raise InvalidInput("recovery.best_is", f"{self.best_is!r} is neither", 'Give "lowest" or "highest"')
+        if self.best_metric is not None:
+            text("recovery.best_metric", self.best_metric, 'Give its name, such as "loss:sum"')
+        elif checkpoint == "best":
+            cure = 'Name what tells which is best, such as "loss:sum"'
+            raise InvalidInput("recovery.best_metric", 'is missing, and checkpoint is "best"', cure)
+
+    def covers(self, trigger: str | None) -> bool:
+        """Whether what was lost by ``trigger`` is made good at all; None is what a recovery has come to itself."""
+        return trigger is None or trigger in self.triggers
+
+    def rebuilds(self, trigger: str | None) -> bool:
+        """Whether what was lost by ``trigger`` goes on in its own client."""
+        return self.replay and self.covers(trigger)
 
     def delay(self, attempts: int) -> float:
-        """Seconds before the rebuild that ``attempts`` others came before, without jitter; none before the first."""
+        """Seconds before the attempt that ``attempts`` others came before, without jitter; none before the first."""
         if attempts == 0:
             return 0.0
         return min(self.backoff_first * 2.0 ** min(attempts - 1, 60), self.backoff_longest)
@@ -56,10 +122,36 @@ def parse_recovery(field: str, given: Any) -> RecoveryPolicy | None:
         return RecoveryPolicy()
     if isinstance(given, RecoveryPolicy):
         return given
-    if not isinstance(given, dict):
+    if not isinstance(given, Mapping):
         raise InvalidInput(field, f"is of type {type(given).__name__}", _CURE)
-    fields = cast("dict[str, Any]", given)
+    fields = cast("Mapping[str, Any]", given)
     for name in fields:
         if name not in RecoveryPolicy.__struct_fields__:
             raise InvalidInput(f"{field}.{name}", "is no field of a RecoveryPolicy", _CURE)
     return RecoveryPolicy(**fields)
+
+
+def _triggers(given: Any) -> tuple[Trigger, ...]:
+    cure = f"Give some of {', '.join(TRIGGERS)}"
+    if isinstance(given, str) or not isinstance(given, Collection):
+        raise InvalidInput("recovery.triggers", f"is of type {type(given).__name__}", cure)
+    for trigger in cast("Collection[Any]", given):
+        if trigger not in TRIGGERS:
+            raise InvalidInput("recovery.triggers", f"{trigger!r} is no trigger", cure)
+    return tuple([trigger for trigger in TRIGGERS if trigger in given])
+
+
+def _check_callback(field: str, callback: Any, arguments: int) -> None:
+    if callback is None:
+        return
+    cure = f"Give a function of {arguments} arguments, or None"
+    if not callable(callback):
+        raise InvalidInput(field, f"is of type {type(callback).__name__}", cure)
+    try:
+        signature = inspect.signature(callback)
+    except ValueError:
+        return  # some builtins don't say what they take
+    try:
+        signature.bind(*range(arguments))
+    except TypeError:
+        raise InvalidInput(field, f"takes {signature}, which is not {arguments} arguments", cure) from None

@@ -194,7 +194,8 @@ class Session:
     def lose(self) -> None:
         """The server has ended the session: another one takes its place, or nothing does."""
         self.generation += 1
-        renewed = self.config.recovery is not None
+        policy = self.config.recovery
+        renewed = policy is not None and policy.covers("session_lost")
         self.state.value = SessionState.RENEWING if renewed else SessionState.LOST
 
     def finish(self) -> None:
@@ -230,7 +231,8 @@ class Session:
         """The latest session id; ClosedError or ModelLost when the session is over and no other takes its place."""
         if self.state.value is SessionState.LOST:
             raise ModelLost(
-                f"the server has ended session {self._session_id}. Open a new session and load the last checkpoint"
+                f"the server has ended session {self._session_id}. Open a new session and load the last checkpoint",
+                trigger="session_lost",
             )
         if self.state.value is SessionState.FINISHED:
             raise ClosedError(f"session {self._session_id} was closed. Open a new one")

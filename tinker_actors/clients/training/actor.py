@@ -12,16 +12,18 @@ import trio
 from supervision import Actor, Event, handles
 from tinker_actors.clients.training.creation import Made, make_model, unload
 from tinker_actors.clients.training.custom_loss import differentiated, logprobs_of
-from tinker_actors.clients.training.events import ModelRebuilt, ReplayDiffers
+from tinker_actors.clients.training.events import ModelGivenUp, ModelRebuilt, ReplayDiffers
 from tinker_actors.clients.training.failure import (
     brief_loss,
     poll_failure,
     rebuild_failure,
     replay_failure,
+    session_loss,
     split_failure,
 )
 from tinker_actors.clients.training.lane import SendLane
-from tinker_actors.clients.training.messages import GetInfo, Unload, Wake
+from tinker_actors.clients.training.loss_behind import loss_behind
+from tinker_actors.clients.training.messages import GetInfo, LoseModel, Unload, Wake
 from tinker_actors.clients.training.model import Model, new_model
 from tinker_actors.clients.training.operations import REQUEST_TYPES, RESULT_TYPES, combine, problem_of
 from tinker_actors.clients.training.rebuild import Rebuilder
@@ -29,7 +31,6 @@ from tinker_actors.clients.training.saves import is_named_save, name_is_taken, s
 from tinker_actors.errors import (
     APIError,
     APIResponseError,
-    APIStatusError,
     LossTermError,
     ModelLost,
     RequestFailedError,
@@ -60,6 +61,8 @@ class TrainingActor(Actor):
         self._ledger = model.ledger
         self._poller = session.poller()
         self._scopes: set[trio.CancelScope] = set()
+        self._unwanted: ModelLost | None = None
+        """A loss that the policy does not make good, if it is what it seems."""
         self._lane = SendLane(
             session,
             model,
@@ -83,13 +86,20 @@ class TrainingActor(Actor):
         session, ledger = self._session, self._ledger
         while ledger.stopped is None:
             if session.generation != ledger.generation and ledger.lost is None:
-                self._give_up(ModelLost(f"the server has ended session {session.session_id}"), None)
+                self._give_up(self._session_lost(), None)
             await session.state.wait_transition()  # pyright: ignore[reportUnknownMemberType]  # trio-util's own gap
 
     @handles(Wake)
     def wake(self, message: Wake) -> None:
         """Let the lane look at the ledger."""
         self._lane.wake()
+
+    @handles(LoseModel)
+    def lose_model(self, message: LoseModel) -> None:
+        """Begin with another model, unless that has happened or the client is over."""
+        ledger = self._ledger
+        if message.model_id == ledger.model_id and ledger.lost is None and ledger.stopped is None:
+            self._give_up(ModelLost(message.cause, operation=ledger.name, trigger="run_corrupted"), None)
 
     @handles(GetInfo)
     async def get_info(self, message: GetInfo) -> None:
@@ -179,6 +189,9 @@ class TrainingActor(Actor):
         """Send and poll in one epoch after the other."""
         ledger = self._ledger
         while ledger.stopped is None:
+            if self._unwanted is not None:
+                await self._settle(self._unwanted)
+                continue
             if (rebuild := ledger.lost) is not None:
                 await self._rebuild(rebuild)
                 continue
@@ -187,6 +200,22 @@ class TrainingActor(Actor):
                     if operation.sending is not None and operation.sending.complete and not operation.half:
                         self._start_poll(operation)
                 await self._lane.run()
+
+    async def _settle(self, error: ModelLost) -> None:
+        """A model or a promise that seems lost may be the end of its session, which is another loss."""
+        policy, session = self._session.config.recovery, self._session
+        assert policy is not None
+        await session.confirm()
+        self._unwanted = None
+        if session.generation == self._ledger.generation:
+            self._stop_lane(error)
+        elif policy.rebuilds("session_lost"):
+            self._give_up(self._session_lost(), None)
+        else:
+            self._stop_lane(self._session_lost())
+
+    def _session_lost(self) -> ModelLost:
+        return session_loss(self._ledger.name, self._session.session_id)
 
     async def _rebuild(self, rebuild: Rebuild) -> None:
         policy = self._session.config.recovery
@@ -201,7 +230,11 @@ class TrainingActor(Actor):
             self._stop_lane(error)
         else:
             if self._ledger.stopped is None:
-                self._tell(ModelRebuilt(self.context.path, self._model_id(), rebuild.cause, rebuild.replays))
+                cover = rebuild.cover
+                checkpoint = None if cover is None else cover.path
+                self._tell(
+                    ModelRebuilt(self.context.path, self._model_id(), rebuild.cause, rebuild.replays, old, checkpoint)
+                )
             if generation == self._ledger.generation and self._model_id() != old:
                 # a model of which the server has lost a result only is still in its memory
                 self.context.start_task(self._free, old, name=f"free {old}")
@@ -251,7 +284,7 @@ class TrainingActor(Actor):
                     if operation.half and not failures:
                         await self._differentiate(operation, sending)
                         return
-                    lost = await self._lost_behind(failures)
+                    lost = await loss_behind(self._session, self._model_id(), failures, self._get_info)
                     if self._ledger.at(operation, sending):
                         if lost is not None:
                             self._give_up(lost, None)
@@ -285,24 +318,6 @@ class TrainingActor(Actor):
         if ledger.at(operation, sending):
             ledger.differentiate(operation, chunks, local)
             self._model.losses.pop(operation.op_no, None)
-
-    async def _lost_behind(self, failures: list[RequestFailedError | OutOfPatience]) -> ModelLost | None:
-        """Whether an operation has failed because its model is gone: servers say so in words of their own only."""
-        failed = next((failure for failure in failures if isinstance(failure, RequestFailedError)), None)
-        session = self._session
-        if failed is None or session.config.recovery is None:
-            return None
-        try:
-            await self._get_info()
-        except APIStatusError as error:
-            if error.status not in (404, 410):
-                return None
-        except APIError:
-            return None  # whatever is wrong there, others will meet it, too
-        else:
-            return None
-        await session.confirm()
-        return ModelLost(f"the server no longer holds it ({failed.message})", operation=failed.operation)
 
     async def _poll_missing(self, operation: Operation, sending: Sending) -> list[RequestFailedError | OutOfPatience]:
         failures: list[RequestFailedError | OutOfPatience] = []
@@ -416,6 +431,10 @@ class TrainingActor(Actor):
         if policy is None or self._ledger.losses >= policy.max_attempts:
             self._stop_lane(error)
             return
+        if not policy.rebuilds(error.trigger):
+            self._unwanted = error
+            self._end_tasks("the model is lost")
+            return
         cause = brief_loss(error)
         _log.error("the model of %s is lost: %s. It is being rebuilt", self._ledger.name, cause)
         self._session.metrics.add("models_lost")
@@ -428,10 +447,12 @@ class TrainingActor(Actor):
 
     def _stop_lane(self, error: TinkerError) -> None:
         _log.error("the lane of %s stops: %s", self._ledger.name, error)
+        trigger = (error.trigger or "") if isinstance(error, ModelLost) else "lane_stopped"
         self._session.failed(self._ledger.name, "lane", error)
         self._ledger.stop(error)
         self._model.over("its lane has stopped")
         self._end_tasks("the lane has stopped")
+        self._tell(ModelGivenUp(self.context.path, self._model_id(), trigger, str(error)))
 
     def _end_tasks(self, reason: str) -> None:
         for scope in tuple(self._scopes):

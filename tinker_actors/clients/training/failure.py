@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from tinker_actors.config import Trigger
 from tinker_actors.errors import ModelLost, OutageError, TinkerError
 from tinker_actors.flow.patience import OutOfPatience, brief
 from tinker_actors.flow.reaction import Reaction
@@ -16,6 +17,7 @@ __all__ = [
     "poll_failure",
     "rebuild_failure",
     "replay_failure",
+    "session_loss",
     "send_failure",
     "split_failure",
 ]
@@ -44,6 +46,7 @@ def send_failure(operation: Operation, gone: OutOfPatience, *, partly: bool, pen
             f"{name}: the server took some of its chunks and refused one ({brief(gone.error)}: {gone.error}); "
             f"what it took can't be taken back. {_RESTORE}",
             operation=operation.name,
+            trigger="operation_split",
         )
         error.__cause__ = gone.error
         return Failure(error, stops_lane=True, spoilt=True)
@@ -55,7 +58,8 @@ def poll_failure(operation: Operation, gone: OutOfPatience, *, pending: tuple[st
     name = f"{operation.kind} {operation.name}"
     if gone.reaction in (Reaction.RECHECK, Reaction.FAIL):
         return Failure(gone.error, stops_lane=False)
-    return Failure(_common(name, operation.name, gone, pending, "get its result"), stops_lane=True)
+    error = _common(name, operation.name, gone, pending, "get its result", trigger="promise_lost")
+    return Failure(error, stops_lane=True)
 
 
 def split_failure(operation: Operation, error: TinkerError) -> Failure:
@@ -63,6 +67,7 @@ def split_failure(operation: Operation, error: TinkerError) -> Failure:
     lost = ModelLost(
         f"{operation.kind} {operation.name}: some of its chunks failed ({error}) and some were applied. {_RESTORE}",
         operation=operation.name,
+        trigger="operation_split",
     )
     lost.__cause__ = error
     return Failure(lost, stops_lane=True, spoilt=True)
@@ -86,7 +91,13 @@ def replay_failure(operation: Operation, error: TinkerError) -> ModelLost:
 
 def rebuild_failure(name: str, gone: OutOfPatience, pending: tuple[str, ...]) -> TinkerError:
     """A lost model could not be rebuilt for want of answers."""
-    return _common(f"the model of {name}", name, gone, pending, "be rebuilt")
+    return _common(f"the model of {name}", name, gone, pending, "be rebuilt", trigger=None)
+
+
+def session_loss(name: str, session_id: str) -> ModelLost:
+    """The model went with its session."""
+    text = f"the server has ended session {session_id}. {_RESTORE}"
+    return ModelLost(text, operation=name, trigger="session_lost")
 
 
 def brief_loss(error: ModelLost) -> str:
@@ -94,7 +105,15 @@ def brief_loss(error: ModelLost) -> str:
     return str(error).removesuffix(f". {_RESTORE}")
 
 
-def _common(name: str, operation: str, gone: OutOfPatience, pending: tuple[str, ...], what: str) -> TinkerError:
+def _common(
+    name: str,
+    operation: str,
+    gone: OutOfPatience,
+    pending: tuple[str, ...],
+    what: str,
+    *,
+    trigger: Trigger | None = "model_lost",
+) -> TinkerError:
     if gone.reaction is Reaction.REPEAT or gone.overdue:
         error = OutageError(
             f"{name} could not {what}: no usable answer for {gone.lasted:.0f} s, last {brief(gone.error)}. "
@@ -107,6 +126,7 @@ def _common(name: str, operation: str, gone: OutOfPatience, pending: tuple[str, 
             f"{name} could not {what}: the server no longer holds its session, model or promise "
             f"({gone.error}). {_RESTORE}",
             operation=operation,
+            trigger=trigger,
         )
     else:
         return gone.error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from supervision import Call, Cast
 from tinker_actors.types import GetInfoResponse, UnloadModelResponse
 
-__all__ = ["GetInfo", "Unload", "Wake"]
+__all__ = ["GetInfo", "LoseModel", "Unload", "Wake"]
 
 
 class Wake(Cast, frozen=True):
@@ -20,3 +20,10 @@ class GetInfo(Call[GetInfoResponse], frozen=True):
 
 class Unload(Call[UnloadModelResponse], frozen=True):
     """Have the server free the model."""
+
+
+class LoseModel(Cast, frozen=True):
+    """``model_id`` can't be trained on, as ``cause`` says: have another one take its place."""
+
+    model_id: str
+    cause: str

@@ -39,14 +39,14 @@ async def start_training_client(
     """
     first = new_model(session)
     name = f"training-{first.seq_id}"
-    config = session.config
+    config, policy = session.config, session.config.recovery
     ledger = Ledger(
         f"{session.name}/{name}",
         session.pending,
         session.new_key,
         max_pending=config.max_pending,
         max_pending_bytes=config.max_pending_bytes,
-        replay_bytes=None if config.recovery is None else config.recovery.replay_bytes,
+        replay_bytes=policy.replay_bytes if policy is not None and policy.replay else None,
         spans=session.spans,
     )
     session.ledgers.add(ledger)

@@ -1,0 +1,52 @@
+"""Whether an operation has failed because its model is gone or corrupted, which servers say in words of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from tinker_actors.errors import APIError, APIStatusError, ModelLost, RequestFailedError
+from tinker_actors.flow.patience import OutOfPatience
+from tinker_actors.sessions import Session
+from tinker_actors.wire.endpoints.listings import get_training_run
+
+__all__ = ["loss_behind"]
+
+
+async def loss_behind(
+    session: Session,
+    model_id: str,
+    failures: Sequence[RequestFailedError | OutOfPatience],
+    get_info: Callable[[], Awaitable[object]],
+) -> ModelLost | None:
+    """What has become of the model when an operation has failed; None when it is there and sound.
+
+    ``get_info`` asks the server for it.
+    """
+    failed = next((failure for failure in failures if isinstance(failure, RequestFailedError)), None)
+    if failed is None or session.config.recovery is None:
+        return None
+    try:
+        await get_info()
+    except APIStatusError as error:
+        if error.status not in (404, 410):
+            return None
+    except APIError:
+        return None  # whatever is wrong there, others will meet it, too
+    else:
+        return await _corrupted(session, model_id, failed)
+    await session.confirm()
+    text = f"the server no longer holds it ({failed.message})"
+    return ModelLost(text, operation=failed.operation, trigger="model_lost")
+
+
+async def _corrupted(session: Session, model_id: str, failed: RequestFailedError) -> ModelLost | None:
+    """Where nothing can be done with the model any more, that is no operation's fault."""
+    policy = session.config.recovery
+    if failed.category == "user" or policy is None or not policy.covers("run_corrupted"):
+        return None
+    try:
+        run = await get_training_run(session.api, model_id)
+    except APIError:
+        return None  # some servers list no runs
+    text = f"the server says that its run is corrupted ({failed.message})"
+    return ModelLost(text, operation=failed.operation, trigger="run_corrupted") if run.corrupted else None
