@@ -17,6 +17,7 @@ from tests.blocking.served import Served, served
 from tinker_actors.blocking import BlockingFuture
 from tinker_actors.config import Config
 from tinker_actors.errors import ClosedError, InvalidInput, WaitTimeout, WrongPlace
+from tinker_actors.local import ServerSettings
 from tinker_actors.types import AdamParams
 
 
@@ -179,6 +180,28 @@ def test_a_cancelled_sample_is_given_up_where_it_is(server: Served) -> None:
         until(lambda: len(runtime.pending()) == 1)
         assert future.cancel()
         assert future.cancelled()
+        until(lambda: runtime.pending() == ())
+
+
+def test_the_server_hears_of_samples_that_are_given_up() -> None:
+    settings = ServerSettings(base_model="tinker-actors/tiny", max_turns_per_second=0.02)
+    with served(settings) as slow, slow.runtime() as runtime:
+        service, _ = start(runtime)
+        sampler = service.create_sampling_client(base_model="tinker-actors/tiny")
+        first, second = sampler.sample_async(PROMPT), sampler.sample_async(PROMPT)
+
+        def promised() -> int:
+            return sum(entry.state == "promised" for entry in runtime.pending())
+
+        until(lambda: promised() == 2)
+        assert first.cancel()
+
+        async def impatient() -> None:
+            await asyncio.wait_for(asyncio.wrap_future(second), 0.01)
+
+        with pytest.raises(TimeoutError):
+            asyncio.run(impatient())
+        until(lambda: runtime.counters().get("samples_cancelled") == 2)
         until(lambda: runtime.pending() == ())
 
 

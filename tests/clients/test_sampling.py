@@ -113,7 +113,8 @@ def test_a_cancelled_sample_leaves_nothing_behind():
         for moment in (0.0, 0.001, 0.01, 0.03):
             with trio.move_on_after(moment):
                 await sampler.sample(PROMPT, 1, PARAMS)
-            assert world.runtime.pending() == ()
+            # at most the server is being told, in a task
+            assert {entry.name for entry in world.runtime.pending()} <= {"cancel samples"}
 
     train(story)
 

@@ -67,7 +67,8 @@ class SamplingClient:
     """Samples from one set of weights.
 
     Any number of tasks may sample at once, up to the server's own limit; further ones wait their turn. A
-    sample belongs to its caller: cancelling the caller gives it up. A client that is let go is closed.
+    sample belongs to its caller: cancelling the caller gives it up, and the server is told where it offers that.
+    A client that is let go is closed.
     """
 
     def __init__(
@@ -450,18 +451,19 @@ class SamplingClient:
             entry.enter("promised")
             span.enter("poll")
             roundtrip = trio.current_time() - began
-            await self._sampler.completions.until_there(promise.request_id)
             try:
-                response = await self._poller.result(
-                    promise.request_id,
-                    SampleResponse,
-                    entry,
-                    request_type="Sample",
-                    point="sampling.polling",
-                    on_queue_state=self._sampler.queue.report,
-                    roundtrip=roundtrip,
-                    span=span,
-                )
+                with session.cancellations.unless_settled(promise.request_id):
+                    await self._sampler.completions.until_there(promise.request_id)
+                    response = await self._poller.result(
+                        promise.request_id,
+                        SampleResponse,
+                        entry,
+                        request_type="Sample",
+                        point="sampling.polling",
+                        on_queue_state=self._sampler.queue.report,
+                        roundtrip=roundtrip,
+                        span=span,
+                    )
             except OutOfPatience as gone:
                 if gone.reaction is not Reaction.LOST or session.over:
                     raise self._failure(gone, "get its result") from gone.error

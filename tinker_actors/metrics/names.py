@@ -14,7 +14,7 @@ Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 
 _COUNTERS = (
     *("bytes_sent", "bytes_received", "sends", "polls", "retries"),
-    *("operations_done", "samples_done", "samples_repeated"),
+    *("operations_done", "samples_done", "samples_repeated", "samples_cancelled"),
     *("tokens_trained", "tokens_prompted", "tokens_sampled"),
     *("telemetry_events", "telemetry_events_sent", "telemetry_events_lost"),
     *("heartbeats", "heartbeats_missed", "sessions_lost", "models_lost", "replays_differing", "actor_restarts"),

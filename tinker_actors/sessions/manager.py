@@ -14,6 +14,7 @@ from tinker_actors.flow.retry import RetryHandler
 from tinker_actors.sessions.ending import SessionEnd
 from tinker_actors.sessions.events import SessionRenewed
 from tinker_actors.sessions.session import Session, SessionState
+from tinker_actors.sessions.version import SDK_VERSION
 from tinker_actors.types import CreateSessionRequest
 from tinker_actors.wire.endpoints.service import client_config
 from tinker_actors.wire.endpoints.sessions import create_session, finish_session
@@ -44,7 +45,7 @@ class SessionManager(Actor):
     ``sdk_version`` is the protocol generation this client speaks, as servers want to know it.
     """
 
-    sdk_version = "0.38.0"
+    sdk_version = SDK_VERSION
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -25,6 +25,7 @@ from tinker_actors.metrics import Metrics, Usage
 from tinker_actors.polling import Poller
 from tinker_actors.ports import Offload, Points
 from tinker_actors.ports.spans import NO_SPANS, Spans
+from tinker_actors.sessions.cancellations import Cancellations
 from tinker_actors.sessions.ending import SessionEnd
 from tinker_actors.sessions.limits import SessionLimits
 from tinker_actors.sessions.queue_observer import Observe
@@ -117,6 +118,15 @@ class Session:
         self.queue_observer: ActorRef | None = None
         self.telemetry = telemetry
         self.spans = spans
+        self.cancellations = Cancellations(
+            api,
+            tasks,
+            metrics,
+            new_key=self.new_key,
+            patience=lambda: self.poller().patience(),
+            over=lambda: self.over,
+        )
+        """Samples that nobody waits for any more."""
         self._session_id: str | None = None
         self._server_config: ClientConfig | None = None
         self._limits: SessionLimits | None = None
