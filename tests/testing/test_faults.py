@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -13,18 +13,30 @@ from tests.testing.echo import Echo
 from tests.testing.test_network import BODY, post
 from tinker_actors.errors import APIConnectionError, APITimeoutError, InvalidInput
 from tinker_actors.ports import Request, Transport
-from tinker_actors.testing import faults
 from tinker_actors.testing.faults import (
+    FAULT_KINDS,
+    BlockLoop,
+    CancelCaller,
+    CorruptModels,
+    CrashActor,
     CrashAt,
     Delay,
     DropAfter,
     DropBefore,
     Duplicate,
+    Ending,
+    ExpireSessions,
     Fault,
     FaultPlan,
     FaultyTransport,
     InjectedCrash,
+    LosePromises,
+    Partition,
+    PauseQueue,
     PlannedPoints,
+    Reorder,
+    Reset,
+    RestartServer,
     Status,
     Truncate,
 )
@@ -38,6 +50,17 @@ EVERY: tuple[Fault, ...] = (
     Status(path="/c", status=429, retry_after=2.0),
     Truncate(path="/d", keep=7),
     CrashAt(point="training.sent", nth=2),
+    Reset(path="/a"),
+    Reorder(path="/a", behind=2, seconds=9.0),
+    Partition(path="/a", seconds=3.0),
+    LosePromises(path="/a", later=0.5),
+    PauseQueue(path="/a", seconds=4.0),
+    ExpireSessions(path="/a"),
+    CorruptModels(path="/a"),
+    RestartServer(path="/a", keeps="nothing", down=2.0),
+    CrashActor(step=7, actor="heartbeat"),
+    CancelCaller(step=8),
+    BlockLoop(step=9, seconds=1.0),
 )
 
 
@@ -55,7 +78,8 @@ async def send(transport: Transport, request: Request) -> bytes:
 
 def test_a_plan_prints_as_the_python_that_makes_it_again() -> None:
     plan = FaultPlan(EVERY)
-    names = {name: getattr(faults, name) for name in faults.__all__}
+    names = {kind.__name__: kind for kind in FAULT_KINDS} | {"FaultPlan": FaultPlan}
+    assert {type(fault) for fault in EVERY} == set(FAULT_KINDS)
     assert eval(repr(plan), names) == plan
 
 
@@ -71,6 +95,79 @@ def test_counts_start_at_one() -> None:
         Duplicate(path="/a", times=0)
     with pytest.raises(InvalidInput, match="nth"):
         CrashAt(point="x", nth=0)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (lambda: FaultPlan([Reset(path="")]), "faults: are of type list"),
+        (lambda: FaultPlan((Reset(path=""), "DropAfter")), r"faults\[1\]: is of type str"),
+        (lambda: Reorder(path="", behind=0), "behind: 0 is not positive"),
+        (lambda: Reorder(path="", seconds=-1.0), "seconds: -1.0 is out of range"),
+        (lambda: Partition(path="", seconds=float("inf")), "seconds: inf"),
+        (lambda: PauseQueue(path="", seconds=float("nan")), "seconds: nan"),
+        (lambda: RestartServer(path="", down=-1.0), "down: -1.0"),
+        (lambda: LosePromises(path="", later=-1.0), "later: -1.0"),
+        (lambda: CrashActor(step=1, actor=""), "actor: is empty"),
+        (lambda: CancelCaller(step=0), "step: 0 is not positive"),
+        (lambda: BlockLoop(step=1, seconds=-2.0), "seconds: -2.0"),
+    ],
+)
+def test_what_can_not_be_is_refused_by_name(bad: Callable[[], object], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        bad()
+
+
+def test_a_plan_must_end_as_its_worst_fault() -> None:
+    assert FaultPlan().ending is Ending.EQUAL
+    assert FaultPlan((Reset(path=""), Status(path="/x", status=410))).ending is Ending.EQUAL
+    assert FaultPlan((Reset(path=""), Status(path="/x", status=403), Duplicate(path=""))).ending is Ending.ERROR
+    assert Status(path="/optim_step", status=400).ending is Ending.ERROR
+    assert Status(path="/retrieve_future", status=400, times=3).ending is Ending.EQUAL
+    assert Status(path="/retrieve_future", status=400, times=4).ending is Ending.ERROR
+
+
+async def test_faults_of_a_server_need_one() -> None:
+    async with open_network(Echo(), random=random.Random(1)) as network:
+        with pytest.raises(InvalidInput, match=r"faults\[1\]: is a LosePromises.*no server here"):
+            FaultyTransport(network.transport(), FaultPlan((Reset(path=""), LosePromises(path=""))))
+
+
+async def test_a_reset_request_is_worked_on_although_its_client_knows_at_once(autojump_clock: MockClock) -> None:
+    async with faulty(Reset(path="/echo")) as (echo, transport):
+        with pytest.raises(APIConnectionError, match="while the server works"):
+            await send(transport, post("/echo"))
+        assert echo.done == []
+        await trio.sleep(1)
+        assert echo.done == [BODY]
+
+
+async def test_a_reordered_request_comes_after_those_behind_it(autojump_clock: MockClock) -> None:
+    async with faulty(Reorder(path="/echo", behind=2)) as (echo, transport), trio.open_nursery() as nursery:
+        nursery.start_soon(send, transport, post("/echo", b"first"))
+        await trio.sleep(0.5)
+        assert await send(transport, post("/echo", b"second")) == b"second"
+        assert await send(transport, post("/echo", b"third")) == b"third"
+        await trio.sleep(0.5)
+        assert echo.done == [b"second", b"third", b"first"]
+
+
+async def test_a_reordered_request_waits_for_nobody_for_ever(autojump_clock: MockClock) -> None:
+    async with faulty(Reorder(path="/echo", behind=2, seconds=2.0)) as (_, transport):
+        assert await send(transport, post("/echo", timeout=5)) == BODY
+        assert trio.current_time() == pytest.approx(2, abs=0.1)
+
+
+async def test_nothing_passes_a_partition_in_either_direction(autojump_clock: MockClock) -> None:
+    async with faulty(Partition(path="/cut", seconds=7)) as (echo, transport), trio.open_nursery() as nursery:
+        nursery.start_soon(send, transport, post("/echo", b"on its way"))
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(APITimeoutError):
+            await send(transport, post("/cut", timeout=5))
+        assert trio.current_time() == pytest.approx(5)
+        assert echo.done == [b"on its way"]
+        assert await send(transport, post("/echo", timeout=5)) == BODY
+        assert trio.current_time() == pytest.approx(7, abs=0.1)
 
 
 async def test_drop_before_hits_the_nth_attempt_on_its_path_only(autojump_clock: MockClock) -> None:

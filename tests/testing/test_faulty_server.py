@@ -11,11 +11,12 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
+import trio
 
 from tests.local.harness import TINY, datum
 from tinker_actors import AdamParams, InvalidInput, LocalServer, ServerSettings, local_server, open_runtime
 from tinker_actors.testing.faults import (
-    CrashAt,
+    FAULT_KINDS,
     Delay,
     DropAfter,
     DropBefore,
@@ -23,9 +24,13 @@ from tinker_actors.testing.faults import (
     Fault,
     FaultPlan,
     NetworkFault,
+    Partition,
+    Reorder,
+    Reset,
     Status,
     Truncate,
 )
+from tinker_actors.testing.faults.kinds import AtRequest
 from tinker_actors.testing.faulty_server import FaultyApplication, drawn_fault_plan, read_fault_plan
 
 SETTINGS = ServerSettings(base_model=TINY)
@@ -167,7 +172,8 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
         ('{"faults": [{"type": "DropAfter", "path": "", "nth": 0}]}', "nth: 0 is not positive"),
         ('{"faults": [{"type": "DropAfter", "path": "", "nthh": 2}]}', "nthh"),
         ('{"fault": []}', "fault"),
-        ('{"faults": [{"type": "CrashAt", "point": "x"}]}', r"faults\[0\] is a CrashAt"),
+        ('{"faults": [{"type": "CrashAt", "point": "x"}]}', r"faults\[0\] is a CrashAt.* a client's program"),
+        ('{"faults": [{"type": "RestartServer", "path": ""}]}', r"faults\[0\] is a RestartServer.* a simulated"),
         ('{"faults": [{"type": "Status", "path": "", "status": 99}]}', "status: 99 is no status of HTTP"),
         ('{"faults": [{"type": "Delay", "path": "", "seconds": -1}]}', "seconds: -1"),
         ('{"faults": [{"type": "Truncate", "path": "", "keep": -1}]}', "keep: -1"),
@@ -182,9 +188,41 @@ def test_a_plan_that_cannot_be_is_named_with_its_place(tmp_path: Path, text: str
     assert str(file) in str(caught.value)
 
 
-def test_every_fault_of_a_network_stands_on_the_page() -> None:
+async def test_a_reset_connection_is_noticed_while_the_server_works() -> None:
+    async with asking(Reset(path=SESSION)) as (server, client):
+        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+            await create(client)
+        with trio.fail_after(10):
+            while sessions(server) == 0:  # noqa: ASYNC110  # the server tells nobody
+                await trio.sleep(0.01)
+
+
+async def test_a_reordered_request_is_served_after_another() -> None:
+    async with asking(Reorder(path="/healthz", seconds=30)) as (_, client), trio.open_nursery() as nursery:
+        order: list[str] = []
+
+        async def ask(name: str, path: str) -> None:
+            await client.get(path)
+            order.append(name)
+
+        nursery.start_soon(ask, "held", "/healthz")
+        await trio.sleep(0.2)
+        await ask("second", "/nothing")
+    assert order == ["second", "held"]
+
+
+async def test_nothing_passes_a_partition() -> None:
+    async with asking(Partition(path="/healthz", seconds=0.3)) as (_, client):
+        begun = datetime.now(UTC)
+        assert (await client.get("/healthz")).status_code == 200
+        assert datetime.now(UTC) - begun >= timedelta(seconds=0.29)
+
+
+def test_every_kind_stands_on_the_page_with_its_fields_and_its_end() -> None:
     page = (Path(__file__).parents[2] / "docs" / "faults.md").read_text("utf-8")
-    for kind in (*NetworkFault.__subclasses__(), CrashAt):
+    places = {field for kind in (AtRequest, NetworkFault) for field in kind.__struct_fields__}
+    for kind in FAULT_KINDS:
         row = next(line for line in page.splitlines() if line.startswith(f"| {kind.__name__} "))
-        own = set(kind.__struct_fields__) - {"path", "nth", "times"}
-        assert all(f"`{name}`" in row for name in own)
+        assert all(f"`{name}`" in row for name in set(kind.__struct_fields__) - places)
+        told = row.rstrip(" |").rpartition("|")[2].strip()
+        assert told == ("by its status" if kind is Status else kind.ends.value), kind.__name__

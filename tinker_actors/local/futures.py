@@ -157,6 +157,10 @@ class FutureTable:
             del self._futures[owner, request_id]
             future.drop()
 
+    def lose_all(self) -> None:
+        """Forget every promise, with or without its result; for tests of clients."""
+        self._futures.clear()
+
     def release(self) -> None:
         """Hold no more: the server is about to end, and who waits should know at once."""
         self._released = True

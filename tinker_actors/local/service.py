@@ -41,7 +41,7 @@ from tinker_actors.local.session import Session, SessionTable
 from tinker_actors.local.settings import ServerSettings
 from tinker_actors.local.signatures import Signatures
 from tinker_actors.local.spill import SpillFiles
-from tinker_actors.local.storage import DirectoryStorage, MemoryStorage, RunRecord, SessionRecord
+from tinker_actors.local.storage import DirectoryStorage, MemoryStorage, RunRecord, SessionRecord, Storage
 from tinker_actors.local.streams import Streams
 from tinker_actors.local.tokens import Tokens
 from tinker_actors.local.turns import Turns
@@ -360,9 +360,14 @@ class LocalService:
 
 @asynccontextmanager
 async def open_service(
-    settings: ServerSettings, *, offload: Offload, random: random_module.Random, now: Now = trio_now
+    settings: ServerSettings,
+    *,
+    offload: Offload,
+    random: random_module.Random,
+    now: Now = trio_now,
+    storage: Storage | None = None,
 ) -> AsyncGenerator[LocalService]:
-    """A running service.
+    """A running service, which keeps what it keeps in ``storage``, by default as the settings say.
 
     ``offload`` runs what blocks; ``random`` gives ids and the seeds that clients leave open; ``now`` is the time of
     day for what people read. Raises InvalidInput for an unknown base model, an alias without a tokenizer or a
@@ -370,7 +375,7 @@ async def open_service(
     """
     engine = await offload.run(partial(_make_engine, settings))
     bases = await offload.run(lambda: {name: engine.base(name) for name in settings.offered})
-    catalog = await offload.run(partial(_open_catalog, settings, now))
+    catalog = await offload.run(partial(_open_catalog, settings, now, storage))
     try:
         files = SpillFiles(settings.directory / "spilled" if settings.directory is not None else None)
         revoked = await offload.run(catalog.revoked_keys)
@@ -405,7 +410,9 @@ def _make_engine(settings: ServerSettings) -> Engine:
     return Engine(read_aliases(settings.aliases))
 
 
-def _open_catalog(settings: ServerSettings, now: Now) -> Catalog:
+def _open_catalog(settings: ServerSettings, now: Now, storage: Storage | None) -> Catalog:
+    if storage is not None:
+        return Catalog(storage, now)
     if settings.directory is None:
         return Catalog(MemoryStorage(), now)
     settings.directory.mkdir(parents=True, exist_ok=True)

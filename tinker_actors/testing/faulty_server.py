@@ -14,7 +14,7 @@ import trio
 from tinker_actors.errors import InvalidInput
 from tinker_actors.local.connections import ABORT
 from tinker_actors.testing.faults import (
-    CrashAt,
+    ClientFault,
     Delay,
     DropAfter,
     DropBefore,
@@ -23,7 +23,11 @@ from tinker_actors.testing.faults import (
     FaultPlan,
     Fired,
     NetworkFault,
+    Partition,
+    Reorder,
+    Reset,
     Schedule,
+    ServerFault,
     Status,
     Truncate,
 )
@@ -58,12 +62,18 @@ _LAST: Final = 40  # the latest request of its path that a drawn fault hits
 class FaultyApplication:
     """``inner`` with the network faults of ``plan``, each said in the log when it happens.
 
-    Losing a connection takes a server whose connections can be broken off: ours.
+    Losing a connection takes a server whose connections can be broken off: ours. Raises InvalidInput for a plan
+    with faults of another kind.
     """
 
     def __init__(self, inner: Application, plan: FaultPlan) -> None:
+        for index, fault in enumerate(plan.faults):
+            _check_of_network(f"faults[{index}]", fault)
         self._inner = inner
         self._schedule = Schedule(plan)
+        self._whole_at = 0.0
+        self._answered = 0
+        self._answers = trio.lowlevel.ParkingLot()
 
     @property
     def fired(self) -> tuple[Fired, ...]:
@@ -72,9 +82,20 @@ class FaultyApplication:
 
     async def __call__(self, scope: Message, receive: _Receive, send: _Send) -> None:
         """Serve one request, with the fault that is due."""
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
         fault = self._due(scope)
+        if isinstance(fault, Partition):
+            self._whole_at = max(self._whole_at, trio.current_time() + fault.seconds)
+        await self._whole()
+        await self._serve(fault, scope, receive, self._held(send))
+        self._answered += 1
+        self._answers.unpark_all()
+
+    async def _serve(self, fault: NetworkFault | None, scope: Message, receive: _Receive, send: _Send) -> None:
         match fault:
-            case None:
+            case None | Partition():
                 await self._inner(scope, receive, send)
             case DropBefore():
                 await trio.lowlevel.checkpoint()
@@ -82,10 +103,20 @@ class FaultyApplication:
             case DropAfter():
                 await self._inner(scope, receive, _nowhere)
                 _abort(scope, reset=True)
+            case Reset():
+                body = await _body(receive)
+                _abort(scope, reset=True)
+                await self._inner(scope, _again(body, receive), _nowhere)
             case Delay(seconds=seconds, reply=reply):
                 if not reply:
                     await trio.sleep(seconds)
                 await self._inner(scope, receive, _late(send, seconds) if reply else send)
+            case Reorder(behind=behind, seconds=seconds):
+                enough = self._answered + behind
+                with trio.move_on_after(seconds):
+                    while self._answered < enough:
+                        await self._answers.park()
+                await self._inner(scope, receive, send)
             case Duplicate():
                 body = await _body(receive)
                 await self._inner(scope, _again(body, receive), _nowhere)
@@ -100,20 +131,31 @@ class FaultyApplication:
                 raise AssertionError(f"no rule for {other!r}")
 
     def _due(self, scope: Message) -> NetworkFault | None:
-        if scope["type"] != "http":
-            return None
         name = f"{scope['method']} {scope['path']}"
         fault = self._schedule.due(str(scope["path"]), name)
-        if fault is not None:
-            _log.warning("%s meets %r", name, fault)
+        if fault is None:
+            return None
+        assert isinstance(fault, NetworkFault)
+        _log.warning("%s meets %r", name, fault)
         return fault
+
+    async def _whole(self) -> None:
+        while trio.current_time() < self._whole_at:  # noqa: ASYNC110  # it may be put off meanwhile
+            await trio.sleep_until(self._whole_at)
+
+    def _held(self, send: _Send) -> _Send:
+        async def held(message: Message) -> None:
+            await self._whole()
+            await send(message)
+
+        return held
 
 
 def read_fault_plan(file: Path) -> FaultPlan:
     """The plan in ``file``: JSON, ``{"faults": [{"type": "DropAfter", "path": "/optim_step", "nth": 2}, ...]}``.
 
     Fields and defaults are those of the faults in ``tinker_actors.testing.faults``. Raises InvalidInput, naming the
-    file and the fault that is wrong; a CrashAt is, since a server has no such points.
+    file and the fault that is wrong; one of a client's is, and one that only a simulated server can suffer.
     """
     cure = "docs/faults.md lists the faults and their fields"
     try:
@@ -123,10 +165,17 @@ def read_fault_plan(file: Path) -> FaultPlan:
     except (msgspec.DecodeError, InvalidInput) as error:
         raise InvalidInput("faults", f"{file} holds no plan: {error}", cure) from None
     for index, fault in enumerate(plan.faults):
-        if isinstance(fault, CrashAt):
-            problem = f"{file}: faults[{index}] is a CrashAt, which happens in a client's runtime"
-            raise InvalidInput("faults", problem, "Leave it out")
+        _check_of_network(f"{file}: faults[{index}]", fault)
     return FaultPlan(plan.faults)
+
+
+def _check_of_network(place: str, fault: Fault) -> None:
+    if isinstance(fault, NetworkFault):
+        return
+    where = "a client's program" if isinstance(fault, ClientFault) else "a simulated server"
+    assert isinstance(fault, ClientFault | ServerFault)
+    problem = f"{place} is a {type(fault).__name__}, which happens in {where}"
+    raise InvalidInput("faults", problem, "Leave it out")
 
 
 class _Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

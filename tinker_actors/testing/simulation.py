@@ -7,7 +7,8 @@ play (the disk is simulated, too), so simulated hours take seconds and a run tha
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Generic, TypeVar, cast, final
 
@@ -20,13 +21,14 @@ from tinker_actors.clients import TrainingClient
 from tinker_actors.config import Config
 from tinker_actors.ledger import AcceptedOperation
 from tinker_actors.local.applied import AppliedOperation
-from tinker_actors.local.service import LocalService, open_service
+from tinker_actors.local.service import LocalService
 from tinker_actors.local.settings import ServerSettings
 from tinker_actors.ports import InlineOffload
 from tinker_actors.runtime import Runtime, open_runtime
 from tinker_actors.testing.disk import SimulatedDisk
-from tinker_actors.testing.faults import FaultPlan, FaultyTransport, Fired, PlannedPoints
-from tinker_actors.testing.network import Network, open_network
+from tinker_actors.testing.faults import FaultPlan, FaultyTransport, Fired, PlannedPoints, PlannedSteps
+from tinker_actors.testing.network import Network
+from tinker_actors.testing.simulated_server import SimulatedServer, open_simulated_server
 
 __all__ = ["ModelOutcome", "Outcome", "World", "simulate"]
 
@@ -36,7 +38,10 @@ _SETTLED_WITHIN = 3600.0  # virtual seconds: far above every bound of the client
 
 
 class ModelOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one watched client's model: what was accepted, what the server applied, its weights' digest."""
+    """What became of one watched client's model: what was accepted, what the server applied, its weights' digest.
+
+    The digest is "" of a model whose server has died, and that no other has replaced.
+    """
 
     model_id: str
     accepted: tuple[AcceptedOperation, ...]
@@ -66,20 +71,47 @@ class World:
     def __init__(
         self,
         runtime: Runtime,
-        service: LocalService,
-        network: Network,
+        server: SimulatedServer,
         transport: FaultyTransport,
         points: PlannedPoints,
         *,
         disk: SimulatedDisk,
     ) -> None:
         self.runtime = runtime
-        self.service = service
-        self.network = network
+        self.server = server
         self.transport = transport
         self.points = points
         self.disk = disk
         self._watched: list[TrainingClient] = []
+        self._calls: dict[trio.CancelScope, str] = {}
+
+    @property
+    def service(self) -> LocalService:
+        """The server's process that runs now."""
+        return self.server.service
+
+    @property
+    def network(self) -> Network:
+        """Between client and server."""
+        return self.server.network
+
+    @contextmanager
+    def calling(self, name: str) -> Generator[trio.CancelScope]:
+        """Call or wait within this block where the plan's CancelCaller may cancel it; the scope tells if it has."""
+        with trio.CancelScope() as scope:
+            self._calls[scope] = name
+            try:
+                yield scope
+            finally:
+                self._calls.pop(scope, None)
+
+    def cancel_caller(self) -> str | None:
+        """Cancel the call that has lasted longest; its name, None when nobody calls."""
+        scope = next(iter(self._calls), None)
+        if scope is None:
+            return None
+        scope.cancel(reason="injected")
+        return self._calls.pop(scope)
 
     def watch(self, client: TrainingClient) -> TrainingClient:
         """Report ``client``'s model in the outcome."""
@@ -102,8 +134,8 @@ class World:
         return ModelOutcome(
             model_id=client.model_id,
             accepted=client.accepted,
-            applied=self.service.applied(client.model_id),
-            digest=await self.service.digest(client.model_id),
+            applied=self.server.applied(client.model_id),
+            digest=await self.server.digest(client.model_id) or "",
         )
 
 
@@ -126,17 +158,15 @@ def simulate(
     virtual seconds.
     """
     faults = plan if plan is not None else FaultPlan()
+    steps = PlannedSteps(faults)
     try:
         return run_seeded(
-            partial(_simulate, disk=disk),
-            scenario,
-            seed,
-            faults,
-            settings,
-            config,
+            partial(
+                _simulate, scenario, seed=seed, plan=faults, settings=settings, config=config, disk=disk, steps=steps
+            ),
             seed=seed,
             limit=limit,
-            instruments=instruments,
+            instruments=[*instruments, steps],
         )
     except BaseException as error:
         error.add_note(f"to run it again: seed={seed}, plan={faults!r}")
@@ -145,12 +175,13 @@ def simulate(
 
 async def _simulate(
     scenario: Callable[[World], Awaitable[T]],
+    *,
     seed: int,
     plan: FaultPlan,
     settings: ServerSettings | None,
     config: Config | None,
-    *,
     disk: SimulatedDisk | None,
+    steps: PlannedSteps,
 ) -> Outcome[T]:
     rng = random.Random(seed)
     points = PlannedPoints(plan)
@@ -161,15 +192,15 @@ async def _simulate(
     models: tuple[ModelOutcome, ...] = ()
     failure: Exception | None = None
     async with (
-        open_service(
+        open_simulated_server(
             settings if settings is not None else ServerSettings(base_model="tinker-actors/tiny"),
-            offload=InlineOffload(),
             random=random.Random(rng.getrandbits(64)),
-        ) as service,
-        open_network(service.app, random=random.Random(rng.getrandbits(64))) as network,
+            network=random.Random(rng.getrandbits(64)),
+            restarts=random.Random(f"restarts {seed}"),
+        ) as server,
         trio.open_nursery() as late,
     ):
-        transport = FaultyTransport(network.transport(), plan, nursery=late)
+        transport = FaultyTransport(server.network.transport(), plan, nursery=late, server=server)
         async with open_runtime(
             config=config
             if config is not None
@@ -181,9 +212,11 @@ async def _simulate(
             disk=disk,
         ) as runtime:
             with runtime.system.events.subscribe(events.append):
-                world = World(runtime, service, network, transport, points, disk=disk)
+                world = World(runtime, server, transport, points, disk=disk)
                 try:
+                    steps.begin(runtime.system.root, world.cancel_caller)
                     value = await scenario(world)
+                    steps.end()
                     await world.settle()
                 except Exception as error:  # noqa: BLE001  # raised below, free of the groups of the nurseries here
                     failure = error
@@ -198,7 +231,7 @@ async def _simulate(
         value=cast("T", value),
         models=models,
         events=tuple(events),
-        fired=(*transport.fired, *points.fired),
+        fired=(*transport.fired, *points.fired, *steps.fired),
         reached=dict(points.reached),
         counters=counters,
         seconds=trio.current_time(),

@@ -1,0 +1,142 @@
+"""Faults of server and client happen in a simulation as their kinds say, and its run ends as they say."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from supervision import ActorCrashed
+from tinker_actors.clients.training.events import ModelRebuilt
+from tinker_actors.config import Config, RecoveryPolicy
+from tinker_actors.flow.pending import Pending
+from tinker_actors.local import ServerSettings
+from tinker_actors.testing.faults import (
+    BlockLoop,
+    CancelCaller,
+    CorruptModels,
+    CrashActor,
+    ExpireSessions,
+    Fault,
+    FaultPlan,
+    LosePromises,
+    PauseQueue,
+    RestartServer,
+)
+from tinker_actors.testing.operations import (
+    BASE_MODEL,
+    Await,
+    ForwardBackward,
+    OptimStep,
+    Program,
+    ProgramResults,
+    SaveState,
+    run_program,
+    start_client,
+)
+from tinker_actors.testing.oracle import expected
+from tinker_actors.testing.simulation import Outcome, World, simulate
+from tinker_actors.types import AdamParams
+
+PROGRAM = Program(
+    steps=(
+        ForwardBackward(seeds=(1, 2, 3)),
+        OptimStep(),
+        SaveState(),
+        ForwardBackward(seeds=(4,)),
+        OptimStep(),
+        Await(),
+        ForwardBackward(seeds=(5,)),
+        OptimStep(),
+    )
+)
+POLL = "/retrieve_future"
+
+
+def run(*faults: Fault) -> Outcome[ProgramResults]:
+    async def scenario(world: World) -> ProgramResults:
+        service = await world.runtime.create_service_client()
+        return await run_program(PROGRAM, world.watch(await start_client(service)))
+
+    return simulate(
+        scenario,
+        seed=5,
+        plan=FaultPlan(faults),
+        settings=ServerSettings(base_model=BASE_MODEL, fwdbwd_max_chunk_len=2),
+        config=Config.load(
+            base_url="https://server", api_key="tml-test", environ={}, recovery=RecoveryPolicy(), outage_bound=600.0
+        ),
+    )
+
+
+def check(outcome: Outcome[ProgramResults]) -> None:
+    truth = expected(PROGRAM)
+    assert outcome.value.losses == truth.results.losses
+    assert outcome.models[0].digest == truth.digest
+
+
+@pytest.mark.parametrize(
+    ("fault", "rebuilt"),
+    [
+        (LosePromises(path="/optim_step", nth=2, later=0.001), True),
+        (PauseQueue(path="/optim_step", nth=2, seconds=100.0), False),
+        (ExpireSessions(path=POLL, nth=6), True),
+        (CorruptModels(path=POLL, nth=6), True),
+        (RestartServer(path=POLL, nth=6, keeps="memory", down=20.0), False),
+        (RestartServer(path=POLL, nth=6, keeps="disk", down=20.0), True),
+        (RestartServer(path=POLL, nth=6, keeps="nothing", down=20.0), True),
+        (BlockLoop(step=150, seconds=50.0), False),
+    ],
+    ids=str,
+)
+def test_what_a_server_suffers_is_made_good(fault: Fault, rebuilt: bool) -> None:
+    outcome = run(fault)
+    assert [fired.fault for fired in outcome.fired] == [fault]
+    check(outcome)
+    assert any(isinstance(event, ModelRebuilt) for event in outcome.events) is rebuilt
+    if (down := getattr(fault, "down", None) or getattr(fault, "seconds", None)) is not None:
+        assert outcome.seconds > down
+
+
+@pytest.mark.parametrize("actor", ["training-0", "heartbeat", "manager", "service", "queue-observer", "telemetry"])
+def test_any_actor_crashes_at_a_step(actor: str) -> None:
+    outcome = run(CrashActor(step=150, actor=actor))
+    (fired,) = outcome.fired
+    assert fired.subject.endswith(actor)
+    assert [event.path for event in outcome.events if isinstance(event, ActorCrashed)] == [fired.subject]
+    check(outcome)
+
+
+async def tick() -> None:
+    for _ in range(100):
+        await trio.sleep(1)
+
+
+def test_the_caller_that_has_waited_longest_is_cancelled() -> None:
+    async def scenario(world: World) -> list[bool]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tick)
+            with world.calling("first") as first, world.calling("second") as second:
+                await trio.sleep(50)
+            with world.calling("third") as third:
+                await trio.sleep(10)
+        return [first.cancelled_caught, second.cancelled_caught, third.cancelled_caught]
+
+    outcome = simulate(scenario, seed=1, plan=FaultPlan((CancelCaller(step=5), CancelCaller(step=1_000_000))))
+    assert outcome.value == [True, False, False]
+    assert [fired.subject for fired in outcome.fired] == ["first"]
+
+
+def test_what_waits_says_that_the_queue_is_paused() -> None:
+    async def scenario(world: World) -> tuple[Pending, ...]:
+        service = await world.runtime.create_service_client()
+        client = await start_client(service)
+        step = await client.optim_step(AdamParams())
+        await trio.sleep(60)
+        waiting = world.runtime.pending()
+        await step
+        return waiting
+
+    plan = FaultPlan((PauseQueue(path="/optim_step", seconds=100.0),))
+    (waiting,) = simulate(scenario, seed=1, plan=plan).value
+    assert waiting.state == "server paused_capacity"
+    assert "1 other(s) have work" in waiting.reason

@@ -1,0 +1,59 @@
+"""Faults of the client's side: its actors, its callers, its event loop."""
+
+from __future__ import annotations
+
+from tinker_actors.errors import InvalidInput
+from tinker_actors.testing.faults.kinds import FaultKind, not_negative, positive
+
+__all__ = ["AtStep", "BlockLoop", "CancelCaller", "ClientFault", "CrashActor", "CrashAt"]
+
+
+class ClientFault(FaultKind, frozen=True, kw_only=True):
+    """Something that happens within the client's program."""
+
+
+class CrashAt(ClientFault, frozen=True, kw_only=True):
+    """The ``nth`` time that the code reaches ``point``, it crashes there with InjectedCrash."""
+
+    point: str
+    nth: int = 1
+
+    def __post_init__(self) -> None:
+        positive("nth", self.nth)
+
+
+class AtStep(ClientFault, frozen=True, kw_only=True):
+    """A fault before the scheduler's step number ``step``, counted from the runtime's start."""
+
+    step: int
+
+    def __post_init__(self) -> None:
+        positive("step", self.step)
+
+
+class CrashActor(AtStep, frozen=True, kw_only=True):
+    """The actor whose path ends with ``actor`` ("training-0", "heartbeat", ...) crashes, whatever it is doing.
+
+    Where several have such a path the first that was started does; where none lives nothing happens.
+    """
+
+    actor: str
+
+    def __post_init__(self) -> None:
+        AtStep.__post_init__(self)
+        if not self.actor:
+            raise InvalidInput("actor", "is empty", 'Give the end of a path, such as "training-0"')
+
+
+class CancelCaller(AtStep, frozen=True, kw_only=True):
+    """The call or wait that has lasted longest is cancelled by its caller: of ``World.calling()``'s blocks."""
+
+
+class BlockLoop(AtStep, frozen=True, kw_only=True):
+    """The event loop is held for ``seconds``: time passes, and nothing else happens in it."""
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        AtStep.__post_init__(self)
+        not_negative("seconds", self.seconds)

@@ -1,0 +1,73 @@
+"""Faults of the server: what it loses, and when it does not work."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from tinker_actors.testing.faults.kinds import AtRequest, not_negative
+
+__all__ = [
+    "CorruptModels",
+    "ExpireSessions",
+    "LosePromises",
+    "PauseQueue",
+    "RestartServer",
+    "ServerFault",
+    "ServerUnderTest",
+]
+
+
+class ServerFault(AtRequest, frozen=True, kw_only=True):
+    """Something that happens to the server ``later`` seconds after the ``nth`` request to ``path``: before it acts
+    on that request where this is 0.
+    """
+
+    later: float = 0.0
+
+    def __post_init__(self) -> None:
+        AtRequest.__post_init__(self)
+        not_negative("later", self.later)
+
+
+class LosePromises(ServerFault, frozen=True, kw_only=True):
+    """Every promise given so far is forgotten, with its result; the models go on."""
+
+
+class PauseQueue(ServerFault, frozen=True, kw_only=True):
+    """No operation and no sample begins for ``seconds``; polls are told that the queue is paused."""
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        ServerFault.__post_init__(self)
+        not_negative("seconds", self.seconds)
+
+
+class ExpireSessions(ServerFault, frozen=True, kw_only=True):
+    """Every session ends as if it had been silent for too long, and what belongs to it with it."""
+
+
+class CorruptModels(ServerFault, frozen=True, kw_only=True):
+    """Every model's weights are spoilt, as by a crash within an operation: its run is said to be corrupted."""
+
+
+class RestartServer(ServerFault, frozen=True, kw_only=True):
+    """The server dies at once, and is there again after ``down`` seconds.
+
+    It has its ``memory`` again, its ``disk`` (checkpoints, not sessions, models or promises), or ``nothing``.
+    """
+
+    keeps: Literal["memory", "disk", "nothing"] = "disk"
+    down: float = 1.0
+
+    def __post_init__(self) -> None:
+        ServerFault.__post_init__(self)
+        not_negative("down", self.down)
+
+
+class ServerUnderTest(Protocol):
+    """What server faults happen to."""
+
+    async def suffer(self, fault: ServerFault) -> None:
+        """Let ``fault`` happen now, to its end."""
+        ...
