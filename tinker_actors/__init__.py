@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         ReplayDiffers,
     )
     from tinker_actors.config import (
+        CheckpointPolicy,
         Config,
         RecoveryPolicy,
         RetryConfig,
@@ -142,6 +143,10 @@ if TYPE_CHECKING:
         open_runtime,
     )
     from tinker_actors.sessions import (
+        CheckpointFailed,
+        CheckpointPruned,
+        CheckpointSaved,
+        SavedCheckpoint,
         SessionEnd,
         SessionLost,
         SessionRenewed,
@@ -201,6 +206,10 @@ __all__ = [
     "BreakerState",
     "BreakerStatistics",
     "capture_exceptions",
+    "CheckpointFailed",
+    "CheckpointPolicy",
+    "CheckpointPruned",
+    "CheckpointSaved",
     "CircuitBreaker",
     "CircuitBreakers",
     "CircuitOpen",
@@ -289,6 +298,7 @@ __all__ = [
     "SamplerHandle",
     "SamplingClient",
     "SamplingParams",
+    "SavedCheckpoint",
     "SaveWeightsForSamplerResponse",
     "SaveWeightsResponse",
     "ServerSettings",
@@ -329,6 +339,7 @@ _HOMES = {
         "ReplayDiffers",
     ),
     "tinker_actors.config": (
+        "CheckpointPolicy",
         "Config",
         "RecoveryPolicy",
         "RetryConfig",
@@ -436,6 +447,10 @@ _HOMES = {
         "Runtime",
     ),
     "tinker_actors.sessions": (
+        "CheckpointFailed",
+        "CheckpointPruned",
+        "CheckpointSaved",
+        "SavedCheckpoint",
         "SessionEnd",
         "SessionLost",
         "SessionRenewed",

@@ -15,6 +15,7 @@ from tests.blocking.programs import BASE_MODEL, PROMPT, SHORT, batch, start
 from tests.blocking.served import Served, served
 from tinker_actors import blocking, clients, metrics, runtime
 from tinker_actors.clients import rest
+from tinker_actors.clients.training.checkpoints import AutomaticCheckpoints
 from tinker_actors.errors import ClosedError, CredentialError, InvalidInput, RequestFailedError
 from tinker_actors.sessions import SessionState
 from tinker_actors.telemetry import capture_exceptions
@@ -27,12 +28,18 @@ PAIRS = (
     (clients.SamplingClient, blocking.SamplingClient),
     (rest.RestClient, blocking.RestClient),
     (metrics.Metrics, blocking.BlockingMetrics),
+    (AutomaticCheckpoints, blocking.BlockingCheckpoints),
 )
 WITHOUT = {
     "Runtime.system": "actors of the user's own are written for trio, and so is the program that starts them",
     "Runtime.end_as": "for open_runtime: close(end) here",
     "Runtime.watch": "for open_runtime",
     "Runtime.end_tasks": "for open_runtime",
+    "AutomaticCheckpoints.kept": "for their keeper",
+    "AutomaticCheckpoints.begin_at": "for jobs",
+    "AutomaticCheckpoints.follow": "for jobs",
+    "AutomaticCheckpoints.after": "for the client",
+    "AutomaticCheckpoints.close": "for the client",
     "SamplingClient.sample_stream": "a block of async code; plain programs take the whole sample",
     "SamplingClient.create_async": "ServiceClient.create_sampling_client_async here",
 }

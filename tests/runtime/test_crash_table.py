@@ -21,6 +21,7 @@ ROWS = {
     f"{SESSION}/manager": 1,
     f"{SESSION}/heartbeat": 1,
     f"{SESSION}/queue-observer": 1,
+    f"{SESSION}/checkpoints": 1,
     f"{SESSION}/clients/service": 1,
     "runtime/rest/rest-0": 1,
     f"{SESSION}/clients/training-0": 1,

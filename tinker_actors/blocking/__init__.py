@@ -1,5 +1,6 @@
 """The runtime for code that is not written for trio: the same handles, with methods that block or return futures."""
 
+from tinker_actors.blocking.checkpoints import BlockingCheckpoints
 from tinker_actors.blocking.future import BlockingFuture
 from tinker_actors.blocking.rest import RestClient
 from tinker_actors.blocking.runtime import BlockingMetrics, BlockingRuntime, blocking_runtime
@@ -9,6 +10,7 @@ from tinker_actors.blocking.telemetry import BlockingTelemetry
 from tinker_actors.blocking.training import TrainingClient
 
 __all__ = [
+    "BlockingCheckpoints",
     "BlockingFuture",
     "BlockingMetrics",
     "BlockingRuntime",

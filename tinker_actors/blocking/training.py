@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
+from tinker_actors.blocking.checkpoints import BlockingCheckpoints
 from tinker_actors.blocking.delegate import Handle, accepted, answered, at_once, blocking
 from tinker_actors.blocking.observers import BlockingSubscription, PlainObserver, observe
 from tinker_actors.blocking.sampling import SamplingClient
@@ -74,6 +75,11 @@ class TrainingClient(Handle[clients.TrainingClient]):
     def accepted(self) -> tuple[AcceptedOperation, ...]:
         """The accepted operations, in order, with the digests of their chunks: the latest 65,536."""
         return self._read("accepted", lambda inner: inner.accepted)
+
+    @property
+    def checkpoints(self) -> BlockingCheckpoints:
+        """The checkpoints that are saved by themselves: those that there are, and what becomes of them."""
+        return BlockingCheckpoints(self._engine, self._read("checkpoints", lambda inner: inner.checkpoints))
 
     @property
     def queue_state(self) -> QueueState:

@@ -20,7 +20,7 @@ from tinker_actors.clients.rest.messages import ttl
 from tinker_actors.clients.sampler import Sampler
 from tinker_actors.clients.sampling import SamplingClient, start_sampling_client
 from tinker_actors.clients.training import Source, TrainingClient, start_training_client
-from tinker_actors.config import Config, RetryConfig, parse_retry
+from tinker_actors.config import CheckpointPolicy, Config, RetryConfig, parse_checkpoints, parse_retry
 from tinker_actors.errors import InvalidInput, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import while_calling, while_polling
@@ -155,15 +155,17 @@ class ServiceClient(CheckpointDownloads):
         train_attn: bool = True,
         train_unembed: bool = True,
         user_metadata: Mapping[str, str] | None = None,
+        checkpoints: CheckpointPolicy | bool | None = None,
     ) -> TrainingClient:
         """Create a model of ``base_model`` with a LoRA adapter of ``rank``.
 
         Without a ``seed`` for the adapter's random start the client draws one, so that the model can be made
-        again. Raises InvalidInput for bad values, and the server's refusal (an unknown base model, a rank
-        above its limit) as it came. Cancelled, it leaves no model behind.
+        again. ``checkpoints`` says when its state is saved by itself, and without it the configuration's recovery
+        does; False: never. Raises InvalidInput for bad values, and the server's refusal (an unknown base model, a
+        rank above its limit) as it came. Cancelled, it leaves no model behind.
         """
         flags = _Trained(train_mlp, train_attn, train_unembed)
-        return await self._lora(base_model, rank, seed, flags, user_metadata)()
+        return await self._lora(base_model, rank, seed, flags, user_metadata, checkpoints=checkpoints)()
 
     def create_lora_training_client_async(
         self,
@@ -175,10 +177,14 @@ class ServiceClient(CheckpointDownloads):
         train_attn: bool = True,
         train_unembed: bool = True,
         user_metadata: Mapping[str, str] | None = None,
+        checkpoints: CheckpointPolicy | bool | None = None,
     ) -> Future[TrainingClient]:
         """``create_lora_training_client``, started at once in a task of the runtime's."""
         flags = _Trained(train_mlp, train_attn, train_unembed)
-        return self._start("create_lora_training_client", self._lora(base_model, rank, seed, flags, user_metadata))
+        return self._start(
+            "create_lora_training_client",
+            self._lora(base_model, rank, seed, flags, user_metadata, checkpoints=checkpoints),
+        )
 
     async def create_training_client_from_state(
         self,
@@ -187,14 +193,18 @@ class ServiceClient(CheckpointDownloads):
         *,
         user_metadata: Mapping[str, str] | None = None,
         weights_access_token: str | None = None,
+        checkpoints: CheckpointPolicy | bool | None = None,
     ) -> TrainingClient:
         """A model of the shape and with the weights of a saved state; its optimizer starts anew.
 
         ``base_model``, if given, must be the checkpoint's. ``weights_access_token`` is its owner's leave to read it,
-        where it is another's. Raises InvalidInput for bad values, and the server's refusal (no such checkpoint) as it
-        came; then, and when it is cancelled, no model is left behind.
+        where it is another's; ``checkpoints`` is as in ``create_lora_training_client``. Raises InvalidInput for bad
+        values, and the server's refusal (no such checkpoint) as it came; then, and when it is cancelled, no model is
+        left behind.
         """
-        return await self._from_state(path, base_model, user_metadata, weights_access_token, optimizer=False)()
+        return await self._from_state(
+            path, base_model, user_metadata, weights_access_token, checkpoints, optimizer=False
+        )()
 
     def create_training_client_from_state_async(
         self,
@@ -203,9 +213,10 @@ class ServiceClient(CheckpointDownloads):
         *,
         user_metadata: Mapping[str, str] | None = None,
         weights_access_token: str | None = None,
+        checkpoints: CheckpointPolicy | bool | None = None,
     ) -> Future[TrainingClient]:
         """``create_training_client_from_state``, started at once in a task of the runtime's."""
-        made = self._from_state(path, base_model, user_metadata, weights_access_token, optimizer=False)
+        made = self._from_state(path, base_model, user_metadata, weights_access_token, checkpoints, optimizer=False)
         return self._start("create_training_client_from_state", made)
 
     async def create_training_client_from_state_with_optimizer(
@@ -215,9 +226,12 @@ class ServiceClient(CheckpointDownloads):
         *,
         user_metadata: Mapping[str, str] | None = None,
         weights_access_token: str | None = None,
+        checkpoints: CheckpointPolicy | bool | None = None,
     ) -> TrainingClient:
         """As ``create_training_client_from_state``, and the optimizer goes on where it was saved."""
-        return await self._from_state(path, base_model, user_metadata, weights_access_token, optimizer=True)()
+        return await self._from_state(
+            path, base_model, user_metadata, weights_access_token, checkpoints, optimizer=True
+        )()
 
     def create_training_client_from_state_with_optimizer_async(
         self,
@@ -226,9 +240,10 @@ class ServiceClient(CheckpointDownloads):
         *,
         user_metadata: Mapping[str, str] | None = None,
         weights_access_token: str | None = None,
+        checkpoints: CheckpointPolicy | bool | None = None,
     ) -> Future[TrainingClient]:
         """``create_training_client_from_state_with_optimizer``, started at once in a task of the runtime's."""
-        made = self._from_state(path, base_model, user_metadata, weights_access_token, optimizer=True)
+        made = self._from_state(path, base_model, user_metadata, weights_access_token, checkpoints, optimizer=True)
         return self._start("create_training_client_from_state_with_optimizer", made)
 
     async def create_sampling_client(
@@ -278,6 +293,13 @@ class ServiceClient(CheckpointDownloads):
         self._session.require_open()
         return self._session
 
+    def _checkpoints(self, given: CheckpointPolicy | bool | None) -> CheckpointPolicy | None:
+        """The policy of a new client: what was ``given`` for it, or the configuration's."""
+        recovery = self._session.config.recovery
+        if given is None:
+            return None if recovery is None else recovery.checkpoints
+        return parse_checkpoints("checkpoints", given)
+
     # Each checks its values at once; what it returns does the work.
 
     def _lora(
@@ -287,9 +309,12 @@ class ServiceClient(CheckpointDownloads):
         seed: int | None,
         flags: _Trained,
         user_metadata: Mapping[str, str] | None,
+        *,
+        checkpoints: CheckpointPolicy | bool | None,
     ) -> Callable[[], Awaitable[TrainingClient]]:
         base_model = text("base_model", base_model, "get_server_capabilities() lists the models")
         metadata = texts("user_metadata", user_metadata)
+        policy = self._checkpoints(checkpoints)
         session = self._require_open()
         lora = LoraConfig(
             rank=rank,
@@ -305,6 +330,7 @@ class ServiceClient(CheckpointDownloads):
             base_model=base_model,
             lora=lora,
             user_metadata=metadata,
+            checkpoints=policy,
         )
 
     def _from_state(
@@ -313,6 +339,7 @@ class ServiceClient(CheckpointDownloads):
         base_model: str | None,
         user_metadata: Mapping[str, str] | None,
         weights_access_token: str | None,
+        checkpoints: CheckpointPolicy | bool | None,
         *,
         optimizer: bool,
     ) -> Callable[[], Awaitable[TrainingClient]]:
@@ -320,6 +347,7 @@ class ServiceClient(CheckpointDownloads):
         if base_model is not None:
             base_model = text("base_model", base_model, "Leave it out, or give the checkpoint's")
         metadata = texts("user_metadata", user_metadata)
+        policy = self._checkpoints(checkpoints)
         source = Source(path, optimizer, _token(weights_access_token))
         session = self._require_open()
         return lambda: start_training_client(
@@ -329,6 +357,7 @@ class ServiceClient(CheckpointDownloads):
             base_model=base_model or "",
             source=source,
             user_metadata=metadata,
+            checkpoints=policy,
         )
 
     def _sampling(

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import msgspec
 
 from tinker_actors.checks import flag, integer, text
+from tinker_actors.config.checkpoints import CheckpointPolicy, parse_checkpoints
 from tinker_actors.config.retry import seconds
 from tinker_actors.errors import InvalidInput
 
@@ -41,7 +42,9 @@ class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     between which no operation of the user's has finished; they are ``backoff_first`` seconds apart, then twice as
     long each, up to ``backoff_longest``. To apply them again, what has been done since the checkpoint before the
     newest is kept in memory: ``replay_bytes`` of requests for each model at most, then only since the newest, and
-    then the oldest go. A model of which they are missing can't be rebuilt until its next ``save_state``.
+    then the oldest go. A model of which they are missing can't be rebuilt until its next ``save_state``;
+    ``checkpoints`` says when a client saves its state by itself, by default when half of ``replay_bytes`` is used
+    (None: never).
 
     What can't go on in its own client, as with ``replay=False``, or a client that has ended, and a run of another
     program that ``runtime.recovery`` watches, is recovered into a new client: from ``checkpoint``, which is "latest",
@@ -67,6 +70,7 @@ class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent: int = 1
     poll_interval: float = 30.0
     replay_bytes: int = 1_000_000_000
+    checkpoints: CheckpointPolicy | None = CheckpointPolicy()
     on_recovery: Callable[[Any, Any, str | None], object] | None = None
     on_failure: Callable[[str, str], object] | None = None
 
@@ -78,6 +82,7 @@ class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             keep(self, name, seconds(f"recovery.{name}", getattr(self, name)))
         for name in ("replay", "restore_optimizer"):
             flag(f"recovery.{name}", getattr(self, name))
+        keep(self, "checkpoints", parse_checkpoints("recovery.checkpoints", self.checkpoints))
         if self.backoff_longest < self.backoff_first:
             problem = f"{self.backoff_longest} is less than backoff_first, {self.backoff_first}"
             raise InvalidInput("recovery.backoff_longest", problem, "Give at least the first")

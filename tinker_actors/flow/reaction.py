@@ -18,6 +18,7 @@ __all__ = [
     "Reaction",
     "may_have_arrived",
     "while_calling",
+    "while_checkpointing",
     "while_polling",
     "while_polling_save",
     "while_saving",
@@ -57,6 +58,15 @@ def while_saving(error: APIError) -> Reaction:
     it names the seq_id that is due.
     """
     return Reaction.FAIL if _exists(error) else while_submitting(error)
+
+
+def while_checkpointing(error: APIError) -> Reaction:
+    """The reaction when a checkpoint is being saved that nobody has asked for: operations wait behind it, so what the
+    server says of it is soon final, and only what concerns them, too, is waited for.
+    """
+    if isinstance(error, APIStatusError) and error.status not in (401, 404, 408, 410, 429):
+        return Reaction.RECHECK if error.status >= 500 else Reaction.FAIL
+    return while_submitting(error)
 
 
 def while_calling(error: APIError) -> Reaction:

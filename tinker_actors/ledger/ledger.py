@@ -49,10 +49,14 @@ class LedgerStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """A seq_id whose operation the server refused: the lane fills it, as the server waits for it."""
+    """A seq_id whose operation the server refused: the lane fills it, as the server waits for it.
+
+    ``doubtful`` when the server may have the operation all the same, and then takes nothing else under that number.
+    """
 
     seq_id: int
     key: str
+    doubtful: bool = False
 
 
 @final
@@ -146,6 +150,11 @@ class Ledger:
         """What is kept to be applied again; None: nothing."""
         return self._history
 
+    @property
+    def replay_bytes(self) -> int | None:
+        """How many bytes of requests may be kept to be applied again; None: nothing is."""
+        return None if self._history is None else self._history.max_bytes
+
     def open_operations(self) -> tuple[Operation, ...]:
         """What is to be sent or polled: unfinished operations, and those that are being applied again."""
         return (*self._replaying.values(), *self._unfinished.values())
@@ -155,15 +164,16 @@ class Ledger:
         known = self._unfinished.get(operation.op_no) or self._replaying.get(operation.op_no)
         return known is operation and operation.sending is sending
 
-    def accept(self, kind: OperationKind, chunks: tuple[Chunk, ...]) -> Operation:
-        """Accept an operation that ``admission`` has let in.
+    def accept(self, kind: OperationKind, chunks: tuple[Chunk, ...], *, automatic: bool = False) -> Operation:
+        """Accept an operation that ``admission`` has let in, or an ``automatic`` one, which needs no room.
 
         Raises LaneStopped when an earlier failure stopped or halted this lane, ClosedError when its client was
         closed; the admission is given back.
         """
         size = sum(chunk.size for chunk in chunks)
         if (why := self._stopped or self.halted.value) is not None:
-            self.admission.release(size)
+            if not automatic:
+                self.admission.release(size)
             if isinstance(why, ClosedError):
                 raise ClosedError(f"{kind} was not accepted: {why}")
             verb = "has stopped" if self._stopped is not None else "is halted"
@@ -181,6 +191,7 @@ class Ledger:
             Future(lambda: str(entry.snapshot()), lambda: self._cancel(op_no), self._home),
             entry,
             span=self._spans.begin(kind, {"tinker.operation": entry.name, "tinker.model_id": self.model_id or ""}),
+            automatic=automatic,
         )
         operation.span.enter("queue")
         if self._unsent:
@@ -348,11 +359,16 @@ class Ledger:
 
     def refuse(self, operation: Operation, error: TinkerError) -> None:
         """The server refused every chunk: the operation fails, and its seq_ids are gaps to be filled."""
+        self.leave_gap(operation)
+        self.fail(operation, error)
+
+    def leave_gap(self, operation: Operation) -> None:
+        """The seq_ids of ``operation``, which the server has not taken, are to be filled."""
         sending = operation.sending
         assert sending is not None
         assert not any(sending.request_ids), "a promised chunk can't be filled"
-        self._gaps.extend(Gap(sending.first_seq_id + i, self._new_key()) for i in range(len(sending.keys)))
-        self.fail(operation, error)
+        first, doubts = sending.first_seq_id, sending.doubts
+        self._gaps.extend(Gap(first + i, self._new_key(), doubts[i]) for i in range(len(sending.keys)))
 
     def gaps(self) -> tuple[Gap, ...]:
         """Seq_ids to be filled before the next operation is sent."""
@@ -490,7 +506,8 @@ class Ledger:
         self._pending.close(operation.entry)
         self._ends.value += 1
         operation.span.end(error)
-        self.admission.release(operation.admitted)
+        if not operation.automatic:
+            self.admission.release(operation.admitted)
         if operation.kind in UPDATES and state is not OperationState.DONE:
             insort(self._undone, operation.op_no)
         operation.chunks = ()  # lets the payload go

@@ -142,6 +142,7 @@ class Operation:
     __slots__ = (
         "_future",
         "admitted",
+        "automatic",
         "chunks",
         "entry",
         "kind",
@@ -163,6 +164,7 @@ class Operation:
         entry: PendingEntry,
         *,
         span: Span = NO_SPAN,
+        automatic: bool = False,
     ) -> None:
         self.op_no = op_no
         self.kind = kind
@@ -174,6 +176,8 @@ class Operation:
         self.sending: Sending | None = None
         self.admitted = self.size
         """The bytes that were let in."""
+        self.automatic = automatic
+        """Whether no caller has asked for it: its failure is nobody's, and it holds no place of those admitted."""
         self.local: LocalLoss | None = None
         """Of a custom loss, once it has been computed."""
         self.updates = 0

@@ -17,6 +17,7 @@ _COUNTERS = (
     *("operations_done", "samples_done", "samples_repeated", "samples_cancelled"),
     *("tokens_trained", "tokens_prompted", "tokens_sampled"),
     *("telemetry_events", "telemetry_events_sent", "telemetry_events_lost"),
+    *("checkpoints_saved", "checkpoints_failed", "checkpoints_pruned"),
     *("heartbeats", "heartbeats_missed", "sessions_lost", "models_lost", "replays_differing", "actor_restarts"),
     *(f"{purpose}_requests" for purpose in get_args(Purpose)),
     *(f"{purpose}_requests_failed" for purpose in get_args(Purpose)),

@@ -57,6 +57,7 @@ from tinker_actors.runtime.settings import make_transport, set_level
 from tinker_actors.runtime.stalls import Stalls, check_alarm
 from tinker_actors.runtime.tracing import make_spans, traced
 from tinker_actors.sessions import (
+    CheckpointKeeper,
     Heartbeat,
     QueueObserver,
     Session,
@@ -257,6 +258,7 @@ class Runtime:
                     max_restarts=10,
                     max_seconds=60.0,
                 ),
+                ChildSpec("checkpoints", lambda: CheckpointKeeper(session), max_restarts=10, max_seconds=60.0),
                 DynamicSupervisorSpec("clients"),
             ],
             on_intensity="degrade",

@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 from supervision import Event
+from tinker_actors.errors import TinkerError
 
-__all__ = ["SessionLost", "SessionRenewed"]
+__all__ = ["CheckpointFailed", "CheckpointPruned", "CheckpointSaved", "SessionLost", "SessionRenewed"]
+
+
+class CheckpointSaved(Event, frozen=True, eq=False):
+    """The client at ``path`` has saved its state by itself: ``checkpoint`` shows it after ``step`` optim_steps."""
+
+    checkpoint: str
+    step: int
+
+
+class CheckpointFailed(Event, frozen=True, eq=False):
+    """The client at ``path`` could not save its state as ``name``. It tries again with its next optim_step."""
+
+    name: str
+    error: TinkerError
+
+
+class CheckpointPruned(Event, frozen=True, eq=False):
+    """The automatic checkpoint ``checkpoint`` was deleted, since its policy keeps others."""
+
+    checkpoint: str
 
 
 class SessionLost(Event, frozen=True, eq=False):

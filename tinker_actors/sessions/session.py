@@ -27,6 +27,7 @@ from tinker_actors.ports import Offload, Points
 from tinker_actors.ports.spans import NO_SPANS, Spans
 from tinker_actors.sessions.cancellations import Cancellations
 from tinker_actors.sessions.ending import SessionEnd
+from tinker_actors.sessions.kept_checkpoints import KeptCheckpoints
 from tinker_actors.sessions.limits import SessionLimits
 from tinker_actors.sessions.queue_observer import Observe
 from tinker_actors.telemetry import Telemetry
@@ -112,6 +113,9 @@ class Session:
         self.end: SessionEnd | None = None
         """What the server is to be told, once that is known."""
         self.ledgers: set[Ledger] = set()
+        self.checkpoints: set[KeptCheckpoints] = set()
+        """The automatic checkpoints of each of its models."""
+        self.checkpoints_changed: AsyncValue[int] = AsyncValue(0)
         self._shown: dict[str, Shown] = {}
         self.home = Home()
         self.queue_subscriptions: set[QueueSubscription] = set()

@@ -31,6 +31,7 @@ from tinker_actors.clients.training.saves import is_named_save, name_is_taken, s
 from tinker_actors.errors import (
     APIError,
     APIResponseError,
+    ConflictError,
     LossTermError,
     ModelLost,
     RequestFailedError,
@@ -378,6 +379,12 @@ class TrainingActor(Actor):
             self._finish(operation, combine(operation, sending.results))
             return
         first = failures[0]
+        if (saved := self._model.saved_as(operation)) is not None and _taken(first):
+            self._finish(operation, saved)  # what the server has under that name is this very state
+            return
+        if operation.automatic and isinstance(first, OutOfPatience):
+            self._ledger.fail(operation, first.error)  # nothing is built on it: others find out what is wrong
+            return
         if isinstance(first, OutOfPatience):
             failure = poll_failure(operation, first, pending=self._session.pending.lines())
             if failure.stops_lane:
@@ -398,6 +405,7 @@ class TrainingActor(Actor):
 
     def _finish(self, operation: Operation, result: Any) -> None:
         assert operation.sending is not None
+        self._model.saved(operation, operation.chunks[0].request, result)
         if not operation.replayed:
             self._count(operation)
         if operation.kind is OperationKind.SAVE_WEIGHTS_FOR_SAMPLER:
@@ -468,3 +476,7 @@ class TrainingActor(Actor):
 
 def _credential(failure: OutOfPatience) -> bool:
     return failure.reaction is Reaction.RENEW
+
+
+def _taken(failure: RequestFailedError | OutOfPatience) -> bool:
+    return isinstance(failure, RequestFailedError) or isinstance(failure.error, ConflictError)

@@ -14,6 +14,7 @@ from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.sampler import Sampler
 from tinker_actors.clients.sampling import SamplingClient, start_sampling_client
 from tinker_actors.clients.training import operations
+from tinker_actors.clients.training.checkpoints import AutomaticCheckpoints
 from tinker_actors.clients.training.custom_loss import LOSS_TIMEOUT, CustomLoss, Differentiation
 from tinker_actors.clients.training.messages import GetInfo, Unload, Wake
 from tinker_actors.clients.training.model import Model
@@ -79,6 +80,11 @@ class TrainingClient:
     def accepted(self) -> tuple[AcceptedOperation, ...]:
         """The accepted operations, in order, with the digests of their chunks: the latest 65,536."""
         return self._model.ledger.accepted
+
+    @property
+    def checkpoints(self) -> AutomaticCheckpoints:
+        """The checkpoints that are saved by themselves: those that there are, and what becomes of them."""
+        return self._model.checkpoints
 
     @property
     def queue_state(self) -> AsyncValue[QueueState]:
@@ -468,6 +474,7 @@ class TrainingClient:
         operation = self._model.ledger.accept(kind, chunks)
         if loss is not None:
             self._model.add_loss(operation.op_no, loss)
+        self._model.checkpoints.after(operation)
         # When full, a thousand wake-ups are waiting to be read: one more would tell the lane nothing new. When the
         # place is closed, that ended the ledger, too, and what is accepted is in nobody's hands but its own.
         with suppress(MailboxFull, NotRunning):

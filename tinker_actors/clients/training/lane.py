@@ -14,15 +14,24 @@ from tinker_actors.clients.training.failure import gap_failure, replay_failure, 
 from tinker_actors.clients.training.fresh_load import load_afresh, may_need_fresh_model
 from tinker_actors.clients.training.model import Model
 from tinker_actors.clients.training.saves import is_named_save, name_is_taken, saved_before
-from tinker_actors.errors import APIError, RequestFailedError, TinkerError
+from tinker_actors.errors import APIError, APIStatusError, ConflictError, RequestFailedError, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
-from tinker_actors.flow.reaction import Reaction, may_have_arrived, while_saving, while_submitting
+from tinker_actors.flow.reaction import (
+    Reaction,
+    may_have_arrived,
+    while_checkpointing,
+    while_saving,
+    while_submitting,
+)
 from tinker_actors.ledger import Gap, Operation, Sending
 from tinker_actors.sessions import Session
 
 __all__ = ["SendLane"]
 
 _log = logging.getLogger("tinker_actors.clients")
+
+
+_TAKEN = (400, 409, 422)  # what servers say of another request under a seq_id that they have
 
 
 @final
@@ -147,7 +156,7 @@ class SendLane:
         patience = session.poller().patience()
         began = trio.current_time()
         try:
-            request_id = await patience.persist(attempt, while_saving if saves else while_submitting, announce)
+            request_id = await patience.persist(attempt, _reaction_to(operation, saves=saves), announce)
         except OutOfPatience as gone:
             if not (saves and doubted and name_is_taken(gone.error, seq_id)):
                 failures.append(gone)
@@ -201,6 +210,13 @@ class SendLane:
         if gone.reaction is Reaction.RENEW:
             self._halt(gone)  # its turn comes again when the credential was mended
             return
+        if (saved := self._model.saved_as(operation)) is not None and isinstance(gone.error, ConflictError):
+            self._ledger.leave_gap(operation)
+            self._finish(operation, saved)
+            return
+        if operation.automatic and not operation.replayed and gone.reaction in (Reaction.FAIL, Reaction.RECHECK):
+            self._ledger.refuse(operation, gone.error)
+            return
         failure = send_failure(
             operation, gone, partly=any(operation.sending.request_ids), pending=self._session.pending.lines()
         )
@@ -238,6 +254,9 @@ class SendLane:
                     self._halt(gone)
                     await ledger.until_resumed()
                     return
+                if gap.doubtful and isinstance(gone.error, APIStatusError) and gone.error.status in _TAKEN:
+                    ledger.fill(gap)  # by the operation itself: it had arrived
+                    return
                 self._stop(gap_failure(gap, gone, session.pending.lines()), None)
             else:
                 ledger.fill(gap)
@@ -247,3 +266,9 @@ class SendLane:
             return  # it was the old credential that was refused
         _log.error("the lane of %s is halted until its credential is mended: %s", self._ledger.name, gone.error)
         self._ledger.halt(gone.error)
+
+
+def _reaction_to(operation: Operation, *, saves: bool) -> Callable[[APIError], Reaction]:
+    if operation.automatic:
+        return while_checkpointing
+    return while_saving if saves else while_submitting

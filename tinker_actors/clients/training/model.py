@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import final
+from typing import Any, final
 
 import msgspec
 
 from supervision import StopReason
 from tinker_actors.clients.sampler import Sampler, strand
+from tinker_actors.clients.training.checkpoints import AutomaticCheckpoints
 from tinker_actors.clients.training.custom_loss import CustomLoss
 from tinker_actors.clients.training.operations import sampler_chunk
 from tinker_actors.errors import ClosedError, LaneStopped, TinkerError
 from tinker_actors.flow.queue_state import ClientQueue
 from tinker_actors.ledger import Cover, Ledger, NewModel, Operation, OperationKind, OperationState
+from tinker_actors.ledger.operation import TrainingRequest
 from tinker_actors.sessions import Session
 from tinker_actors.types import (
     GetInfoResponse,
     LoraConfig,
+    SaveWeightsExternalRequest,
     SaveWeightsForSamplerRequest,
     SaveWeightsForSamplerResponse,
+    SaveWeightsRequest,
 )
 
 __all__ = ["Model", "Source", "new_model"]
 
 _log = logging.getLogger("tinker_actors.clients")
 _NAMED = 3  # operations
+_SAVES_KEPT = 4096  # whose names are remembered
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -54,6 +59,7 @@ class Model:
         user_metadata: Mapping[str, str],
         ledger: Ledger,
         ledgers: set[Ledger],
+        checkpoints: AutomaticCheckpoints,
     ) -> None:
         self.first = first
         """The numbers under which it is created for the first time."""
@@ -66,12 +72,14 @@ class Model:
         self.user_metadata = user_metadata
         self.ledger = ledger
         self.ledgers = ledgers
+        self.checkpoints = checkpoints
         self.info: GetInfoResponse | None = None
         self.fresh: dict[int, NewModel] = {}
         """By op_no: models made for loads that the server refuses anywhere else."""
         self.losses: dict[int, CustomLoss] = {}
         """By op_no: functions of the user's that have not been called to their end."""
         self._samplers: dict[int, Sampler] = {}
+        self._saves: dict[tuple[type, str], tuple[str, int, Any]] = {}
         self.queue = ClientQueue(ledger.name, "training")
 
     def add_loss(self, op_no: int, loss: CustomLoss) -> None:
@@ -119,6 +127,23 @@ class Model:
         if sampler is not None and result.sampling_session_id is not None:
             sampler.renew(result.sampling_session_id, generation)
 
+    def saved(self, operation: Operation, request: TrainingRequest, result: Any) -> None:
+        """``operation``, a save under a name, is done."""
+        assert operation.sending is not None
+        if (key := _named(request)) is not None:
+            self._saves.pop(key, None)
+            self._saves[key] = (operation.sending.model_id, operation.updates, result)
+            if len(self._saves) > _SAVES_KEPT:
+                del self._saves[next(iter(self._saves))]
+
+    def saved_as(self, operation: Operation) -> Any:
+        """The result of an earlier save of that name which shows the state that ``operation`` would; None if none."""
+        key, sending = _named(operation.chunks[0].request), operation.sending
+        if key is None or sending is None or (known := self._saves.get(key)) is None:
+            return None
+        model_id, updates, result = known
+        return result if (model_id, updates) == (sending.model_id, operation.updates) else None
+
     def over(self, why: str) -> None:
         """Nothing more is applied: samplers that the server loses from now on can't be made again."""
         self.losses.clear()
@@ -129,6 +154,7 @@ class Model:
     def close(self, reason: StopReason) -> None:
         """The client's place has closed, by a stop or by too many crashes: nothing waits for nobody."""
         self.queue.close()
+        self.checkpoints.close()
         ledger = self.ledger
         self.over("their training client was closed")
         if reason.crash is not None:
@@ -137,7 +163,7 @@ class Model:
             )
             ledger.stop(error, state=OperationState.VERDICT)
         else:
-            if abandoned := ledger.unfinished():
+            if abandoned := [operation for operation in ledger.unfinished() if not operation.automatic]:
                 # their Futures say so, too, but a program that forgot to await them looks at none
                 names = ", ".join(f"{operation.kind} {operation.name}" for operation in abandoned[:_NAMED])
                 more = f" and {len(abandoned) - _NAMED} more" if len(abandoned) > _NAMED else ""
@@ -160,6 +186,12 @@ def new_model(session: Session) -> NewModel:
         load_key=session.new_key(),
         generation=session.generation,
     )
+
+
+def _named(request: TrainingRequest) -> tuple[type, str] | None:
+    if isinstance(request, SaveWeightsRequest | SaveWeightsForSamplerRequest | SaveWeightsExternalRequest):
+        return None if request.path is None else (type(request), request.path)
+    return None
 
 
 def _renumber(operation: Operation, session: Session) -> None:

@@ -11,9 +11,11 @@ from supervision import SupervisorRef
 from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.spec import client_spec
 from tinker_actors.clients.training.actor import TrainingActor
+from tinker_actors.clients.training.checkpoints import AutomaticCheckpoints
 from tinker_actors.clients.training.client import TrainingClient
 from tinker_actors.clients.training.creation import undo
 from tinker_actors.clients.training.model import Model, Source, new_model
+from tinker_actors.config import CheckpointPolicy
 from tinker_actors.errors import ClosedError
 from tinker_actors.ledger import Ledger
 from tinker_actors.sessions import Session
@@ -31,8 +33,11 @@ async def start_training_client(
     user_metadata: Mapping[str, str],
     lora: LoraConfig | None = None,
     source: Source | None = None,
+    checkpoints: CheckpointPolicy | None = None,
 ) -> TrainingClient:
     """Start the actor of a new model, of the shape ``lora`` or from ``source``, under ``clients``.
+
+    It saves its state by itself as ``checkpoints`` says.
 
     Raises why the server would not have it. Cancelled, or failed, it stops the actor, and what the server has made
     by then is freed in a task of the runtime's. The number is given to no other model.
@@ -58,6 +63,7 @@ async def start_training_client(
         user_metadata=user_metadata,
         ledger=ledger,
         ledgers=session.ledgers,
+        checkpoints=AutomaticCheckpoints(session, ledger, checkpoints),
     )
     spec = client_spec(name, lambda: TrainingActor(session, model), on_close=model.close)
     try:
@@ -65,6 +71,7 @@ async def start_training_client(
             ref = await clients.start_child(spec)
     except BaseException as error:
         session.ledgers.discard(ledger)
+        model.checkpoints.close()
         with trio.CancelScope(shield=True):
             await stop_child(clients, name)
         if model.begun and not session.over and (isinstance(error, trio.Cancelled) or ledger.model_id is not None):

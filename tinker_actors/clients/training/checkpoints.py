@@ -1,0 +1,226 @@
+"""Automatic checkpoints: when one is due, and its acceptance in the step of the optim_step that it shows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Protocol, final
+
+import trio
+
+from tinker_actors.checks import integer, number, text
+from tinker_actors.clients.training.operations import save_chunk
+from tinker_actors.config import CheckpointPolicy
+from tinker_actors.errors import ClosedError, InvalidInput, TinkerError
+from tinker_actors.ledger import Future, Ledger, Operation, OperationKind
+from tinker_actors.sessions import KeptCheckpoints, SavedCheckpoint, Session
+from tinker_actors.types import ForwardBackwardOutput, SaveWeightsResponse, checkpoint_name
+
+__all__ = ["AutomaticCheckpoints", "Cue"]
+
+_log = logging.getLogger("tinker_actors.clients")
+
+_TRAINED = (OperationKind.FORWARD_BACKWARD, OperationKind.FORWARD_BACKWARD_CUSTOM)
+
+
+class Cue(Protocol):
+    """Somebody who keeps more than the weights, such as a job. None of it may raise or wait."""
+
+    def stepped(self) -> bool:
+        """An optim_step was accepted just now; whether a save may be accepted here."""
+        ...
+
+    def accepted(self, op_no: int, saved: Future[SaveWeightsResponse]) -> None:
+        """A save was accepted just now: what it will show is the state of this moment."""
+        ...
+
+
+@final
+class AutomaticCheckpoints:
+    """The checkpoints that a training client saves by itself. Get it from ``client.checkpoints``.
+
+    A save is accepted with the optim_step that makes it due, so it shows that step's weights and none later, however
+    far the program is ahead. It needs no room of ``max_pending``. One that fails is logged and told as an event, and
+    tried again with the next optim_step; the program's own operations hear nothing of it.
+    """
+
+    def __init__(self, session: Session, ledger: Ledger, policy: CheckpointPolicy | None) -> None:
+        self._session = session
+        self._ledger = ledger
+        self._active = policy is not None
+        self._policy = policy if policy is not None else CheckpointPolicy(keep_last=None)
+        self._kept = KeptCheckpoints(ledger, self._policy, session.checkpoints_changed)
+        session.checkpoints.add(self._kept)
+        self._token = ""
+        self._steps = 0
+        self._since_steps = 0
+        self._since_bytes = 0
+        self._since_time = trio.current_time()
+        self._unsaved = 0
+        self._owed = False
+        self._under_way = 0
+        self._cue: Cue | None = None
+        self._closed = False
+
+    @property
+    def policy(self) -> CheckpointPolicy | None:
+        """What they are saved and kept by; None: nothing is saved by itself."""
+        return self._policy if self._active else None
+
+    @property
+    def step(self) -> int:
+        """How many optim_steps were accepted."""
+        return self._steps
+
+    @property
+    def saved(self) -> tuple[SavedCheckpoint, ...]:
+        """Those that are there, the oldest first."""
+        return self._kept.saved()
+
+    def pin(self, path: str) -> None:
+        """Keep the checkpoint ``path`` whatever the policy says. Raises InvalidInput for one that is not there."""
+        self._pin(path, pinned=True)
+
+    def unpin(self, path: str) -> None:
+        """Let the policy say again whether ``path`` is kept. Raises InvalidInput for one that is not there."""
+        self._pin(path, pinned=False)
+
+    def report(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """What was measured of the weights after ``step`` optim_steps, by default all that were accepted.
+
+        ``best_metric`` of the policy judges the checkpoint of that step. What is not reported is looked for in the
+        metrics of the step's first forward_backward. Raises InvalidInput for what is no number.
+        """
+        self._session.home.require("client.checkpoints")
+        if not isinstance(metrics, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
+            raise InvalidInput("metrics", f"is of type {type(metrics).__name__}", "Give a dict of names and numbers")
+        count = self._steps if step is None else integer("step", step, "Give the number of an optim_step", low=0)
+        name = self._policy.best_metric
+        if name is not None and name in metrics:
+            value = number(f"metrics[{name!r}]", metrics[name], "Give a number")
+            if value == value:  # one that is not a number is no better than none  # noqa: PLR0124
+                self._kept.report(count, value)
+
+    def save(self, name: str | None = None) -> Future[SaveWeightsResponse]:
+        """Save the state as it will be after all that was accepted, now and whatever the cadence says.
+
+        It is one of the automatic checkpoints from then on; one with a ``name`` of its own is pinned. Raises
+        LaneStopped or ClosedError where nothing can be accepted any more.
+        """
+        self._session.home.require("client.checkpoints")
+        if self._closed:
+            raise ClosedError("the checkpoint was not saved: its client was closed")
+        return self._accept(None if name is None else checkpoint_name(name), pinned=name is not None)
+
+    def _pin(self, path: str, *, pinned: bool) -> None:
+        self._session.home.require("client.checkpoints")
+        if not self._kept.pin(text("path", path, "Give the path of one of client.checkpoints.saved"), pinned=pinned):
+            there = ", ".join(saved.path for saved in self._kept.saved()) or "none"
+            raise InvalidInput("path", f"{path!r} is no automatic checkpoint of this client", f"There are: {there}")
+
+    # ---- for the client, its actor, and who keeps more than weights
+
+    @property
+    def kept(self) -> KeptCheckpoints:
+        """Which of them stay."""
+        return self._kept
+
+    def begin_at(self, step: int, token: str) -> None:
+        """``step`` optim_steps were done before, by another client; names get ``token`` in them."""
+        self._steps = step
+        self._token = token
+
+    def follow(self, cue: Cue | None) -> None:
+        """Ask ``cue`` whether a save may be accepted, and tell it of each one."""
+        self._cue = cue
+
+    def after(self, operation: Operation) -> None:
+        """``operation`` was accepted in this very step: accept a save, too, if one is due."""
+        kind = operation.kind
+        if kind in _TRAINED or kind is OperationKind.OPTIM_STEP:
+            self._unsaved += operation.size
+        if kind in _TRAINED:
+            self._since_bytes += operation.size
+            if self._policy.best_metric is not None:
+                trained, step = operation.future, self._steps + 1
+                trained.when_done(lambda: self._note(trained, step))
+        elif kind in (OperationKind.SAVE_STATE, OperationKind.LOAD_STATE):
+            self._covered(operation.future)
+        elif kind is OperationKind.OPTIM_STEP:
+            self._steps += 1
+            self._since_steps += 1
+            allowed = self._cue is None or self._cue.stepped()
+            if allowed and self._active and self._due():
+                self._accept(None, pinned=False)
+
+    def close(self) -> None:
+        """The client is over: nobody puts off what expires."""
+        self._closed = True
+        self._session.checkpoints.discard(self._kept)
+
+    def _note(self, trained: Future[ForwardBackwardOutput], step: int) -> None:
+        if trained.failed():
+            return
+        value = trained.outcome().metrics.get(self._policy.best_metric or "")
+        if value is not None:
+            self._kept.report(step, value, only_new=True)
+
+    def _due(self) -> bool:
+        policy = self._policy
+        if self._owed:
+            return not self._under_way
+        if policy.every_steps is not None and self._since_steps >= policy.every_steps:
+            return True
+        if policy.every_seconds is not None and trio.current_time() - self._since_time >= policy.every_seconds:
+            return True
+        if policy.every_bytes is not None and self._since_bytes >= policy.every_bytes:
+            return True
+        budget = self._ledger.replay_bytes
+        return (
+            policy.replay_share is not None and budget is not None and self._unsaved >= policy.replay_share * budget
+        )
+
+    def _accept(self, name: str | None, *, pinned: bool) -> Future[SaveWeightsResponse]:
+        step, name = self._steps, name if name is not None else self._next_name()
+        operation = self._ledger.accept(
+            OperationKind.SAVE_STATE, (save_chunk(name, self._policy.ttl_seconds),), automatic=True
+        )
+        self._since_steps = self._since_bytes = 0
+        self._since_time = trio.current_time()
+        self._owed = False
+        self._under_way += 1
+        saved: Future[SaveWeightsResponse] = operation.future
+        self._covered(saved)
+        saved.when_done(lambda: self._ended(saved, name, step, operation.op_no, pinned=pinned))
+        if self._cue is not None:
+            self._cue.accepted(operation.op_no, saved)
+        return saved
+
+    def _covered(self, save: Future[Any]) -> None:
+        """What was trained on so far need not be kept once ``save`` is done."""
+        covered, self._unsaved = self._unsaved, 0
+
+        def ended() -> None:
+            if save.failed():
+                self._unsaved += covered
+
+        save.when_done(ended)
+
+    def _ended(self, saved: Future[SaveWeightsResponse], name: str, step: int, op_no: int, *, pinned: bool) -> None:
+        self._under_way -= 1
+        try:
+            path = saved.outcome().path
+        except TinkerError as error:
+            self._owed = True
+            if not isinstance(error, ClosedError):
+                _log.error("%s: the checkpoint %s was not saved: %s", self._ledger.name, name, error)
+                self._session.metrics.add("checkpoints_failed")
+                self._kept.failed(name, error)
+            return
+        self._session.metrics.add("checkpoints_saved")
+        self._kept.add(path, step, op_no, pinned=pinned)
+
+    def _next_name(self) -> str:
+        if not self._token:  # another one for each client, so that no two of one lineage ever have the same
+            self._token = f"{self._session.random.getrandbits(32):08x}"
+        return f"{self._policy.name}-{self._token}-{self._ledger.statistics().next_op_no:06d}"
