@@ -363,8 +363,11 @@ def test_slow_and_lost_replies_do_not_repeat_anything():
     [
         ([], "data"),
         (batch(1)[0:0], "data"),
-        ([Datum(ModelInput.from_ints([1]), {"target_tokens": [99]})], r"data\[0\].loss_fn_inputs\['target_tokens'\]"),
-        ([Datum(ModelInput.from_ints([32]), {"target_tokens": [1]})], r"data\[0\].model_input"),
+        (
+            [Datum(ModelInput.from_ints([1]), {"target_tokens": [99], "weights": [1.0]})],
+            r"data\[0\].loss_fn_inputs\['target_tokens'\]",
+        ),
+        ([Datum(ModelInput.from_ints([32]), {"target_tokens": [1], "weights": [1.0]})], r"data\[0\].model_input"),
         ([Datum(ModelInput.from_ints([1]), {"weights": [1.0]})], r"data\[0\].loss_fn_inputs"),
     ],
 )

@@ -49,6 +49,8 @@ def test_a_config_of_a_key_alone_has_the_defaults():
         ("tags", "abc"),
         ("tags", [1]),
         ("feature_gates", {"a": 1}),
+        ("extra_loss_fns", "grpo"),
+        ("extra_loss_fns", ["grpo", ""]),
         ("user_metadata", [1]),
         ("telemetry_enabled", "yes"),
         ("dump_headers", 1),

@@ -47,6 +47,7 @@ class Sampler:
         sampling_session_id: str | None,
         key: str,
         trained_from: str | None = None,
+        vocabulary: int | None = None,
         first_request: int = 0,
     ) -> None:
         self.seq_id = seq_id
@@ -56,6 +57,8 @@ class Sampler:
         self.key = key
         self.known_model = base_model or trained_from
         """The base model, where it is known here."""
+        self.vocabulary = vocabulary
+        """How many token ids there are, where it is known here."""
         self.counted_as = base_model or trained_from or model_path or sampling_session_id or ""
         """The base model, for the tokens' price; where it is not known, the path of the weights."""
         self.queue = ClientQueue(f"{session}/sampler-{seq_id}", "sampling")

@@ -14,6 +14,7 @@ from trio_util import AsyncValue
 from supervision import ActorRef, SupervisorRef
 from tinker_actors.checks import flag, integer, number
 from tinker_actors.clients.closing import closed_as_such, stop_child, stopped_when_gone
+from tinker_actors.clients.sample_request import checked_request
 from tinker_actors.clients.sampler import GetSamplerInfo, Sampler, SamplerInfo, SamplingActor, close_sampler
 from tinker_actors.clients.sampler_handle import SamplerHandle
 from tinker_actors.clients.spec import client_spec
@@ -329,36 +330,24 @@ class SamplingClient:
         topk_prompt_logprobs: int = 0,
     ) -> SampleRequest:
         """A checked request, its sampling session and number left open."""
-        num_samples = integer("num_samples", num_samples, "Ask for at least 1", low=1)
-        topk_prompt_logprobs = integer("topk_prompt_logprobs", topk_prompt_logprobs, "Use 0 for none", low=0)
-        prompt_logprobs = flag("include_prompt_logprobs", prompt_logprobs)
-        if not isinstance(prompt, ModelInput):  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
-            raise InvalidInput("prompt", f"is of type {type(prompt).__name__}", "Use ModelInput.from_ints(tokens)")
-        if not prompt.chunks or prompt.known_length == 0:  # images need not say how many tokens they become
-            raise InvalidInput("prompt", "is empty", "Give at least one token")
-        given = (SamplingParams, type(None))
-        if not isinstance(sampling_params, given):  # pyright: ignore[reportUnnecessaryIsInstance]  # as above
-            problem = f"is of type {type(sampling_params).__name__}"
-            raise InvalidInput("sampling_params", problem, "Give SamplingParams(max_tokens=...)")
+        request = checked_request(
+            prompt,
+            num_samples,
+            sampling_params,
+            prompt_logprobs=prompt_logprobs,
+            topk_prompt_logprobs=topk_prompt_logprobs,
+            vocabulary=self._sampler.vocabulary,
+        )
         self._session.home.require(self)
         if self._closed:
             raise ClosedError("sample was not sent: this client was closed")
-        params = sampling_params or SamplingParams()
-        if isinstance(params.stop, str):
-            params = msgspec.structs.replace(params, stop=(params.stop,))  # some servers only read lists
         session = self._session
         session.require_open()
         self._mind_staleness()
+        params = request.sampling_params
         if params.seed is None:
             params = msgspec.structs.replace(params, seed=session.seeds.getrandbits(_SEED_BITS))
-        return SampleRequest(
-            prompt=prompt,
-            sampling_params=params,
-            num_samples=num_samples,
-            sampling_session_id="",  # that of the moment it is sent
-            prompt_logprobs=prompt_logprobs,
-            topk_prompt_logprobs=topk_prompt_logprobs,
-        )
+        return msgspec.structs.replace(request, sampling_params=params)
 
     async def _run(self, request: SampleRequest) -> SampleResponse:
         session = self._session

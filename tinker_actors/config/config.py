@@ -62,6 +62,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     user_metadata: Mapping[str, str] = {}
     feature_gates: tuple[str, ...] = ("async_sampling",)
+    extra_loss_fns: tuple[str, ...] = ()
     timeout: float = 60.0
     poll_timeout: float = 45.0
     outage_bound: float = 300.0
@@ -164,6 +165,7 @@ class ConfigOptions(TypedDict, total=False):
     tags: tuple[str, ...] | list[str] | None
     user_metadata: Mapping[str, str] | None
     feature_gates: tuple[str, ...] | list[str] | None
+    extra_loss_fns: tuple[str, ...] | list[str] | None
     timeout: float | None
     poll_timeout: float | None
     outage_bound: float | None

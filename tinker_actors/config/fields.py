@@ -69,6 +69,11 @@ def _names(field: str, given: Any) -> tuple[str, ...]:
     )
 
 
+def _loss_fns(field: str, given: Any) -> tuple[str, ...]:
+    names = _names(field, given)
+    return tuple([text(field, name, "Give the names of losses that the server has") for name in names])
+
+
 def _metadata(field: str, given: Any) -> dict[str, str]:
     return texts(field, given)
 
@@ -144,6 +149,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "tags": _names,
     "user_metadata": _metadata,
     "feature_gates": _names,
+    "extra_loss_fns": _loss_fns,
     "timeout": seconds,
     "poll_timeout": seconds,
     "outage_bound": seconds,

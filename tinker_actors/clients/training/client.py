@@ -301,6 +301,7 @@ class TrainingClient:
                 model_path=model_path,
                 base_model=None,
                 trained_from=self._model.base_model,
+                vocabulary=self._model.vocabulary,
                 sampling_session_id=None,
                 key=session.new_key(),
             )
@@ -391,6 +392,7 @@ class TrainingClient:
             forward_only=forward_only,
             server=self._session.server_config,
             info=self._model.info,
+            extra_loss_fns=self._session.config.extra_loss_fns,
         )
 
     def _sampler_save(
@@ -413,6 +415,7 @@ class TrainingClient:
             model_path=None,
             base_model=None,
             trained_from=self._model.base_model,
+            vocabulary=self._model.vocabulary,
             sampling_session_id=None,
             key=self._session.new_key(),
         )

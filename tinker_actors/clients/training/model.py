@@ -82,6 +82,11 @@ class Model:
         self._saves: dict[tuple[type, str], tuple[str, int, Any]] = {}
         self.queue = ClientQueue(ledger.name, "training")
 
+    @property
+    def vocabulary(self) -> int | None:
+        """How many token ids there are, where the server has said so."""
+        return None if self.info is None else self.info.model_data.vocab_size
+
     def add_loss(self, op_no: int, loss: CustomLoss) -> None:
         """``loss`` is the function of operation ``op_no``; those of operations that were cancelled go."""
         for known in [known for known in self.losses if self.ledger.find(known) is None]:

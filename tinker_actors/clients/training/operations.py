@@ -12,13 +12,13 @@ import numpy as np
 from tinker_actors.checks import integer, number, text
 from tinker_actors.clients.training.combine import combine_outputs, with_local_loss
 from tinker_actors.clients.training.data_processor import datum_size, split
+from tinker_actors.clients.training.losses import check_inputs, check_settings, known_loss
 from tinker_actors.codec.digest import operation_digest
 from tinker_actors.codec.forward_backward import encode_data
 from tinker_actors.errors import InvalidInput
 from tinker_actors.ledger import Chunk, Operation, OperationKind
 from tinker_actors.ledger.operation import TrainingRequest
 from tinker_actors.types import (
-    LOSS_FNS,
     AdamParams,
     ClientConfig,
     Datum,
@@ -101,17 +101,23 @@ def forward_chunks(
     forward_only: bool,
     server: ClientConfig,
     info: GetInfoResponse | None,
+    extra_loss_fns: tuple[str, ...] = (),
 ) -> tuple[Chunk, ...]:
-    """The chunks of forward or forward_backward. Raises InvalidInput, naming the datum and the field."""
+    """The chunks of forward or forward_backward. Raises InvalidInput, naming the datum and the field.
+
+    ``extra_loss_fns`` are losses whose inputs only the server knows.
+    """
     if not isinstance(data, list | tuple):
         raise InvalidInput("data", f"is of type {type(data).__name__}", "Give a list of Datum")
-    known = f"Use one of {', '.join(LOSS_FNS)}"
-    if text("loss_fn", loss_fn, known) not in LOSS_FNS:
-        raise InvalidInput("loss_fn", f"{loss_fn!r} is not known", known)
+    loss_fn = known_loss(loss_fn, extra_loss_fns)
     config = _loss_config(loss_fn_config)
+    check_settings(loss_fn, config)
     vocabulary = info.model_data.vocab_size if info is not None else None
     for index, datum in enumerate(data):
-        _check_datum(index, datum, vocabulary)
+        if not isinstance(datum, Datum):  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
+            raise InvalidInput(f"data[{index}]", f"is of type {type(datum).__name__}", "Give a Datum")
+        check_inputs(loss_fn, extra_loss_fns, f"data[{index}]", datum)
+        _check_vocabulary(index, datum, vocabulary)
     pieces = split(data, max_len=server.fwdbwd_max_chunk_len, max_bytes=server.fwdbwd_max_chunk_bytes_count)
     return tuple(
         _chunk(
@@ -258,14 +264,7 @@ def _with_weights(datum: Datum, weights: Any) -> Datum:
     return msgspec.structs.replace(datum, loss_fn_inputs=inputs)
 
 
-def _check_datum(index: int, datum: Datum, vocabulary: int | None) -> None:
-    if not isinstance(datum, Datum):  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
-        raise InvalidInput(f"data[{index}]", f"is of type {type(datum).__name__}", "Give a Datum")
-    tensors = datum.loss_fn_inputs
-    if "target_tokens" not in tensors:
-        raise InvalidInput(
-            f"data[{index}].loss_fn_inputs", "has no 'target_tokens'", "Give the token due after each position"
-        )
+def _check_vocabulary(index: int, datum: Datum, vocabulary: int | None) -> None:
     if vocabulary is None:
         return
     arrays = [("model_input", chunk.array) for chunk in datum.model_input.text_chunks]
