@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,6 +13,7 @@ from supervision.testing import run_seeded
 from tinker_actors.config import Config
 from tinker_actors.ports import InlineOffload
 from tinker_actors.runtime import Runtime, open_runtime
+from tinker_actors.testing.faults import Fault, FaultPlan, FaultyTransport
 from tinker_actors.testing.network import Message, open_network
 
 __all__ = ["OddServer", "ask"]
@@ -39,6 +41,7 @@ class OddServer:
     def __init__(self, odd: Mapping[str, Any], asked: list[tuple[str, bytes]]) -> None:
         self._odd = odd
         self._asked = asked
+        self._promised: Counter[str] = Counter()
 
     async def __call__(
         self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
@@ -47,10 +50,13 @@ class OddServer:
         body = (await receive())["body"]
         self._asked.append((name, body))
         if name in _RESULTS:
-            answer = {"request_id": name}
+            answer = {"request_id": f"{name} {self._promised[name]}"}
+            self._promised[name] += 1
         elif name == "retrieve_future":
             promised = msgspec.json.decode(body)["request_id"]
-            answer = self._odd.get(f"result of {promised}", _RESULTS[promised])
+            name = promised.partition(" ")[0]
+            usual = self._odd.get(f"result of {name}", _RESULTS[name])
+            answer = self._odd.get(f"result of {promised}", usual)
         else:
             answer = self._odd.get(name, _ANSWERS.get(name, {}))
         headers = [(b"content-type", b"application/json")]
@@ -64,12 +70,14 @@ def ask(
     *,
     limit: float = 400.0,
     asked: list[tuple[str, bytes]] | None = None,
+    faults: Sequence[Fault] = (),
     **options: Any,
 ) -> T:
-    """What ``story`` gives in a runtime whose server answers ``odd`` things: by endpoint, or by "result of ENDPOINT".
+    """What ``story`` gives in a runtime whose server answers ``odd`` things: by endpoint, by "result of ENDPOINT", or
+    by "result of ENDPOINT 1" for the second request there.
 
-    Fails when it takes more than ``limit`` virtual seconds. ``asked`` gets each request, by endpoint and body;
-    ``options`` are for the Config.
+    Fails when it takes more than ``limit`` virtual seconds. ``asked`` gets each request, by endpoint and body, that
+    ``faults`` let through; ``options`` are for the Config.
     """
 
     async def run() -> T:
@@ -82,7 +90,12 @@ def ask(
         config = Config.load(**given | options)
         async with (
             open_network(OddServer(odd, [] if asked is None else asked), random=random.Random(1)) as network,
-            open_runtime(config=config, transport=network.transport(), seed=1, offload=InlineOffload()) as runtime,
+            open_runtime(
+                config=config,
+                transport=FaultyTransport(network.transport(), FaultPlan(tuple(faults))),
+                seed=1,
+                offload=InlineOffload(),
+            ) as runtime,
         ):
             return await story(runtime)
 

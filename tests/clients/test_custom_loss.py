@@ -139,6 +139,28 @@ def test_what_the_loss_alone_needs_does_not_leave():
     assert outcome.value[0]["loss:sum"] > 0
 
 
+def test_targets_may_be_a_list_an_array_or_a_tensor():
+    targets = ([2, 3], np.asarray([2, 3]), TensorData([2, 3]), TensorData.from_numpy(np.asarray([2, 3])))
+    digests = {
+        run(squares, data=[Datum(ModelInput.from_ints([1, 2]), {"target_tokens": given})], differentiation="autograd")
+        .models[0]
+        .digest
+        for given in targets
+    }
+    assert len(digests) == 1
+
+
+def test_metrics_become_numbers_under_names():
+    def loss(data: Any, logprobs: Any) -> Any:
+        value = sum(anp.sum(row**2) for row in logprobs)
+        return value, {"one:sum": np.float32(1.5), "two:sum": np.asarray(2), 3: True, "of:sum": value}
+
+    first, _ = run(loss, differentiation="autograd").value
+    assert (first["one:sum"], first["two:sum"], first["3"]) == (1.5, 2.0, 1.0)
+    assert first["of:sum"] == first["loss:sum"]
+    assert {type(value) for value in first.values()} == {float}
+
+
 def test_an_async_function_is_awaited():
     async def loss(data: Any, logprobs: Any) -> Any:
         await trio.sleep(1.0)
@@ -272,6 +294,7 @@ async def test_a_thread_that_never_returns_takes_nobody_elses_room():
         ({"data": []}, "data"),
         ({"data": [5]}, r"data\[0\]"),
         ({"data": [Datum(ModelInput.from_ints([1]), {"weights": [1.0]})]}, "target_tokens"),
+        ({"data": [Datum(ModelInput.from_ints([1]), {"target_tokens": TensorData([1.5])})]}, "target_tokens"),
     ],
 )
 def test_what_can_not_be_a_custom_loss_is_refused_before_anything_is_sent(given: dict[str, Any], field: str):

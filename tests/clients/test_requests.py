@@ -53,6 +53,9 @@ def test_clients_of_nothing_are_refused_and_nothing_is_sent():
         service = await runtime.create_service_client()
         with pytest.raises(InvalidInput, match="all are False"):
             await service.create_lora_training_client("a/b", train_mlp=False, train_attn=False, train_unembed=False)
+        for nothing in ("", None, 5):
+            with pytest.raises(InvalidInput, match="base_model"):
+                await service.create_lora_training_client(nothing)  # pyright: ignore[reportArgumentType]
         with pytest.raises(InvalidInput, match="exactly one"):
             await service.create_sampling_client()
         with pytest.raises(InvalidInput, match="exactly one"):

@@ -92,6 +92,7 @@ async def test_after_a_push_back_each_byte_counts_twenty_times(autojump_clock: M
     ("size", "asked", "pause"),
     [
         (10, None, 1.0),
+        (10, 0.5, 1.0),
         (131_072, None, 1.0),
         (131_073, None, 5.0),
         (10, 3.0, 3.0),

@@ -9,12 +9,25 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["ROOT", "ROWS", "STATEMENTS", "Row", "read_rows", "read_statements", "exists"]
+__all__ = [
+    "ROOT",
+    "ROWS",
+    "STATEMENTS",
+    "Row",
+    "exists",
+    "named_tests",
+    "read_others",
+    "read_rows",
+    "read_statements",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = 213
 STATEMENTS = 665
 _REASONS = re.compile(r"BEAM-only|superseded by `[\w.:]+`|process row: gate [\w ]+")
+_LINE = re.compile(r"- ([\d, ]+): (.+)")
+_TEST = re.compile(r"`([\w/.]+::\w+)`")
+_TESTS = re.compile(r"`[\w/.]+::\w+`(?:, `[\w/.]+::\w+`)*")
 _NAME = re.compile(r"tinker_actors(?:\.\w+)*:\w+(?:\.\w+)*")
 
 
@@ -58,16 +71,44 @@ def _plain(line: str, reason: str) -> str:
     return f"{reason}`" if line.rstrip("| \n").endswith("`") and reason.count("`") == 1 else reason
 
 
-def read_statements(path: Path = ROOT / "docs" / "parity-statements.md") -> dict[int, str]:
-    """The test of each statement that has one. Raises ValueError for numbers out of range or given twice."""
-    found: dict[int, str] = {}
-    for line in path.read_text("utf-8").splitlines():
-        if not (match := re.fullmatch(r"- ([\d, ]+): `([\w/.:]+)`", line)):
-            continue
-        for number in map(int, match[1].split(",")):
+def read_statements(path: Path = ROOT / "docs" / "parity-statements.md") -> dict[int, tuple[str, ...]]:
+    """The tests of each statement that has one. Raises ValueError for numbers out of range or given twice."""
+    found: dict[int, tuple[str, ...]] = {}
+    for numbers, rest in _sections(path)[0]:
+        if not _TESTS.fullmatch(rest):
+            raise ValueError(f"{rest!r} is no `file::test`")
+        for number in numbers:
             if number in found or not 1 <= number <= STATEMENTS:
                 raise ValueError(f"statement {number} is given twice, or is none of 1 to {STATEMENTS}")
-            found[number] = match[2]
+            found[number] = named_tests(rest)
+    return found
+
+
+def read_others(
+    path: Path = ROOT / "docs" / "parity-statements.md",
+) -> tuple[dict[int, str], dict[int, str]]:
+    """Why each other statement is decided otherwise, and why each of the rest is open."""
+    _, decided, left = _sections(path)
+    return _by_number(decided), _by_number(left)
+
+
+def _by_number(section: list[tuple[list[int], str]]) -> dict[int, str]:
+    return {number: rest for numbers, rest in section for number in numbers}
+
+
+def named_tests(text: str) -> tuple[str, ...]:
+    """The tests that ``text`` names."""
+    return tuple(_TEST.findall(text))
+
+
+def _sections(path: Path) -> tuple[list[tuple[list[int], str]], ...]:
+    found: tuple[list[tuple[list[int], str]], ...] = ([], [], [])
+    current = found[0]
+    for line in path.read_text("utf-8").splitlines():
+        if line.startswith("## "):
+            current = found[("## Decided otherwise", "## Open").index(line) + 1]
+        elif match := _LINE.fullmatch(line):
+            current.append(([int(number) for number in match[1].split(",")], match[2]))
     return found
 
 

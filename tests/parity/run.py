@@ -16,7 +16,17 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 
-from tests.parity.rows import ROOT, ROWS, STATEMENTS, Row, exists, read_rows, read_statements
+from tests.parity.rows import (
+    ROOT,
+    ROWS,
+    STATEMENTS,
+    Row,
+    exists,
+    named_tests,
+    read_others,
+    read_rows,
+    read_statements,
+)
 from tests.parity.stubs import Claim, see
 
 __all__ = ["main"]
@@ -41,11 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif row.name or row.reason:
             rows += 1
     statements = 0
-    for number, test in sorted(read_statements().items()):
-        if exists(test):
-            statements += 1
-        else:
-            wrong.append(f"statement {number}: there is no test {test}")
+    claimed = read_statements()
+    for number, tests in sorted(claimed.items()):
+        missing = [test for test in tests if not exists(test)]
+        statements += not missing
+        wrong += [f"statement {number}: there is no test {test}" for test in missing]
+    decided, left = read_others()
+    for number, why in sorted(decided.items()):
+        wrong += [f"statement {number}: there is no test {test}" for test in named_tests(why) if not exists(test)]
+    left = {number: why for number, why in left.items() if number not in claimed}
+    print(f"statements decided otherwise {len(decided)}, open {len(left)}")
     for line in wrong:
         print(line)
     print(f"rows {rows}/{ROWS} statements {statements}/{STATEMENTS}")

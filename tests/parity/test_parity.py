@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parity.rows import ROWS, exists, read_rows, read_statements
+from tests.parity.rows import ROWS, STATEMENTS, exists, read_others, read_rows, read_statements
 from tests.parity.run import main
 from tests.parity.stubs import stubbed_out
 
@@ -16,6 +16,14 @@ def test_every_claim_of_the_tables_names_a_symbol_and_a_test(capsys: pytest.Capt
     last = capsys.readouterr().out.splitlines()[-1]
     rows = sum(bool(row.name or row.reason) for row in read_rows())
     assert last == f"rows {rows}/213 statements {len(read_statements())}/665"
+
+
+def test_each_statement_is_claimed_decided_otherwise_or_open():
+    claimed = read_statements()
+    decided, left = read_others()
+    assert set(claimed) | set(decided) | set(left) == set(range(1, STATEMENTS + 1))
+    assert not set(decided) & (set(claimed) | set(left))
+    assert all(len(why.split()) > 3 for why in (*decided.values(), *left.values()))
 
 
 @pytest.mark.parametrize(

@@ -443,6 +443,8 @@ async def collected(answer: Answer) -> Any:
         (stream(b'data: {"token":"a"}', b'event: done\ndata: {"total_tokens":1}'), "a", "stop", None),
         (stream(b'data: {"token":"a"}', b'data: {"error":"out of memory"}'), "a", None, "out of memory"),
         (stream(b'event: error\ndata: {"token":"broken"}'), "", None, "broken"),
+        (stream(b"data: [DONE]"), "", "stop", None),
+        (stream(b'event: done\ndata: {"total_tokens":0}'), "", "stop", None),
     ],
 )
 async def test_a_streamed_sample(answer: Answer, text: str, reason: str | None, error: str | None):
