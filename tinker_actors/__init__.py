@@ -142,11 +142,13 @@ if TYPE_CHECKING:
         Runtime,
         open_runtime,
     )
+    from tinker_actors.server_class import ServerClass
     from tinker_actors.sessions import (
         CheckpointFailed,
         CheckpointPruned,
         CheckpointSaved,
         SavedCheckpoint,
+        ServerClassFound,
         SessionEnd,
         SessionLost,
         SessionRenewed,
@@ -301,6 +303,8 @@ __all__ = [
     "SavedCheckpoint",
     "SaveWeightsForSamplerResponse",
     "SaveWeightsResponse",
+    "ServerClass",
+    "ServerClassFound",
     "ServerSettings",
     "ServiceClient",
     "ServiceUnavailableError",
@@ -446,11 +450,13 @@ _HOMES = {
         "open_runtime",
         "Runtime",
     ),
+    "tinker_actors.server_class": ("ServerClass",),
     "tinker_actors.sessions": (
         "CheckpointFailed",
         "CheckpointPruned",
         "CheckpointSaved",
         "SavedCheckpoint",
+        "ServerClassFound",
         "SessionEnd",
         "SessionLost",
         "SessionRenewed",

@@ -142,7 +142,7 @@ def test_a_key_of_the_environment_that_is_none_is_named_and_not_shown(
         ("serve --model m=a --model m=b", "--model: names 'm' twice"),
         ("serve --limit poll_hold", "--limit: 'poll_hold' is not of the form NAME=N"),
         ("serve --limit poll=1", "--limit: 'poll' is no limit. Use one of max_rank, "),
-        ("serve --limit dedup=1", "--limit: 'dedup' is no limit"),
+        ("serve --limit tells_class=1", "--limit: 'tells_class' is no limit"),
         ("serve --limit poll_hold=long", "--limit: poll_hold: 'long' is not a number"),
         ("serve --limit max_rank=2.5", "--limit: max_rank: '2.5' is not a whole number"),
     ],

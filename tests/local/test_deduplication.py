@@ -83,7 +83,7 @@ def test_without_deduplication_a_repeat_takes_effect_again():
         return await caller.digest(model_id), await caller.applied(model_id)
 
     once = play(scenario)
-    twice = play(scenario, dedup=False)
+    twice = play(scenario, server_class="none")
     assert once[1] == [(1, "forward_backward"), (2, "optim_step")]
     assert twice[1] == once[1] * 2
     assert once[0] != twice[0]

@@ -29,7 +29,8 @@ from tinker_actors import InvalidInput, ServerSettings
         ("max_rank", None, "max_rank: None is not an integer"),
         ("metadata_only_above", True, "metadata_only_above: True is not an integer"),
         ("poll_hold", "3", "poll_hold: '3' is not a number. Use a number"),
-        ("dedup", 0, "dedup: 0 is neither True nor False"),
+        ("tells_class", 0, "tells_class: 0 is neither True nor False"),
+        ("server_class", "no", "server_class: 'no' is no class of servers. Use dedup, ordered or none"),
     ],
 )
 def test_a_value_of_another_kind_is_refused_by_name_and_no_key_is_shown(field: str, value: Any, problem: str) -> None:

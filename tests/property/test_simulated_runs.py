@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinker_actors.config import Config
 from tinker_actors.local import ServerSettings
+from tinker_actors.server_class import ServerClass
 from tinker_actors.testing.faults import CrashAt, DropAfter, DropBefore, FaultPlan
 from tinker_actors.testing.operations import (
     BASE_MODEL,
@@ -28,7 +30,7 @@ PATIENT = Config.load(base_url="https://server", api_key="tml-test", environ={},
 EXAMPLES = max(200, settings().max_examples)
 
 
-def run(program: Program, plan: FaultPlan, seed: int, *, dedup: bool = True) -> Outcome[ProgramResults]:
+def run(program: Program, plan: FaultPlan, seed: int, *, forgetful: bool = False) -> Outcome[ProgramResults]:
     async def scenario(world: World) -> ProgramResults:
         service = await world.runtime.create_service_client()
         client = world.watch(await start_client(service))
@@ -42,9 +44,11 @@ def run(program: Program, plan: FaultPlan, seed: int, *, dedup: bool = True) -> 
             base_model=BASE_MODEL,
             fwdbwd_max_chunk_len=program.chunk_len,
             parallel_fwdbwd_chunks=program.parallel_chunks,
-            dedup=dedup,
+            # and says nothing of it, while the client takes it for one that knows repeated requests
+            server_class=ServerClass.NONE if forgetful else ServerClass.DEDUP,
+            tells_class=not forgetful,
         ),
-        config=PATIENT,
+        config=msgspec.structs.replace(PATIENT, server_class=ServerClass.DEDUP if forgetful else None),
         limit=20_000.0,
     )
 
@@ -97,7 +101,7 @@ def test_a_seed_reproduces_a_run_to_the_event():
 def test_a_server_without_deduplication_is_noticed():
     """The check itself can fail: what re-sends do to a server that applies each is seen."""
     plan = FaultPlan((DropAfter(path="/optim_step", nth=1),))
-    outcome = run(TWO_STEPS, plan, 0, dedup=False)
+    outcome = run(TWO_STEPS, plan, 0, forgetful=True)
     (model,) = outcome.models
 
     assert len(model.applied) > sum(len(operation.digests) for operation in model.accepted)

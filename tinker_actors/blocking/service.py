@@ -12,6 +12,7 @@ from tinker_actors.blocking.telemetry import telemetry_of
 from tinker_actors.blocking.training import TrainingClient
 from tinker_actors.clients import service as clients
 from tinker_actors.config import Config
+from tinker_actors.server_class import ServerClass
 from tinker_actors.sessions import SessionState
 
 __all__ = ["ServiceClient"]
@@ -51,6 +52,11 @@ class ServiceClient(Handle[clients.ServiceClient]):
     aclose = blocking(clients.ServiceClient.aclose)
     get_telemetry = answered(clients.ServiceClient.get_telemetry, telemetry_of)
     _leave = blocking(clients.ServiceClient.__aexit__)
+
+    @property
+    def server_class(self) -> ServerClass | None:
+        """What the server does with a training request that comes twice; None until that is known."""
+        return self._read("server_class", lambda inner: inner.server_class)
 
     @property
     def session_id(self) -> str:

@@ -25,6 +25,7 @@ from tinker_actors.errors import InvalidInput, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import while_calling, while_polling
 from tinker_actors.ledger import Future
+from tinker_actors.server_class import ServerClass
 from tinker_actors.sessions import Session, SessionEnd, SessionState, SessionStatus, end_for
 from tinker_actors.telemetry import Telemetry
 from tinker_actors.types import (
@@ -115,6 +116,14 @@ class ServiceClient(CheckpointDownloads):
     def config(self) -> Config:
         """The configuration that the session works by; printing it shows no secret."""
         return self._session.config
+
+    @property
+    def server_class(self) -> ServerClass | None:
+        """What the server does with a training request that comes twice; None until that is known.
+
+        It is found out before the first operation of a model, where neither configuration nor server say it.
+        """
+        return self._session.server_class
 
     @property
     def state(self) -> SessionState:

@@ -17,6 +17,7 @@ from tinker_actors.config.secret import Pairs, Secret
 from tinker_actors.config.sources import Sources
 from tinker_actors.config.stored import stored_key
 from tinker_actors.errors import CredentialError
+from tinker_actors.server_class import ServerClass
 
 __all__ = ["DEFAULT_BASE_URL", "Config", "ConfigOptions", "access_headers", "require_key"]
 
@@ -36,7 +37,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     says how long to wait between them, ``poll_backoff`` how long between polls. ``max_pending`` and
     ``max_pending_bytes`` bound what one model may have accepted and not finished; ``pool_size`` times ``pool_count``
     is the number of connections for samples. ``recovery`` says how a lost session or model is made good; with None
-    the loss is an error.
+    the loss is an error. ``server_class`` says what the server does with a training request that comes twice; None
+    has that found out.
 
     The credential is ``api_key``, or what ``credential_cmd`` prints. Printing a Config shows no secret, and it can't
     be pickled. ``default_headers`` and ``default_query`` go with every request. ``allow_plain_http`` lets the key
@@ -72,6 +74,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     retry: RetryConfig = RetryConfig()
     poll_backoff: Backoff | None = None
     recovery: RecoveryPolicy | None = RecoveryPolicy()
+    server_class: ServerClass | None = None
     max_pending: int = 1024
     max_pending_bytes: int = 1_000_000_000
     pool_size: int | None = None
@@ -175,6 +178,7 @@ class ConfigOptions(TypedDict, total=False):
     retry: RetryConfig | None
     poll_backoff: Backoff | str | bool | tuple[str, float, float] | None
     recovery: RecoveryPolicy | Mapping[str, Any] | bool | None
+    server_class: ServerClass | str | None
     max_pending: int | None
     max_pending_bytes: int | None
     pool_size: int | None

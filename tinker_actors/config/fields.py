@@ -12,6 +12,7 @@ from tinker_actors.config.recovery import parse_recovery
 from tinker_actors.config.retry import parse_poll_backoff, parse_retry, seconds
 from tinker_actors.config.secret import Pairs, Secret, parse_api_key, parse_secret
 from tinker_actors.errors import CredentialError, InvalidInput
+from tinker_actors.server_class import ServerClass
 
 __all__ = ["CHECKS", "check"]
 
@@ -129,6 +130,14 @@ def _transport(field: str, given: Any) -> object:
     raise InvalidInput(field, problem, "Give a Transport, or module:name of one")
 
 
+def _server_class(field: str, given: Any) -> ServerClass:
+    try:
+        return ServerClass(given)
+    except ValueError:
+        cure = "Give dedup, ordered or none; None to have it found out"
+        raise InvalidInput(field, f"{given!r:.60} is no class of servers", cure) from None
+
+
 def _at_least(low: int, cure: str) -> Callable[[str, Any], int]:
     return lambda field, given: integer(field, given, cure, low=low)
 
@@ -159,6 +168,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "retry": parse_retry,
     "poll_backoff": parse_poll_backoff,
     "recovery": parse_recovery,
+    "server_class": _maybe(_server_class),
     "max_pending": _ONE,
     "max_pending_bytes": _ONE,
     "pool_size": _maybe(_ONE),

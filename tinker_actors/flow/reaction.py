@@ -13,9 +13,12 @@ from tinker_actors.errors import (
     APIResponseError,
     APIStatusError,
 )
+from tinker_actors.server_class import ServerClass
 
 __all__ = [
     "Reaction",
+    "by_class",
+    "by_order",
     "may_have_arrived",
     "while_calling",
     "while_checkpointing",
@@ -45,6 +48,10 @@ class Reaction(Enum):
     """The lane stops with this error: nothing behind it can do better."""
     LOST = auto()
     """The server no longer holds the session, the model or the promise."""
+    ARRIVED = auto()
+    """The server has had it before, and its promise is not to be had."""
+    UNKNOWN = auto()
+    """Nobody can tell whether it took effect, and it might again if it were sent once more."""
 
 
 def while_submitting(error: APIError) -> Reaction:
@@ -90,6 +97,32 @@ def while_polling(error: APIError) -> Reaction:
 def while_polling_save(error: APIError) -> Reaction:
     """As ``while_polling``, for a checkpoint that is being saved under a name; 409 as in ``while_saving``."""
     return Reaction.FAIL if _exists(error) else while_polling(error)
+
+
+def by_class(
+    reaction: Reaction, error: APIError, server_class: ServerClass | None, seq_id: int, *, doubted: bool
+) -> Reaction:
+    """``reaction`` as it is for the training request ``seq_id`` at a server of this class; None: not known yet.
+
+    ``doubted``: an earlier try may have arrived.
+    """
+    if server_class is ServerClass.NONE:
+        return Reaction.UNKNOWN if doubted or may_have_arrived(error) else reaction
+    return by_order(reaction, error, server_class, seq_id, doubted=doubted)
+
+
+def by_order(
+    reaction: Reaction, error: APIError, server_class: ServerClass | None, seq_id: int, *, doubted: bool
+) -> Reaction:
+    """``reaction``, but what a 409 proves of the training request ``seq_id`` where the server takes them in order.
+
+    It also comes as what a promise holds (TuFT, WIRE 11.1). From a server of another class it proves nothing.
+    """
+    if server_class is not ServerClass.ORDERED or not isinstance(error, APIStatusError) or error.status != 409:
+        return reaction
+    if error.expected_seq_id is None:
+        return Reaction.UNKNOWN if doubted and reaction is Reaction.STOP else reaction
+    return Reaction.ARRIVED if error.expected_seq_id > seq_id else Reaction.LOST
 
 
 def may_have_arrived(error: APIError) -> bool:

@@ -49,7 +49,7 @@ class LedgerStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """A seq_id whose operation the server refused: the lane fills it, as the server waits for it.
+    """A seq_id that no operation has: the server refused it, and waits for it, or nothing was sent yet.
 
     ``doubtful`` when the server may have the operation all the same, and then takes nothing else under that number.
     """
@@ -113,6 +113,7 @@ class Ledger:
         self.differing = 0
         """Operations that have given something else when they were applied again."""
         self._gaps: list[Gap] = []
+        self._probe: Gap | None = None
         self._stopped: TinkerError | None = None
         self.halted: AsyncValue[TinkerError | None] = AsyncValue(None)
         """Why nothing is sent or asked for now although everything is kept; None while work goes on."""
@@ -320,6 +321,7 @@ class Ledger:
         """The server has created the model, in the session of ``generation``; ``next_seq_id`` is due."""
         self.model_id = model_id
         self._next_seq_id = next_seq_id
+        self._probe = None
         self.generation = generation
 
     def resume_from(self, model_id: str, generation: int, next_seq_id: int, replays: tuple[Operation, ...]) -> None:
@@ -356,6 +358,18 @@ class Ledger:
         """Wait until ``operation`` has its result, or will have none."""
         while operation in (self._unfinished.get(operation.op_no), self._replaying.get(operation.op_no)):
             await self._ends.wait_transition()  # pyright: ignore[reportUnknownMemberType]  # trio-util's own gap
+
+    def probe(self) -> Gap:
+        """The seq_id for a request that changes nothing, and that shows how the server takes a repeated one."""
+        if self._probe is None:
+            self._probe = Gap(self._next_seq_id, self._new_key())
+        return self._probe
+
+    def end_probe(self, probe: Gap, next_seq_id: int) -> None:
+        """The server has answered ``probe``; ``next_seq_id`` is due. Its model may be lost meanwhile."""
+        if self._probe is probe:
+            self._probe = None
+            self._next_seq_id = next_seq_id
 
     def refuse(self, operation: Operation, error: TinkerError) -> None:
         """The server refused every chunk: the operation fails, and its seq_ids are gaps to be filled."""

@@ -30,6 +30,8 @@ class Rebuild(msgspec.Struct, kw_only=True):
     cover: Cover | None = None
     refused: set[Cover] = msgspec.field(default_factory=set[Cover])
     """States that could not be loaded."""
+    loading: bool = False
+    """Whether the new model may have been sent its state."""
     resumed: bool = False
     """Whether the new model is there, and takes the operations."""
     failures: int = 0
@@ -41,6 +43,7 @@ class Rebuild(msgspec.Struct, kw_only=True):
         """The new model is lost, too, or spoilt: make another."""
         self.model = None
         self.cover = None
+        self.loading = False
 
     def explain(self, reason: str) -> None:
         """Say how far it is."""

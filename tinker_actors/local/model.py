@@ -1,7 +1,7 @@
 """The Model: one LoRA adapter on the server, its queue of operations, and what outlives its actor's incarnations.
 
 Operations take effect in seq_id order, whatever order they arrive in. A seq_id is an identity: arriving again it
-gives the first promise, and with another payload it is refused.
+gives the first promise, and with another payload it is refused. Test switches make it as other servers are.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, TypeAlias, final
 import trio
 
 from tinker_actors.local.futures import FutureTable, Progress, ServerFuture
-from tinker_actors.local.refusals import gone, invalid
+from tinker_actors.local.refusals import gone, invalid, out_of_order
 from tinker_actors.local.storage import RunRecord
 from tinker_actors.local.turns import Turns
 from tinker_actors.local.work_queue import WorkQueue
+from tinker_actors.server_class import ServerClass
 from tinker_actors.types import (
     CreateModelRequest,
     ForwardBackwardRequest,
@@ -93,7 +94,7 @@ class Operation:
 class Model:
     """A plain object on the place of a model's actor. ``submit`` is called by requests, the rest by the actor."""
 
-    def __init__(self, run: RunRecord, futures: FutureTable, turns: Turns, *, dedup: bool) -> None:
+    def __init__(self, run: RunRecord, futures: FutureTable, turns: Turns, *, server_class: ServerClass) -> None:
         self.run = run
         self.created = trio.Event()
         """Set when the creation has ended, well or not."""
@@ -108,7 +109,7 @@ class Model:
         """Samplers that share this model's newest published weights."""
         self.queue: WorkQueue[Operation] = WorkQueue("operation", partial(turns.progress, run.owner, run.run_id))
         self._futures = futures
-        self._dedup = dedup
+        self._class = server_class
         self._next_seq_id = 1
         self._early: dict[int, list[Operation]] = {}
         # ids, not futures: a result lives no longer than its retention
@@ -139,7 +140,7 @@ class Model:
         Refuses (400) another payload under a known seq_id.
         """
         known = self._promises.get(seq_id)
-        if known is None or not self._dedup:
+        if known is None or self._class is not ServerClass.DEDUP:
             return None
         if known[0] != digest:
             raise invalid(
@@ -152,12 +153,15 @@ class Model:
     def submit(self, seq_id: int, request: ModelRequest, digest: str) -> str:
         """The id of the promise for ``request``: a new one, or the first one when this seq_id has been seen.
 
-        Refuses as ``promised`` does, and with 410 when the model is over.
+        Refuses as ``promised`` does, with 410 when the model is over, and with 409 a seq_id that is not due where the
+        server is of the class "ordered".
         """
         known = self.promised(seq_id, request, digest)
         if known is not None:
             return known
         self.require_open()
+        if self._class is ServerClass.ORDERED and seq_id != self._next_seq_id:
+            raise out_of_order(f"seq_id: {self.model_id} expected {self._next_seq_id}, not {seq_id}")
         future = self._futures.create(
             self.run.owner, self.run.session_id, f"{kind_of(request)} (seq_id {seq_id}) of {self.model_id}"
         )

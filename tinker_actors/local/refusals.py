@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["Refusal", "gone", "invalid", "not_found", "overloaded", "unauthorized", "unavailable"]
+__all__ = ["Refusal", "gone", "invalid", "not_found", "out_of_order", "overloaded", "unauthorized", "unavailable"]
 
 
 class Refusal(Exception):
@@ -35,6 +35,11 @@ def not_found(what: str) -> Refusal:
 def gone(what: str) -> Refusal:
     """410: it existed and is over."""
     return Refusal(410, what)
+
+
+def out_of_order(what: str) -> Refusal:
+    """409: it can't be done now, since something else is due."""
+    return Refusal(409, what)
 
 
 def overloaded(what: str) -> Refusal:

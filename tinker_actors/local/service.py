@@ -225,7 +225,7 @@ class LocalService:
         future: ServerFuture,
     ) -> None:
         """A model with its creation queued, and its actor. Registered before anything is waited for."""
-        model = Model(run, self.futures, self.turns, dedup=self.settings.dedup)
+        model = Model(run, self.futures, self.turns, server_class=self.settings.server_class)
         model.create(request, future)
         self.models[run.run_id] = model
         session.models.append(model)

@@ -14,6 +14,7 @@ import msgspec
 
 from tinker_actors.checks import flag, integer, number, text
 from tinker_actors.errors import InvalidInput
+from tinker_actors.server_class import ServerClass
 
 __all__ = ["check_kinds"]
 
@@ -56,6 +57,13 @@ def _strings(field: str, value: Any) -> tuple[str, ...]:
     return tuple(cast("tuple[str, ...] | list[str]", value))
 
 
+def _class(field: str, value: Any) -> ServerClass:
+    try:
+        return ServerClass(value)
+    except ValueError:
+        raise InvalidInput(field, f"{value!r:.60} is no class of servers", "Use dedup, ordered or none") from None
+
+
 def _mapping(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Mapping[str, Any]]:
     def checked(field: str, value: Any) -> dict[str, Any]:
         if not isinstance(value, Mapping):
@@ -72,6 +80,7 @@ _CHECKS: Mapping[Any, Callable[[str, Any], Any]] = {
     float: _number,
     str: _text,
     Path: _path,
+    ServerClass: _class,
     tuple[str, ...]: _strings,
     Mapping[str, Path]: _mapping(_path),
     Mapping[str, tuple[str, ...]]: _mapping(_strings),

@@ -10,6 +10,7 @@ import msgspec
 
 from tinker_actors.errors import InvalidInput
 from tinker_actors.local.setting_kinds import check_kinds
+from tinker_actors.server_class import ServerClass
 
 __all__ = ["DEFAULT_BASE_MODEL", "ServerSettings"]
 
@@ -67,7 +68,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     ``load_first_only`` refuses load_weights to a model that has had another request, as the hosted service does.
 
-    ``dedup`` False runs a repeated (model, seq_id) again: a test switch, to show that such a server is noticed.
+    ``server_class`` is a test switch: "ordered" refuses with 409 every seq_id but the next one of a model, "none"
+    runs a repeated one again, as some servers do. Clients are told the class, unless ``tells_class`` is False.
     """
 
     base_model: str = DEFAULT_BASE_MODEL
@@ -107,7 +109,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     sample_join_sampling_session: bool = False
     sample_cancel_enabled: bool = True
     load_first_only: bool = False
-    dedup: bool = True
+    server_class: ServerClass = ServerClass.DEDUP
+    tells_class: bool = True
 
     def __post_init__(self) -> None:
         check_kinds(self)

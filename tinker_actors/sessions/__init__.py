@@ -6,6 +6,7 @@ from tinker_actors.sessions.events import (
     CheckpointFailed,
     CheckpointPruned,
     CheckpointSaved,
+    ServerClassFound,
     SessionLost,
     SessionRenewed,
 )
@@ -15,6 +16,7 @@ from tinker_actors.sessions.kept_checkpoints import KeptCheckpoint, KeptCheckpoi
 from tinker_actors.sessions.limits import LimitsStatistics, SessionLimits
 from tinker_actors.sessions.manager import SessionManager
 from tinker_actors.sessions.queue_observer import QueueObserver
+from tinker_actors.sessions.recognition import of_ids, of_server
 from tinker_actors.sessions.session import Session, SessionState
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "LimitsStatistics",
     "QueueObserver",
     "SavedCheckpoint",
+    "ServerClassFound",
     "Session",
     "SessionEnd",
     "SessionJoiner",
@@ -38,4 +41,6 @@ __all__ = [
     "SessionState",
     "SessionStatus",
     "end_for",
+    "of_ids",
+    "of_server",
 ]

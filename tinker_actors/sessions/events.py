@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from supervision import Event
 from tinker_actors.errors import TinkerError
+from tinker_actors.server_class import ServerClass
 
-__all__ = ["CheckpointFailed", "CheckpointPruned", "CheckpointSaved", "SessionLost", "SessionRenewed"]
+__all__ = [
+    "CheckpointFailed",
+    "CheckpointPruned",
+    "CheckpointSaved",
+    "ServerClassFound",
+    "SessionLost",
+    "SessionRenewed",
+]
 
 
 class CheckpointSaved(Event, frozen=True, eq=False):
@@ -43,3 +51,10 @@ class SessionRenewed(Event, frozen=True, eq=False):
     """Another session of the server's has taken the place of the lost one at ``path``."""
 
     session_id: str
+
+
+class ServerClassFound(Event, frozen=True, eq=False):
+    """It is known what the server of the session does with a repeated training request; ``how`` says from where."""
+
+    server_class: ServerClass
+    how: str

@@ -12,7 +12,8 @@ from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import while_submitting
 from tinker_actors.flow.retry import RetryHandler
 from tinker_actors.sessions.ending import SessionEnd
-from tinker_actors.sessions.events import SessionRenewed
+from tinker_actors.sessions.events import ServerClassFound, SessionRenewed
+from tinker_actors.sessions.recognition import of_server
 from tinker_actors.sessions.session import Session, SessionState
 from tinker_actors.sessions.version import SDK_VERSION
 from tinker_actors.types import CreateSessionRequest
@@ -122,6 +123,9 @@ class SessionManager(Actor):
             if text:
                 _log.log(level, "the server says of session %s: %s", created.session_id, text)
         session.activate(created.session_id, server_config)
+        if (known := of_server(config, server_config)) is not None and session.learn_class(*known):
+            place = self.context.path.rpartition("/")[0]
+            self.context.system.events.emit(ServerClassFound(place, *known))
 
     @handles(GetSessionInfo)
     async def get_session_info(self, message: GetSessionInfo) -> SessionInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,6 +26,7 @@ from tinker_actors.metrics import Metrics, Usage
 from tinker_actors.polling import Poller
 from tinker_actors.ports import Offload, Points
 from tinker_actors.ports.spans import NO_SPANS, Spans
+from tinker_actors.server_class import ServerClass
 from tinker_actors.sessions.cancellations import Cancellations
 from tinker_actors.sessions.ending import SessionEnd
 from tinker_actors.sessions.kept_checkpoints import KeptCheckpoints
@@ -37,7 +39,7 @@ from tinker_actors.wire.api import Api
 
 __all__ = ["Session", "SessionState"]
 
-
+_log = logging.getLogger("tinker_actors.sessions")
 _SHOWN_KEPT = 4096  # paths: a job of weeks must not grow by each of its saves
 
 
@@ -110,6 +112,10 @@ class Session:
         self.beats_begun = 0
         self.beats_answered: AsyncValue[int] = AsyncValue(0)
         """The number of the latest beat to which the server has said that the session lives, or that it does not."""
+        self.server_class: ServerClass | None = None
+        """What the server does with a repeated training request; None until that is known."""
+        self.class_lock = trio.Lock()
+        """Held by the client that finds it out."""
         self.end: SessionEnd | None = None
         """What the server is to be told, once that is known."""
         self.ledgers: set[Ledger] = set()
@@ -204,6 +210,14 @@ class Session:
         self.state.value = SessionState.ACTIVE
         if self.telemetry is not None:
             self.telemetry.begin(session_id)
+
+    def learn_class(self, server_class: ServerClass, how: str) -> bool:
+        """The server is of this class, which is known in the way that ``how`` says; False when that is no news."""
+        if server_class is self.server_class:
+            return False
+        self.server_class = server_class
+        _log.info("the server of session %s is of class %s: %s", self.name, server_class, how)
+        return True
 
     def lose(self) -> None:
         """The server has ended the session: another one takes its place, or nothing does."""

@@ -140,7 +140,10 @@ class ClientDynamicConfig(Checked, frozen=True, kw_only=True):
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server asks its clients to do; every default is that of the official SDK 0.38."""
+    """What a server asks its clients to do; every default is that of the official SDK 0.38.
+
+    ``server_class`` is of this project's own: what the server does with a repeated request, where it says so.
+    """
 
     pjwt_auth_enabled: bool = False
     credential_default_source: str = "api_key"
@@ -159,3 +162,4 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
     sample_use_retrieve_futures: bool = False
     custom_loss_server_side: bool = False
     sample_join_sampling_session: bool = False
+    server_class: str | None = None

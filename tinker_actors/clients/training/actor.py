@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from supervision import Actor, Event, handles
-from tinker_actors.clients.training.creation import Made, make_model, unload
+from tinker_actors.clients.training.creation import MADE_ANEW, Made, make_model, unload
 from tinker_actors.clients.training.custom_loss import differentiated, logprobs_of
 from tinker_actors.clients.training.events import ModelGivenUp, ModelRebuilt, ReplayDiffers
 from tinker_actors.clients.training.failure import (
@@ -36,11 +36,13 @@ from tinker_actors.errors import (
     ModelLost,
     RequestFailedError,
     TinkerError,
+    UnknownVerdict,
 )
 from tinker_actors.flow.patience import OutOfPatience
-from tinker_actors.flow.reaction import Reaction, while_polling, while_polling_save
+from tinker_actors.flow.reaction import Reaction, by_order, while_polling, while_polling_save
 from tinker_actors.ledger import Chunk, Operation, OperationKind, Rebuild, Sending, Shown
-from tinker_actors.sessions import Session
+from tinker_actors.server_class import ServerClass
+from tinker_actors.sessions import ServerClassFound, Session
 from tinker_actors.types import GetInfoResponse, LoadWeightsRequest, LoadWeightsResponse, UnloadModelResponse
 from tinker_actors.wire.endpoints.models import get_info, unload_model
 
@@ -70,6 +72,7 @@ class TrainingActor(Actor):
             promised=self._start_poll,
             forwarded=self._poll,
             switch=self._switch,
+            found=self._found,
             stop=self._give_up,
             finish=self._finish,
         )
@@ -137,6 +140,7 @@ class TrainingActor(Actor):
 
     async def _create(self) -> None:
         session, model = self._session, self._model
+        unknown = 0
         with session.pending.track(self._ledger.name, "create_model", "sent") as entry:
             while True:
                 await session.until_active()
@@ -148,6 +152,10 @@ class TrainingActor(Actor):
                     model.info = await self._ask_info()
                     model.base_model = model.base_model or model.info.model_data.model_name or ""
                 except OutOfPatience as gone:
+                    if gone.reaction in (Reaction.ARRIVED, Reaction.UNKNOWN) and unknown < MADE_ANEW:
+                        unknown += 1
+                        model.first = new_model(session)
+                        continue
                     if gone.reaction is Reaction.LOST and session.config.recovery is not None:
                         await session.confirm()
                         if session.generation != model.first.generation:
@@ -239,6 +247,10 @@ class TrainingActor(Actor):
             if generation == self._ledger.generation and self._model_id() != old:
                 # a model of which the server has lost a result only is still in its memory
                 self.context.start_task(self._free, old, name=f"free {old}")
+
+    def _found(self, server_class: ServerClass, how: str) -> None:
+        place = self.context.path.partition("/clients/")[0]
+        self._tell(ServerClassFound(place, server_class, how))
 
     def _switch(self, operation: Operation, made: Made, generation: int) -> None:
         """``operation``, a load, has been done by a new model, which goes on in the place of the one in training."""
@@ -343,6 +355,12 @@ class TrainingActor(Actor):
         request_id = sending.request_ids[index]
         assert request_id is not None
         saves = is_named_save(chunk)
+        seq_id, doubted = sending.first_seq_id + index, sending.doubts[index]
+
+        def react(error: APIError) -> Reaction:
+            reaction = while_polling_save(error) if saves else while_polling(error)
+            return by_order(reaction, error, self._session.server_class, seq_id, doubted=doubted)
+
         try:
             result = await self._poller.result(
                 request_id,
@@ -351,7 +369,7 @@ class TrainingActor(Actor):
                 request_type=REQUEST_TYPES[operation.kind],
                 point="training.polling",
                 on_queue_state=self._model.queue.report,
-                react=while_polling_save if saves else while_polling,
+                react=react,
                 roundtrip=sending.roundtrips[index],
                 span=operation.span,
             )
@@ -359,7 +377,7 @@ class TrainingActor(Actor):
             failures.append(failure)
             return
         except OutOfPatience as gone:
-            if not (saves and sending.doubts[index] and name_is_taken(gone.error, sending.first_seq_id + index)):
+            if not (saves and doubted and name_is_taken(gone)):
                 failures.append(gone)
                 return
             # the name was taken by an earlier try of this very save, whose promise was lost
@@ -432,14 +450,14 @@ class TrainingActor(Actor):
     def _give_up(self, error: TinkerError, spoilt: Operation | None) -> None:
         """Nothing more can be done with this model: rebuild it, without the ``spoilt`` operation, or stop."""
         policy = self._session.config.recovery
-        if not isinstance(error, ModelLost):
+        if not isinstance(error, ModelLost | UnknownVerdict):
             self._stop_lane(error)
             return
         self._session.doubt()
         if policy is None or self._ledger.losses >= policy.max_attempts:
             self._stop_lane(error)
             return
-        if not policy.rebuilds(error.trigger):
+        if not policy.rebuilds(error.trigger if isinstance(error, ModelLost) else None):
             self._unwanted = error
             self._end_tasks("the model is lost")
             return

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from typing import final
+from collections.abc import Callable
+from typing import Final, final
 
 import msgspec
 import trio
 
 from tinker_actors.clients.training.model import Model, Source
-from tinker_actors.errors import InvalidInput, TinkerError, UnprocessableEntityError
+from tinker_actors.errors import APIError, InvalidInput, TinkerError, UnprocessableEntityError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.pending import PendingEntry
-from tinker_actors.flow.reaction import while_calling, while_submitting
+from tinker_actors.flow.reaction import Reaction, by_class, while_calling, while_submitting
 from tinker_actors.ledger import NewModel
 from tinker_actors.polling import Poller
+from tinker_actors.server_class import ServerClass
 from tinker_actors.sessions import Session
 from tinker_actors.types import (
     CreateModelRequest,
@@ -28,10 +30,12 @@ from tinker_actors.types import (
 from tinker_actors.wire.endpoints.models import create_model, unload_model
 from tinker_actors.wire.endpoints.weights import load_weights, weights_info
 
-__all__ = ["Made", "make_model", "undo", "unload"]
+__all__ = ["MADE_ANEW", "Made", "make_model", "undo", "unload", "while_loading"]
 
 _log = logging.getLogger("tinker_actors.clients")
 
+MADE_ANEW: Final = 5
+"""Models in place of one of which it can't be known whether its state has been loaded."""
 _DOUBLINGS = 3  # of the time that creating a model may take
 _LOAD_SEQ_ID = 1
 _SEED_BITS = 31
@@ -57,7 +61,8 @@ async def make_model(
     """Create ``model`` at the server under the numbers of ``new``, with the weights of ``source`` or as it began.
 
     Raises OutOfPatience when there is none to be had, RequestFailedError when the server says that it failed. A model
-    that was created and could not be loaded is unloaded again.
+    that was created and could not be loaded is unloaded again; when it can't be known whether it was (UNKNOWN), the
+    next try needs other numbers.
     """
     model.begun = True
     maker = _Maker(session, model, new, poller, entry)
@@ -72,6 +77,15 @@ async def make_model(
             raise
         _log.info("%s: the server creates no model by loading (%s)", model.ledger.name, gone.error)
     return await maker.create_and_load(origin)
+
+
+def while_loading(session: Session, error: APIError) -> Reaction:
+    """The reaction when the first request of a new model, a load, is being sent.
+
+    UNKNOWN where it might be done once more, and later: then another model is needed.
+    """
+    known = session.server_class or ServerClass.NONE
+    return by_class(while_submitting(error), error, known, _LOAD_SEQ_ID, doubted=False)
 
 
 async def undo(session: Session, model: Model) -> None:
@@ -203,17 +217,19 @@ class _Maker:
             weights_access_token=source.access_token,
         )
         try:
-            await self._load(request, self._new.load_key)
+            await self._load(request, self._new.load_key, lambda error: while_loading(session, error))
         except (TinkerError, OutOfPatience):
             await _free(session, model.ledger.name, model_id, self._poller)
             raise
         return Made(model_id, _LOAD_SEQ_ID + 1)
 
-    async def _load(self, request: LoadWeightsRequest, key: str) -> LoadWeightsResponse:
+    async def _load(
+        self, request: LoadWeightsRequest, key: str, react: Callable[[APIError], Reaction] = while_submitting
+    ) -> LoadWeightsResponse:
         api, patience = self._session.api, self._poller.patience()
         began = trio.current_time()
         promise = await patience.persist(
-            lambda: load_weights(api, request, key=key, attempt=patience.tries), while_submitting, self._entry.explain
+            lambda: load_weights(api, request, key=key, attempt=patience.tries), react, self._entry.explain
         )
         self._entry.enter("promised")
         return await self._poller.result(

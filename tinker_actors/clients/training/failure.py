@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from tinker_actors.config import Trigger
-from tinker_actors.errors import ModelLost, OutageError, TinkerError
+from tinker_actors.errors import ModelLost, OperationError, OutageError, TinkerError, UnknownVerdict
 from tinker_actors.flow.patience import OutOfPatience, brief
 from tinker_actors.flow.reaction import Reaction
 from tinker_actors.ledger import Gap, Operation
@@ -15,6 +15,7 @@ __all__ = [
     "brief_loss",
     "gap_failure",
     "poll_failure",
+    "probe_failure",
     "rebuild_failure",
     "replay_failure",
     "session_loss",
@@ -75,7 +76,20 @@ def split_failure(operation: Operation, error: TinkerError) -> Failure:
 
 def gap_failure(gap: Gap, gone: OutOfPatience, pending: tuple[str, ...]) -> TinkerError:
     """A refused operation's seq_id could not be filled, so the server will wait for it for ever."""
+    if gone.reaction is Reaction.FAIL:
+        lost = ModelLost(
+            f"seq_id {gap.seq_id}, whose operation the server refused, can't be filled: it refuses what changes "
+            f"nothing, too ({gone.error}). {_RESTORE}",
+            trigger="operation_split",
+        )
+        lost.__cause__ = gone.error
+        return lost
     return _common(f"the filler of seq_id {gap.seq_id}", f"seq_id {gap.seq_id}", gone, pending, "be sent")
+
+
+def probe_failure(name: str, gone: OutOfPatience, pending: tuple[str, ...]) -> TinkerError:
+    """What would show the server's class got no answer."""
+    return _common(f"a forward pass that shows what the server of {name} does twice", name, gone, pending, "be sent")
 
 
 def replay_failure(operation: Operation, error: TinkerError) -> ModelLost:
@@ -100,7 +114,7 @@ def session_loss(name: str, session_id: str) -> ModelLost:
     return ModelLost(text, operation=name, trigger="session_lost")
 
 
-def brief_loss(error: ModelLost) -> str:
+def brief_loss(error: TinkerError) -> str:
     """``error`` without its advice: it is being followed."""
     return str(error).removesuffix(f". {_RESTORE}")
 
@@ -114,7 +128,13 @@ def _common(
     *,
     trigger: Trigger | None = "model_lost",
 ) -> TinkerError:
-    if gone.reaction is Reaction.REPEAT or gone.overdue:
+    if gone.reaction is Reaction.UNKNOWN:
+        error: OperationError = UnknownVerdict(
+            f"it can't be known whether {name} was applied: no promise came ({brief(gone.error)}), and this server "
+            f"would do it again if it were sent again. {_RESTORE}",
+            operation=operation,
+        )
+    elif gone.reaction is Reaction.REPEAT or gone.overdue:
         error = OutageError(
             f"{name} could not {what}: no usable answer for {gone.lasted:.0f} s, last {brief(gone.error)}. "
             f"Check the server and the network. {_RESTORE}. Waiting:",
@@ -127,6 +147,13 @@ def _common(
             f"({gone.error}). {_RESTORE}",
             operation=operation,
             trigger=trigger,
+        )
+    elif gone.reaction is Reaction.ARRIVED:
+        error = ModelLost(
+            f"{name} could not {what}: the server has had it before ({gone.error}), and the promise that it gave "
+            f"then is lost. {_RESTORE}",
+            operation=operation,
+            trigger=None if trigger is None else "promise_lost",
         )
     else:
         return gone.error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tinker_actors.clients.training.creation import Made, make_model
+from tinker_actors.clients.training.creation import MADE_ANEW, Made, make_model
 from tinker_actors.clients.training.model import Model, Source, new_model
 from tinker_actors.errors import BadRequestError, ConflictError
 from tinker_actors.flow.patience import OutOfPatience
+from tinker_actors.flow.reaction import Reaction
 from tinker_actors.ledger import Operation, OperationKind, Sending
 from tinker_actors.polling import Poller
 from tinker_actors.sessions import Session
@@ -32,10 +33,18 @@ async def load_afresh(session: Session, model: Model, operation: Operation, poll
     request = chunk.request
     assert isinstance(request, LoadWeightsRequest)
     # under the same numbers and keys by whatever incarnation, so that no crash leaves a second one behind
-    new = model.fresh.get(operation.op_no)
-    if new is None or new.generation != session.generation:
-        new = model.fresh[operation.op_no] = new_model(session)
-    operation.entry.explain("this server loads into new models only: one is being created")
     source = Source(path=request.path, optimizer=request.optimizer)
-    made = await make_model(session, model, new, poller=poller, entry=operation.entry, source=source)
-    return made, new.generation
+    for left in reversed(range(MADE_ANEW + 1)):
+        new = model.fresh.get(operation.op_no)
+        if new is None or new.generation != session.generation:
+            new = model.fresh[operation.op_no] = new_model(session)
+        operation.entry.explain("this server loads into new models only: one is being created")
+        try:
+            made = await make_model(session, model, new, poller=poller, entry=operation.entry, source=source)
+        except OutOfPatience as gone:
+            if gone.reaction not in (Reaction.ARRIVED, Reaction.UNKNOWN) or not left:
+                raise
+            del model.fresh[operation.op_no]
+        else:
+            return made, new.generation
+    raise AssertionError("the last try ends it")

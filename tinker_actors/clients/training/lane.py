@@ -10,21 +10,32 @@ import trio
 
 from tinker_actors.clients.training import operations
 from tinker_actors.clients.training.creation import Made
-from tinker_actors.clients.training.failure import gap_failure, replay_failure, send_failure
+from tinker_actors.clients.training.failure import gap_failure, probe_failure, replay_failure, send_failure
 from tinker_actors.clients.training.fresh_load import load_afresh, may_need_fresh_model
 from tinker_actors.clients.training.model import Model
+from tinker_actors.clients.training.probe import ask_class
 from tinker_actors.clients.training.saves import is_named_save, name_is_taken, saved_before
-from tinker_actors.errors import APIError, APIStatusError, ConflictError, RequestFailedError, TinkerError
+from tinker_actors.errors import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    ConflictError,
+    RequestFailedError,
+    TinkerError,
+)
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import (
     Reaction,
+    by_class,
+    by_order,
     may_have_arrived,
     while_checkpointing,
     while_saving,
     while_submitting,
 )
-from tinker_actors.ledger import Gap, Operation, Sending
-from tinker_actors.sessions import Session
+from tinker_actors.ledger import Gap, Operation, OperationKind, Sending
+from tinker_actors.server_class import ServerClass
+from tinker_actors.sessions import Session, of_ids
 
 __all__ = ["SendLane"]
 
@@ -50,6 +61,7 @@ class SendLane:
         promised: Callable[[Operation], None],
         forwarded: Callable[[Operation, Sending], Awaitable[None]],
         switch: Callable[[Operation, Made, int], None],
+        found: Callable[[ServerClass, str], None],
         stop: Callable[[TinkerError, Operation | None], None],
         finish: Callable[[Operation, Any], None],
     ) -> None:
@@ -59,6 +71,7 @@ class SendLane:
         self._promised = promised
         self._forwarded = forwarded
         self._switch = switch
+        self._found = found
         self._stop = stop
         self._finish = finish
         self._work = trio.Event()
@@ -82,6 +95,9 @@ class SendLane:
             if operation is None:
                 await self._work.wait()
                 continue
+            if self._session.server_class is None and not self._is_first_load(operation):
+                await self._find_class(operation)
+                continue
             self._session.points.reach("training.before_send", operation.name)
             if operation.sending is not None and not operation.sending.complete:
                 seq_id = operation.sending.first_seq_id
@@ -90,11 +106,35 @@ class SendLane:
             with operation.span.current():
                 await self._send(operation, sending)
 
+    def _is_first_load(self, operation: Operation) -> bool:
+        """Some servers load into fresh models only: nothing may come before, and loading twice changes nothing."""
+        return operation.kind is OperationKind.LOAD_STATE and self._ledger.statistics().next_seq_id == 1
+
+    async def _find_class(self, operation: Operation) -> None:
+        """Know what the server does with a repeated request, before there is one that matters."""
+        session, ledger = self._session, self._ledger
+        operation.entry.explain("until it is known what this server does with a repeated request")
+        async with session.class_lock:
+            if session.server_class is not None:
+                return  # another client has found out meanwhile
+            assert ledger.model_id is not None
+            try:
+                known = of_ids(session.session_id, ledger.model_id) or await ask_class(session, ledger)
+            except OutOfPatience as gone:
+                if gone.reaction is Reaction.RENEW:
+                    self._halt(gone)
+                else:
+                    self._stop(probe_failure(ledger.name, gone, session.pending.lines()), None)
+                return
+            if session.learn_class(*known):
+                self._found(*known)
+
     async def _send(self, operation: Operation, sending: Sending) -> None:
         ledger = self._ledger
         missing = [i for i, request_id in enumerate(sending.request_ids) if request_id is None]
         failures: list[OutOfPatience] = []
-        if self._session.server_config.parallel_fwdbwd_chunks and len(missing) > 1:
+        parallel = self._session.server_config.parallel_fwdbwd_chunks and not self._in_order
+        if parallel and len(missing) > 1:
             # the first chunk last: the server then has the whole operation and can run it at once
             first, *rest = missing
             async with trio.open_nursery() as nursery:
@@ -118,6 +158,10 @@ class SendLane:
         else:
             self._promised(operation)
 
+    @property
+    def _in_order(self) -> bool:
+        return self._session.server_class is ServerClass.ORDERED
+
     async def _send_chunk(
         self, operation: Operation, sending: Sending, index: int, failures: list[OutOfPatience]
     ) -> None:
@@ -130,6 +174,10 @@ class SendLane:
             _log.warning("%s %s (seq_id %d): %s", ledger.name, operation.name, seq_id, reason)
 
         doubted = sending.doubts[index]
+        if doubted and session.server_class is ServerClass.NONE:
+            crashed = APIConnectionError("this client crashed while it was being sent")
+            failures.append(OutOfPatience(_for(operation, Reaction.UNKNOWN), crashed, 0.0))
+            return
 
         async def attempt() -> str:
             nonlocal doubted
@@ -153,12 +201,17 @@ class SendLane:
             return promise.request_id
 
         saves = is_named_save(chunk)
+
+        def react(error: APIError) -> Reaction:
+            reaction = _reaction_to(operation, saves=saves)(error)
+            return _for(operation, by_class(reaction, error, session.server_class, seq_id, doubted=doubted))
+
         patience = session.poller().patience()
         began = trio.current_time()
         try:
-            request_id = await patience.persist(attempt, _reaction_to(operation, saves=saves), announce)
+            request_id = await patience.persist(attempt, react, announce)
         except OutOfPatience as gone:
-            if not (saves and doubted and name_is_taken(gone.error, seq_id)):
+            if not (saves and doubted and name_is_taken(gone)):
                 failures.append(gone)
                 return
             # an earlier try of this very save had arrived and its reply was lost
@@ -244,12 +297,18 @@ class SendLane:
                     attempt=patience.tries,
                 )
 
+            def react(error: APIError) -> Reaction:
+                return by_order(while_submitting(error), error, session.server_class, gap.seq_id, doubted=False)
+
             patience = session.poller().patience()
             try:
-                await patience.persist(attempt, while_submitting, entry.explain)
+                await patience.persist(attempt, react, entry.explain)
             except OutOfPatience as gone:
                 if gap not in ledger.gaps():
                     return  # its model is lost meanwhile
+                if gone.reaction is Reaction.ARRIVED:
+                    ledger.fill(gap)
+                    return
                 if gone.reaction is Reaction.RENEW:
                     self._halt(gone)
                     await ledger.until_resumed()
@@ -272,3 +331,8 @@ def _reaction_to(operation: Operation, *, saves: bool) -> Callable[[APIError], R
     if operation.automatic:
         return while_checkpointing
     return while_saving if saves else while_submitting
+
+
+def _for(operation: Operation, reaction: Reaction) -> Reaction:
+    """An automatic save is not worth another model: the next one comes."""
+    return Reaction.FAIL if operation.automatic and reaction in (Reaction.ARRIVED, Reaction.UNKNOWN) else reaction

@@ -8,14 +8,21 @@ from typing import final
 import trio
 
 from tinker_actors.clients.training import operations
-from tinker_actors.clients.training.creation import make_model
+from tinker_actors.clients.training.creation import make_model, while_loading
 from tinker_actors.clients.training.model import Model, Source, new_model
 from tinker_actors.config import RecoveryPolicy
-from tinker_actors.errors import APIStatusError, AuthenticationError, ModelLost, RequestFailedError
+from tinker_actors.errors import (
+    APIConnectionError,
+    APIStatusError,
+    AuthenticationError,
+    ModelLost,
+    RequestFailedError,
+)
 from tinker_actors.flow.patience import OutOfPatience
-from tinker_actors.flow.reaction import Reaction, while_calling, while_submitting
+from tinker_actors.flow.reaction import Reaction, while_calling
 from tinker_actors.ledger import Cover, NewModel, OperationKind, Rebuild
 from tinker_actors.polling import Poller
+from tinker_actors.server_class import ServerClass
 from tinker_actors.sessions import Session
 from tinker_actors.types import LoadWeightsResponse
 from tinker_actors.wire.endpoints.weights import weights_info
@@ -68,7 +75,7 @@ class Rebuilder:
                     if session.mended.value == mended:
                         ledger.halt(gone.error)
                     await ledger.until_resumed()
-                elif gone.reaction is Reaction.LOST:
+                elif gone.reaction in (Reaction.LOST, Reaction.ARRIVED, Reaction.UNKNOWN):
                     await session.confirm()
                     rebuild.anew()
                     self._count(rebuild, gone.error)
@@ -162,6 +169,10 @@ class Rebuilder:
     async def _load(self, rebuild: Rebuild, new: NewModel, cover: Cover, model_id: str) -> None:
         session, entry = self._session, rebuild.entry
         assert cover.path is not None
+        if rebuild.loading and session.server_class not in (ServerClass.DEDUP, ServerClass.ORDERED):
+            crashed = APIConnectionError("this client crashed while the state was being loaded")
+            raise OutOfPatience(Reaction.UNKNOWN, crashed, 0.0)
+        rebuild.loading = True
         chunk = operations.load_chunk(cover.path, optimizer=cover.optimizer)
         patience = self._poller.patience()
         promise = await patience.persist(
@@ -173,7 +184,7 @@ class Rebuilder:
                 key=new.load_key,
                 attempt=patience.tries,
             ),
-            while_submitting,
+            lambda error: while_loading(session, error),
             entry.explain,
         )
         await self._poller.result(

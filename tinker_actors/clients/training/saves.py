@@ -6,7 +6,9 @@ from typing import Any
 
 import trio
 
-from tinker_actors.errors import APIError, ConflictError, InvalidInput, TinkerError
+from tinker_actors.errors import ConflictError, InvalidInput, TinkerError
+from tinker_actors.flow.patience import OutOfPatience
+from tinker_actors.flow.reaction import Reaction
 from tinker_actors.ledger import Chunk
 from tinker_actors.types import (
     CheckpointKind,
@@ -42,9 +44,10 @@ def is_named_save(chunk: Chunk) -> bool:
             return isinstance(request, SaveWeightsExternalRequest)
 
 
-def name_is_taken(error: APIError, seq_id: int) -> bool:
-    """Whether ``error`` says so of the save ``seq_id``, and not that another seq_id is due."""
-    return isinstance(error, ConflictError) and (error.expected_seq_id is None or error.expected_seq_id > seq_id)
+def name_is_taken(gone: OutOfPatience) -> bool:
+    """Whether the answer says so of a save, or that the save had arrived, and not that another seq_id is due."""
+    error = gone.error
+    return isinstance(error, ConflictError) and (error.expected_seq_id is None or gone.reaction is Reaction.ARRIVED)
 
 
 async def saved_before(api: Api, chunk: Chunk, model_id: str) -> Any:

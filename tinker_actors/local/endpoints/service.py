@@ -69,6 +69,7 @@ async def client_config(service: LocalService, _call: Incoming[ClientConfigReque
         custom_loss_server_side=settings.custom_loss_server_side,
         sample_use_retrieve_futures=settings.sample_use_retrieve_futures,
         sample_join_sampling_session=settings.sample_join_sampling_session,
+        server_class=settings.server_class if settings.tells_class else None,
     )
 
 
