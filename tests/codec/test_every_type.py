@@ -55,6 +55,7 @@ OTHER_CLASSES = {
 # What the official SDK must be told though ours may leave it out for older servers, and what it never reads there.
 REQUIRED = {"TelemetryBatch": ("process_uuid",)}
 NOT_READ = {
+    "ClientConfig": {"server_class": None},
     "CreateModelRequest": {"optimizer_config": {"type": "adamw"}},
     "GetInfoResponse": {"optimizer_config": {"type": "adamw"}, "model_data": ta.ModelData(model_name="m")},
     "OptimStepRequest": {"optimizer_params": None, "adam_params": ta.AdamParams()},

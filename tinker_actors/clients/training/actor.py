@@ -64,7 +64,7 @@ class TrainingActor(Actor):
         self._ledger = model.ledger
         self._poller = session.poller()
         self._scopes: set[trio.CancelScope] = set()
-        self._unwanted: ModelLost | None = None
+        self._unwanted: ModelLost | UnknownVerdict | None = None
         """A loss that the policy does not make good, if it is what it seems."""
         self._lane = SendLane(
             session,
@@ -210,7 +210,7 @@ class TrainingActor(Actor):
                         self._start_poll(operation)
                 await self._lane.run()
 
-    async def _settle(self, error: ModelLost) -> None:
+    async def _settle(self, error: ModelLost | UnknownVerdict) -> None:
         """A model or a promise that seems lost may be the end of its session, which is another loss."""
         policy, session = self._session.config.recovery, self._session
         assert policy is not None
