@@ -17,7 +17,7 @@ import numpy as np
 import trio
 from tinker.proto import tinker_public_pb2 as pb
 
-__all__ = ["SAMPLED_TOKENS", "CannedServer", "canned_server", "forward_backward_result"]
+__all__ = ["SAMPLED_TOKENS", "Answers", "CannedServer", "canned_server", "forward_backward_result"]
 
 SAMPLED_TOKENS = 64
 MODEL = "canned-model"
@@ -108,63 +108,15 @@ def _varint(body: bytes, at: int) -> tuple[int, int]:
             return value, at
 
 
-class _Server:
+class Answers:
+    """What the server says; results of forward_backward have ``tokens`` logprobs a datum."""
+
     def __init__(self, tokens: int) -> None:
         self._tokens = tokens
         self._count = 0
 
-    async def connection(self, stream: trio.SocketStream) -> None:
-        """Requests one after another, until the client closes or resets."""
-        buffer = bytearray()
-        try:
-            while True:
-                while (end := buffer.find(b"\r\n\r\n")) < 0:
-                    piece = await stream.receive_some(_READ)
-                    if not piece:
-                        return
-                    buffer += piece
-                head = bytes(buffer[:end])
-                del buffer[: end + 4]
-                lines = head.split(b"\r\n")
-                headers: dict[bytes, bytes] = {}
-                for line in lines[1:]:
-                    name, _, value = line.partition(b":")
-                    headers[name.strip().lower()] = value.strip()
-                if b"chunked" in headers.get(b"transfer-encoding", b""):
-                    body = await self._chunked(stream, buffer)
-                else:
-                    body = await self._exactly(stream, buffer, int(headers.get(b"content-length", 0)))
-                path = lines[0].split(b" ")[1].partition(b"?")[0].rpartition(b"/")[2]
-                status, kind, content = self._answer(path, body)
-                reply = b"HTTP/1.1 %d OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
-                await stream.send_all(reply % (status, kind, len(content), content))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return
-        finally:
-            await trio.aclose_forcefully(stream)
-
-    async def _exactly(self, stream: trio.SocketStream, buffer: bytearray, size: int) -> bytes:
-        while len(buffer) < size:
-            piece = await stream.receive_some(_READ)
-            if not piece:
-                raise trio.BrokenResourceError("a body that ends early")
-            buffer += piece
-        body = bytes(memoryview(buffer)[:size])
-        del buffer[:size]
-        return body
-
-    async def _chunked(self, stream: trio.SocketStream, buffer: bytearray) -> bytes:
-        body = bytearray()
-        while True:
-            while (end := buffer.find(b"\r\n")) < 0:
-                buffer += await stream.receive_some(_READ)
-            size = int(bytes(buffer[:end]).partition(b";")[0], 16)
-            del buffer[: end + 2]
-            body += (await self._exactly(stream, buffer, size + 2))[:size]
-            if size == 0:
-                return bytes(body)
-
-    def _answer(self, path: bytes, body: bytes) -> tuple[int, bytes, bytes]:
+    def answer(self, path: bytes, body: bytes) -> tuple[int, bytes, bytes]:
+        """Status, media type and body for a request to ``path``, the last part of its URL."""
         self._count += 1
         number = self._count
         match path:
@@ -172,7 +124,7 @@ class _Server:
                 return 200, _JSON, b'{"request_id":"s-%d","sample_sequence_ids":["q%d"]}' % (number, number)
             case b"retrieve_future":
                 return self._result(msgspec.json.decode(body)["request_id"].split("-"))
-            case b"forward_backward":
+            case b"forward_backward" | b"forward":
                 return 200, _JSON, b'{"request_id":"f-%d-%d"}' % (_count_datums(body), number)
             case b"optim_step":
                 return 200, _JSON, b'{"request_id":"o-%d"}' % number
@@ -212,6 +164,62 @@ class _Server:
                 return 200, _JSON, b'{"type":"create_model","model_id":"session:train:0"}'
             case _:
                 return 404, _JSON, b'{"detail":"unknown request id"}'
+
+
+class _Server:
+    def __init__(self, tokens: int) -> None:
+        self._answers = Answers(tokens)
+
+    async def connection(self, stream: trio.SocketStream) -> None:
+        """Requests one after another, until the client closes or resets."""
+        buffer = bytearray()
+        try:
+            while True:
+                while (end := buffer.find(b"\r\n\r\n")) < 0:
+                    piece = await stream.receive_some(_READ)
+                    if not piece:
+                        return
+                    buffer += piece
+                head = bytes(buffer[:end])
+                del buffer[: end + 4]
+                lines = head.split(b"\r\n")
+                headers: dict[bytes, bytes] = {}
+                for line in lines[1:]:
+                    name, _, value = line.partition(b":")
+                    headers[name.strip().lower()] = value.strip()
+                if b"chunked" in headers.get(b"transfer-encoding", b""):
+                    body = await self._chunked(stream, buffer)
+                else:
+                    body = await self._exactly(stream, buffer, int(headers.get(b"content-length", 0)))
+                path = lines[0].split(b" ")[1].partition(b"?")[0].rpartition(b"/")[2]
+                status, kind, content = self._answers.answer(path, body)
+                reply = b"HTTP/1.1 %d OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
+                await stream.send_all(reply % (status, kind, len(content), content))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def _exactly(self, stream: trio.SocketStream, buffer: bytearray, size: int) -> bytes:
+        while len(buffer) < size:
+            piece = await stream.receive_some(_READ)
+            if not piece:
+                raise trio.BrokenResourceError("a body that ends early")
+            buffer += piece
+        body = bytes(memoryview(buffer)[:size])
+        del buffer[:size]
+        return body
+
+    async def _chunked(self, stream: trio.SocketStream, buffer: bytearray) -> bytes:
+        body = bytearray()
+        while True:
+            while (end := buffer.find(b"\r\n")) < 0:
+                buffer += await stream.receive_some(_READ)
+            size = int(bytes(buffer[:end]).partition(b";")[0], 16)
+            del buffer[: end + 2]
+            body += (await self._exactly(stream, buffer, size + 2))[:size]
+            if size == 0:
+                return bytes(body)
 
 
 async def _serve(tokens: int) -> None:

@@ -3,7 +3,8 @@
 Both clients face one canned server process; each run is a process of its own, the runs of both are interleaved,
 and the CPU is that of the client process alone (getrusage, all threads), after a warm-up. A training step is
 forward_backward of 128 datums of 4096 tokens (input, targets, weights) and optim_step, submitted one behind the
-other and then awaited; the datums exist beforehand, and making them is a figure of its own.
+other and then awaited; the datums exist beforehand, and making them is a figure of its own. Counters of our client
+alone (``client_counters``) follow: they are what the tests gate.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import trio
 
 from benchmarks import workload
 from benchmarks.canned import canned_server
+from benchmarks.client_counters import counter_rows
 from benchmarks.measured import Usage, measure
 from benchmarks.rows import Goal, Row
 
@@ -25,8 +27,8 @@ RUNS = 5
 
 
 def run(runs: int = RUNS) -> list[Row]:
-    """The rows; ``runs`` of each client and kind, interleaved."""
-    return trio.run(_run, runs)
+    """The rows; ``runs`` of each client and kind, interleaved, and behind them the counters of our own."""
+    return [*trio.run(_run, runs), *counter_rows()]
 
 
 async def _run(runs: int) -> list[Row]:
