@@ -6,6 +6,7 @@ from tinker_actors.blocking.rest import RestClient
 from tinker_actors.blocking.runtime import BlockingMetrics, BlockingRuntime, blocking_runtime
 from tinker_actors.blocking.sampling import SamplingClient
 from tinker_actors.blocking.service import ServiceClient
+from tinker_actors.blocking.streaming import BlockingStream
 from tinker_actors.blocking.telemetry import BlockingTelemetry
 from tinker_actors.blocking.training import TrainingClient
 
@@ -14,6 +15,7 @@ __all__ = [
     "BlockingFuture",
     "BlockingMetrics",
     "BlockingRuntime",
+    "BlockingStream",
     "BlockingTelemetry",
     "RestClient",
     "SamplingClient",

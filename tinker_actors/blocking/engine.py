@@ -326,6 +326,55 @@ class Engine(Home):
             self._tasks.start_soon(self._watch, inner, future)
         return future
 
+    def spawn(self, what: str, scope: trio.CancelScope, begin: Callable[[], Awaitable[object]]) -> None:
+        """Call ``begin`` in the engine, and run what it returns in a task there until ``scope`` or the engine ends.
+
+        Raises what ``begin`` raises, and ClosedError when the runtime is over. What the task raises is the engine's
+        failure.
+        """
+        context = contextvars.copy_context()
+
+        def step() -> None:
+            if self._tasks is None or self._end is not None:
+                raise self._closed(what)
+            running = context.run(begin)
+            self._calls.add(scope)
+            context.run(self._tasks.start_soon, task, running)
+
+        async def task(running: Awaitable[object]) -> None:
+            try:
+                await running
+            finally:
+                self._calls.discard(scope)
+
+        self.ask(what, step)
+
+    def signal(self, what: str) -> BlockingFuture[None]:
+        """A future that somebody in the engine completes; it fails with ClosedError when the engine ends before.
+
+        Raises WrongPlace in a process that was forked from the engine's.
+        """
+        self.require_own_process(what)
+
+        def describe() -> str:
+            return "; ".join((what, *self._lines()))
+
+        future: BlockingFuture[None] = BlockingFuture(self, what, describe, lambda: False)
+        with self._lock:
+            if not self._ended.done():
+                self._waiting[future] = what
+                future.add_done_callback(self._forget)
+                return future
+        future.fail(self._closed(what))
+        return future
+
+    def cancel_soon(self, scope: trio.CancelScope) -> None:
+        """Cancel what was spawned; from any thread and finalizer, since it takes no lock and waits for nothing."""
+        token = self._token
+        if token is not None and os.getpid() == self._pid:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(scope.cancel)
+
     def describe(self, what: Callable[[], str]) -> str:
         """What the engine says of it now, or that it says nothing."""
         if self._here():

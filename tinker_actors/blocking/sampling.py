@@ -9,10 +9,11 @@ from tinker_actors.blocking.arrival import Arrival
 from tinker_actors.blocking.delegate import Handle, answered, blocking, started
 from tinker_actors.blocking.engine import Engine
 from tinker_actors.blocking.observers import BlockingSubscription, PlainObserver, observe
+from tinker_actors.blocking.streaming import BlockingStream
 from tinker_actors.blocking.telemetry import telemetry_of
 from tinker_actors.clients import sampling as clients
 from tinker_actors.clients.sampler_handle import SamplerHandle
-from tinker_actors.types import QueueState
+from tinker_actors.types import ModelInput, QueueState, SamplingParams
 
 __all__ = ["SamplingClient"]
 
@@ -59,6 +60,33 @@ class SamplingClient(Handle[clients.SamplingClient]):
     sample_async = started(clients.SamplingClient.sample)
     compute_logprobs = blocking(clients.SamplingClient.compute_logprobs)
     compute_logprobs_async = started(clients.SamplingClient.compute_logprobs)
+
+    def sample_stream(
+        self,
+        prompt: ModelInput,
+        sampling_params: SamplingParams | None = None,
+        *,
+        fallback: bool = False,
+        timeout: float = 3600.0,
+    ) -> BlockingStream:
+        """One sample, token by token as the server makes them, within ``timeout`` seconds in all:
+
+            for chunk in sampler.sample_stream(prompt, params):
+                print(chunk.token, end="")
+
+        In asyncio ``async for``. It goes through the same limits as ``sample`` and counts as one. Leaving its
+        ``with`` block, ``close()``, or letting it go gives up the rest, and the server makes no more. A server that
+        can't stream (most can't) raises NotStreamed at the first token; with ``fallback`` the finished sample comes
+        in pieces then, and ``stream.fallback`` says so. A stream that breaks off is not begun again. Raises as
+        ``sample`` does: InvalidInput and ClosedError at the call.
+        """
+        engine, inner = self._place()
+        return BlockingStream(
+            engine,
+            lambda: inner.sample_stream(prompt, sampling_params, fallback=fallback, timeout=timeout),
+            self._timeout,
+        )
+
     get_tokenizer = blocking(clients.SamplingClient.get_tokenizer)
     get_tokenizer_async = started(clients.SamplingClient.get_tokenizer)
     get_sampler_handle = answered(clients.SamplingClient.get_sampler_handle)
