@@ -279,6 +279,15 @@ class ActorSystem:
         """See SupervisorRef.children."""
         return self.root.children()
 
+    def cut_short(self) -> None:
+        """End now, as a second ^C in the shutdown does: the body is cancelled, what is in hand too, and each
+        terminate(), in order, is cut off where it first waits. Idempotent.
+        """
+        system = self._system
+        system.check_thread(system.root.path, "the request to cut it short")
+        system.body_scope.cancel(reason=f"the system {system.root.path} is cut short")
+        system._hurry(system.now())  # noqa: SLF001  # its own facade
+
     def tree(self) -> TreeSnapshot:
         """The tree as it is now."""
         return snapshot(self._system.root)

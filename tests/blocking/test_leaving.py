@@ -183,7 +183,6 @@ def _press() -> None:
     signal.pthread_kill(main, signal.SIGINT)
 
 
-@pytest.mark.ci  # the last words of an actor have five seconds
 def test_a_second_ctrl_c_gives_up_what_takes_time(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manager, "_FINISHED_WITHIN", 600.0)
     carrier = Holding()

@@ -117,6 +117,32 @@ def test_a_second_interrupt_cuts_terminate_off_too() -> None:
     assert [line[0] for line in log.of("begin")] == ["c", "b", "a"]
 
 
+@pytest.mark.parametrize("pause", [1.0, 20.0])
+def test_a_system_that_is_cut_short_gives_nobody_time(pause: float) -> None:
+    """In its body, and while it stops: each terminate() begins, in order, and is cut off."""
+    log = Log()
+
+    async def run() -> float:
+        async with trio.open_nursery() as nursery, system(log) as s:
+            for name in "abc":
+                await s.start_child(ChildSpec(name, lambda: Slow(log), shutdown=60.0))
+
+            async def cut() -> None:
+                await trio.sleep(pause)
+                s.cut_short()
+                s.cut_short()
+
+            nursery.start_soon(cut)
+            await trio.sleep(10.0)
+        s.cut_short()
+        return trio.current_time()
+
+    assert run_seeded(run, seed=0, limit=1e5) == pytest.approx(pause)
+    ended = 1 if pause > 10.0 else 0  # of ten seconds each
+    assert [line[0] for line in log.of("begin")] == ["c", "b", "a"]
+    assert log.of("end") == [("c",)][:ended]
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_that_strikes_in_terminate_hurries_the_others(error: type[BaseException]) -> None:
     log = Log()

@@ -31,7 +31,7 @@ _log = logging.getLogger("tinker_actors.blocking")
 
 _ANSWERS_WITHIN = 2.0  # seconds for a word about what is waited for; a loop that is held gives none
 _CLOSED_AT_EXIT_WITHIN = 15.0  # seconds: the last events and the end of a session have less
-_ABANDONED_WITHIN = 10.0  # seconds for the end of what was cancelled as a whole: each terminate() has five
+_ABANDONED_WITHIN = 1.0  # seconds for the end of what was cut short, which waits for nothing but the loop
 
 
 class EngineThread(threading.Thread):
@@ -83,8 +83,8 @@ class Engine(Home):
     def close(self, end: SessionEnd) -> None:
         """Leave the runtime, finish its sessions as ``end`` at the server, and return when the thread has ended.
 
-        ^C meanwhile gives up what takes time there, and a second one this wait. Raises what ended the runtime before,
-        if anything did. In a process that was forked from the engine's it does nothing, for nothing of it is there.
+        ^C meanwhile ends it there and then: nothing has time to finish. Raises what ended the runtime before, if
+        anything did. In a process that was forked from the engine's it does nothing, for nothing of it is there.
         """
         if os.getpid() != self._pid:
             return
@@ -137,6 +137,8 @@ class Engine(Home):
         def cancel() -> None:
             assert self._everything is not None
             self._everything.cancel()
+            if self._opened.done() and self._opened.exception() is None:
+                self.runtime.system.cut_short()
 
         with self._lock:
             self._abandoned = True

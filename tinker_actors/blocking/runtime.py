@@ -69,8 +69,8 @@ class BlockingRuntime(Handle[Runtime]):
     def close(self, end: SessionEnd | None = None) -> None:
         """Stop everything in order, clients first; finish the sessions at the server, as ``end`` or as a success.
 
-        Returns when nothing is left: no thread, no connection. ^C meanwhile gives up what takes time. Closing again
-        does nothing. Raises what had ended the runtime by itself, if anything did.
+        Returns when nothing is left: no thread, no connection. ^C meanwhile leaves at once. Closing again does
+        nothing. Raises what had ended the runtime by itself, if anything did.
         """
         self._engine.close(end if end is not None else SessionEnd())
 
