@@ -6,7 +6,7 @@ DEMO_OPTIONS ?=
 PARALLEL ?= --numprocesses=auto --dist=worksteal
 SDKS := 0.25.0 0.24.1
 
-.PHONY: venv sdks demo lint types layers tests test conformance ci soak soak-supervision mutants parity bench clean
+.PHONY: venv sdks demo lint types layers tests test conformance ci soak soak-codecs soak-supervision mutants parity bench clean
 
 venv: .venv.stamp
 
@@ -48,13 +48,18 @@ test: lint types layers tests
 conformance: venv sdks
 	$(BIN)/python -m pytest -m conformance
 
-# Ten times the examples for what is promised of supervision and of whole runs; the codecs' thousands are `make soak`'s.
+# Ten times the examples for what is promised of supervision and of whole runs; the codecs' thousands are `make soak-codecs`'.
 ci: test sdks
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest $(PARALLEL) -m "ci or hypothesis" tests/property tests/supervision
 	$(BIN)/python -m pytest $(PARALLEL) -m "ci or conformance" --ignore=tests/property --ignore=tests/supervision
 
-# 20,000 examples of each property of the values, the codecs and the wire: hours.
+# Simulated runs for so many seconds, each with programs, faults and a schedule of its own.
+SECONDS ?= 60
 soak: venv
+	$(BIN)/python -m tinker_actors.testing.campaign soak --seconds $(SECONDS) --first $(shell date +%s)
+
+# 20,000 examples of each property of the values, the codecs and the wire: hours.
+soak-codecs: venv
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest $(PARALLEL) -m hypothesis tests/types tests/codec tests/wire
 
 soak-supervision: venv

@@ -10,7 +10,7 @@ import trio
 from tests.clients.scenario import KEYS, batch
 from tests.clients.test_epochs import LOSSES, PARAMS, STEP, lose_session, rebuilt, run, sample, steps, tokens
 from tinker_actors.clients import ServiceClient, TrainingClient
-from tinker_actors.errors import OperationCancelled
+from tinker_actors.errors import APIStatusError, OperationCancelled
 from tinker_actors.local import ServerSettings
 from tinker_actors.testing.faults import Delay, Status
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT
@@ -80,6 +80,20 @@ def test_a_client_can_be_created_whenever_its_session_is_lost():
             await trio.sleep(20.0)
 
     run(story)
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_client_whose_creation_was_promised_and_the_promise_lost_is_created_anew(status: int):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        other = await service.create_lora_training_client(BASE_MODEL, rank=2)
+        await steps(other, 1)
+
+    def creation(times: int) -> Status:
+        return Status(path="/retrieve_future", nth=2, times=times, status=status)
+
+    run(story, creation(3))
+    with pytest.raises(APIStatusError, match=str(status)):
+        run(story, creation(100))
 
 
 @pytest.mark.parametrize(

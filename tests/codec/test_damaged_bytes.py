@@ -1,4 +1,4 @@
-"""No decoder does worse than a typed error, whatever it is fed: a little in `make test`, very much in `make soak`."""
+"""No decoder does worse than a typed error, on any bytes: a little in `make test`, much in `make soak-codecs`."""
 
 from __future__ import annotations
 

@@ -121,7 +121,9 @@ def test_waits_of_a_kind_are_one_line(caplog: pytest.LogCaptureFixture):
     train(story, Delay(path="/asample", seconds=15.0, times=30), settings=ServerSettings(base_model=BASE_MODEL))
     lines = [text for _, text in waiting_lines(caplog)]
     assert len(lines) == 1
-    assert re.fullmatch(r"session-0/sampler-0/\d+ sample: sent for 10\.0 s, and 29 more like it", lines[0])
+    assert re.fullmatch(
+        r"session-0/sampler-0/\d+ sample: sent for 10\.0 s \(no answer .*\), and 29 more like it", lines[0]
+    )
 
 
 async def test_another_state_begins_anew_and_nothing_ticks_while_nothing_waits(
@@ -142,7 +144,7 @@ async def test_another_state_begins_anew_and_nothing_ticks_while_nothing_waits(
             entry.enter("server paused_capacity", "busy")
             await trio.sleep(3000.0)
         lines = [text for _, text in waiting_lines(caplog)]
-        assert lines[0] == "m#1 optim_step: promised for 10.0 s"
+        assert lines[0] == "m#1 optim_step: promised for 10.0 s (the server has not said how far it is)"
         assert lines[1] == "m#1 optim_step: server paused_capacity for 10.0 s (busy)"
         assert len(lines) == 2 + 6 + 3  # at 20, 40, ... 640 s, then every ten minutes
 
@@ -174,7 +176,7 @@ def test_a_dump_shows_the_tree_and_what_waits():
     text = train(story, Delay(path="/optim_step", seconds=5.0)).value
     tree, _, waits = text.partition("\n\n")
     assert "training-0" in tree
-    assert waits == "Waiting (1):\n  session-0/training-0#1 optim_step: sent for 2.0 s\n\n"
+    assert waits == "Waiting (1):\n  session-0/training-0#1 optim_step: sent for 2.0 s (no answer has come yet)\n\n"
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="there is no such signal here")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Final
 
 import msgspec
 import trio
@@ -12,6 +13,16 @@ __all__ = ["FIRST_NOTICE", "Pending", "PendingEntry", "PendingTable", "span"]
 
 FIRST_NOTICE = 10.0
 """Seconds in one state after which it is worth a line in the log."""
+
+
+_REASONS: Final = {
+    "waiting to be accepted": "as much as may be pending at a time is",
+    "being undone": "nobody waits for it any more",
+    "accepted": "its turn comes next",
+    "sent": "no answer has come yet",
+    "promised": "the server has not said how far it is",
+}
+"""Of states in which nobody has said more."""
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +88,7 @@ class PendingEntry:
             name=self.name,
             kind=self.kind,
             state=self.state,
-            reason=self.reason,
+            reason=self.reason or _REASONS.get(self.state, ""),
             age=now - self._opened,
             since=now - self._changed,
             expected=self.expected,

@@ -7,9 +7,11 @@ A ``Program`` prints as the Python that makes it again. ``run_program`` works it
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import msgspec
+import numpy as np
 from hypothesis import strategies as st
 
 from tinker_actors.clients import ServiceClient, TrainingClient
@@ -25,11 +27,13 @@ from tinker_actors.testing.faults import (
     Status,
     Truncate,
 )
-from tinker_actors.types import AdamParams, Datum, ModelInput, SampleResponse, SamplingParams
+from tinker_actors.types import AdamParams, Datum, ModelInput, SampleResponse, SamplingParams, SaveWeightsResponse
 
 __all__ = [
     "Await",
+    "CustomLoss",
     "ForwardBackward",
+    "LoadState",
     "OptimStep",
     "Program",
     "ProgramResults",
@@ -65,8 +69,21 @@ class OptimStep(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     learning_rate: float = 1e-2
 
 
+class CustomLoss(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """forward_backward_custom with ``squared_logprobs``, of one datum for each of ``seeds``."""
+
+    seeds: tuple[int, ...]
+
+
 class SaveState(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """save_state under a name made of its place in the program."""
+
+
+class LoadState(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """load_state, or with ``optimizer`` load_state_with_optimizer, of what the SaveState at ``place`` has saved."""
+
+    place: int
+    optimizer: bool = False
 
 
 class SaveWeightsForSampler(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -83,7 +100,9 @@ class Await(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Await every result so far; without it operations are pipelined."""
 
 
-Step: TypeAlias = ForwardBackward | OptimStep | SaveState | SaveWeightsForSampler | Sample | Await
+Step: TypeAlias = (
+    ForwardBackward | CustomLoss | OptimStep | SaveState | LoadState | SaveWeightsForSampler | Sample | Await
+)
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,10 +143,16 @@ def reward_datum(seed: int) -> Datum:
     )
 
 
-def data_of(step: ForwardBackward) -> list[Datum]:
+def data_of(step: ForwardBackward | CustomLoss) -> list[Datum]:
     """The batch of ``step``."""
-    make = datum if step.loss_fn == "cross_entropy" else reward_datum
+    make = datum if isinstance(step, CustomLoss) or step.loss_fn == "cross_entropy" else reward_datum
     return [make(seed) for seed in step.seeds]
+
+
+def squared_logprobs(_data: Any, logprobs: Sequence[Any]) -> tuple[float, list[Any]]:
+    """The loss of every CustomLoss, the sum of squares of the log-probabilities, with its gradients."""
+    rows = [np.asarray(row, np.float64) for row in logprobs]
+    return float(sum(np.sum(row * row) for row in rows)), [2.0 * row for row in rows]
 
 
 def checkpoint_name_of(place: int) -> str:
@@ -144,11 +169,12 @@ async def run_program(program: Program, client: TrainingClient) -> ProgramResult
     """Do what ``program`` says and await all its results."""
     results = ProgramResults(losses={}, samples={})
     waiting: dict[int, Future[Any]] = {}
+    saves: dict[int, Future[SaveWeightsResponse]] = {}
 
     async def gather() -> None:
         for place, future in tuple(waiting.items()):
             result = await future
-            if isinstance(program.steps[place], ForwardBackward):
+            if isinstance(program.steps[place], ForwardBackward | CustomLoss):
                 results.losses[place] = result.metrics["loss:sum"]
             del waiting[place]
 
@@ -158,10 +184,19 @@ async def run_program(program: Program, client: TrainingClient) -> ProgramResult
                 waiting[place] = await client.forward(data_of(step), step.loss_fn)
             case ForwardBackward():
                 waiting[place] = await client.forward_backward(data_of(step), step.loss_fn)
+            case CustomLoss():
+                waiting[place] = await client.forward_backward_custom(
+                    data_of(step), squared_logprobs, differentiation="own"
+                )
             case OptimStep():
                 waiting[place] = await client.optim_step(AdamParams(learning_rate=step.learning_rate))
             case SaveState():
-                waiting[place] = await client.save_state(checkpoint_name_of(place))
+                saved = await client.save_state(checkpoint_name_of(place))
+                waiting[place] = saves[place] = saved
+            case LoadState(place=of, optimizer=optimizer):
+                path = (await saves[of]).path
+                load = client.load_state_with_optimizer if optimizer else client.load_state
+                waiting[place] = await load(path)
             case SaveWeightsForSampler():
                 waiting[place] = await client.save_weights_for_sampler(checkpoint_name_of(place))
             case Sample():

@@ -67,6 +67,16 @@ class SimulatedServer(ServerUnderTest):
         """What took effect on the model, in whichever process it was, in order."""
         return tuple(one for service in self._services for one in service.applied(model_id))
 
+    def log(self) -> tuple[AppliedOperation, ...]:
+        """What took effect on any model, process by process and model by model."""
+        return tuple(
+            one for service in self._services for model_id in service.models for one in service.applied(model_id)
+        )
+
+    def applications(self, digest: str) -> int:
+        """How often the operation of this digest took effect, on any model."""
+        return sum(operation.digest == digest for operation in self.log())
+
     async def digest(self, model_id: str) -> str | None:
         """The digest of the model's weights; None when its process is over."""
         return await self.service.digest(model_id) if model_id in self.service.models else None

@@ -52,7 +52,7 @@ class ModelOutcome(msgspec.Struct, frozen=True, kw_only=True):
 class Outcome(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """One simulated run: what the scenario returned, its models, and what happened on the way.
 
-    ``seconds`` is virtual time.
+    ``left`` names what was still there an hour after the runtime was left; ``seconds`` is virtual time.
     """
 
     value: T
@@ -61,6 +61,7 @@ class Outcome(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     fired: tuple[Fired, ...]
     reached: dict[str, int]
     counters: dict[str, int]
+    left: tuple[str, ...]
     seconds: float
 
 
@@ -120,9 +121,11 @@ class World:
 
     async def settle(self) -> None:
         """Wait until nothing is under way; AssertionError, with the list, when that is not so within an hour."""
+        pause = 0.1
         with trio.move_on_after(_SETTLED_WITHIN):
-            while self.runtime.pending():  # noqa: ASYNC110  # the table has no event; virtual time costs nothing
-                await trio.sleep(0.1)
+            while self.runtime.pending():  # the table has no event
+                await trio.sleep(pause)
+                pause = min(2.0 * pause, 5.0)
         left = self.runtime.pending()
         assert not left, "\n".join(("still under way after an hour:", *map(str, left)))
 
@@ -191,6 +194,7 @@ async def _simulate(
     value: T | None = None
     models: tuple[ModelOutcome, ...] = ()
     failure: Exception | None = None
+    left: tuple[str, ...] = ()
     async with (
         open_simulated_server(
             settings if settings is not None else ServerSettings(base_model="tinker-actors/tiny"),
@@ -225,6 +229,7 @@ async def _simulate(
                 counters = runtime.counters()
         # requests that are still on their way belong to nobody any more
         late.cancel_scope.cancel(reason="the simulation is over")
+        left = () if failure is not None else await _left(runtime, server.network)
     if failure is not None:
         raise failure
     return Outcome(
@@ -234,5 +239,22 @@ async def _simulate(
         fired=(*transport.fired, *points.fired, *steps.fired),
         reached=dict(points.reached),
         counters=counters,
+        left=left,
         seconds=trio.current_time(),
     )
+
+
+async def _left(runtime: Runtime, network: Network) -> tuple[str, ...]:
+    """What outlives the runtime although it should not."""
+    with trio.move_on_after(_SETTLED_WITHIN):
+        while network.statistics().open:  # noqa: ASYNC110  # as above; polls may be held a while
+            await trio.sleep(1.0)
+    statistics = runtime.system.statistics()
+    counts = {
+        "actors": statistics.actors,
+        "timers": statistics.timers,
+        "registered names": statistics.names,
+        "rows of what is pending": len(runtime.pending()),
+        "open exchanges": network.statistics().open,
+    }
+    return tuple(f"{count} {what}" for what, count in counts.items() if count)

@@ -140,7 +140,7 @@ class TrainingActor(Actor):
 
     async def _create(self) -> None:
         session, model = self._session, self._model
-        unknown = 0
+        unknown = lost = 0
         with session.pending.track(self._ledger.name, "create_model", "sent") as entry:
             while True:
                 await session.until_active()
@@ -160,6 +160,12 @@ class TrainingActor(Actor):
                         await session.confirm()
                         if session.generation != model.first.generation:
                             continue  # not the server's word on the model, but the session's end
+                        if entry.state == "promised" and lost + 1 < session.config.recovery.max_attempts:
+                            lost += 1  # it had been promised: what is lost is the promise, or the model
+                            entry.enter("waiting", f"to be created anew, since its promise is lost: {gone.error}")
+                            await trio.sleep(session.config.recovery.delay(lost))
+                            model.first = new_model(session)
+                            continue
                     raise gone.error from None
                 return
 

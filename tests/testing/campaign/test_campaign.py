@@ -1,0 +1,155 @@
+"""Cases are drawn, run, judged, made small and searched for as the command line says."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import structs
+
+from tinker_actors.testing import faults, operations
+from tinker_actors.testing.campaign import case as case_module
+from tinker_actors.testing.campaign.__main__ import main
+from tinker_actors.testing.campaign.case import Case, drawn_case
+from tinker_actors.testing.campaign.checks import violations
+from tinker_actors.testing.campaign.coverage import Coverage, Covered
+from tinker_actors.testing.campaign.run import Report, run_case
+from tinker_actors.testing.campaign.search import check_case, search
+from tinker_actors.testing.campaign.shrink import shrink
+from tinker_actors.testing.faults import FAULT_KINDS, CrashAt, DropAfter, Duplicate, FaultPlan, Status
+from tinker_actors.testing.operations import (
+    CustomLoss,
+    ForwardBackward,
+    LoadState,
+    OptimStep,
+    Program,
+    Sample,
+    SaveState,
+)
+
+CASE = Case(
+    seed=3,
+    sessions=(
+        (
+            Program(
+                steps=(
+                    ForwardBackward(seeds=(1, 2, 3)),
+                    OptimStep(),
+                    SaveState(),
+                    CustomLoss(seeds=(4,)),
+                    OptimStep(),
+                    Sample(seed=5),
+                    LoadState(place=2, optimizer=True),
+                )
+            ),
+        ),
+    ),
+    plan=FaultPlan((DropAfter(path="/optim_step"), CrashAt(point="training.polling", nth=2))),
+)
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return run_case(CASE)
+
+
+def broken_by(report: Report, **changes: object) -> tuple[str, ...]:
+    (client,) = report.clients
+    return violations(CASE, structs.replace(report, clients=(structs.replace(client, **changes),)))
+
+
+def test_a_seed_is_a_case_that_prints_as_the_python_that_makes_it_again():
+    names = vars(operations) | vars(faults) | vars(case_module)
+    for seed in range(30):
+        case = drawn_case(seed)
+        assert case == drawn_case(seed)
+        assert case != drawn_case(seed + 1)
+        assert eval(repr(case), dict(names)) == case
+
+
+def test_cases_hold_every_kind_of_fault_and_step():
+    cases = [drawn_case(seed) for seed in range(300)]
+    assert {type(fault) for case in cases for fault in case.plan.faults} == set(FAULT_KINDS)
+    steps = {
+        type(step) for case in cases for session in case.sessions for program in session for step in program.steps
+    }
+    assert len(steps) == 8
+    assert {tuple(map(len, case.sessions)) for case in cases} == {(1,), (2,), (1, 1)}
+
+
+def test_a_run_that_keeps_its_promises_is_reported_whole(report: Report):
+    assert violations(CASE, report) == ()
+    assert len(report.fired) == 2
+    assert report.recovered
+    assert not report.left
+
+
+def test_each_broken_promise_is_named(report: Report):
+    (client,) = report.clients
+    first, *others = client.applied
+    assert "P1" in broken_by(report, applied=tuple(others))[0]
+    assert "P1" in broken_by(report, applied=(*client.applied, structs.replace(first, seq_id=len(others) + 2)))[0]
+    assert "P2: no loss came of step(s) 3" in broken_by(report, losses={0: client.losses[0]})[0]
+    assert "P2: step 1 failed" in broken_by(report, failed={1: "OutageError: ..."})[0]
+    assert "P2: the lane has stopped" in broken_by(report, stopped="ModelLost: ...")[0]
+    assert "P3: the loss of step 0" in broken_by(report, losses={**client.losses, 0: 1.0})[0]
+    assert "P3: the sample of step 5" in broken_by(report, samples={5: ((1,), (-1.0,))})[0]
+    assert "P3: the weights" in broken_by(report, digest="0" * 64)[0]
+    (digest,) = client.saves
+    log = {**report.log, digest: 2}
+    assert "P2: a save that had finished" in violations(CASE, structs.replace(report, log=log))[0]
+    assert "P5: 2 actors left" in violations(CASE, structs.replace(report, left=("2 actors",)))[0]
+    crashes = (*report.crashes, ("runtime/x", "ValueError: no"))
+    assert "P6: runtime/x crashed by itself" in violations(CASE, structs.replace(report, crashes=crashes))[0]
+    restarted = (*report.restarted, "runtime/y")
+    assert "P6: runtime/y was restarted" in violations(CASE, structs.replace(report, restarted=restarted))[0]
+    assert "vacuous" in violations(CASE, structs.replace(report, fired=()))[0]
+
+
+def test_where_an_error_may_come_the_rest_is_that_of_a_run_without_it():
+    case = structs.replace(CASE, plan=FaultPlan((Status(path="/optim_step", nth=2, status=422),)))
+    outcome = run_case(case)
+    (client,) = outcome.clients
+    assert list(client.failed) == [4]
+    assert violations(case, outcome) == ()
+    assert "P3" in violations(case, structs.replace(outcome, clients=(structs.replace(client, failed={}),)))[0]
+
+
+def test_a_case_is_made_as_small_as_it_fails():
+    case = structs.replace(CASE, sessions=(*CASE.sessions, *CASE.sessions), load_first_only=True)
+
+    def fails(candidate: Case) -> bool:
+        steps = [step for session in candidate.sessions for program in session for step in program.steps]
+        return any(isinstance(step, LoadState) for step in steps) and bool(candidate.plan.faults)
+
+    small = shrink(case, fails)
+    assert small.sessions == ((Program(steps=(SaveState(), LoadState(place=0, optimizer=True))),),)
+    assert len(small.plan.faults) == 1
+    assert not small.load_first_only
+    assert shrink(case, fails, tries=1) != case
+
+
+def test_too_little_is_said():
+    covered = Covered(kinds=("DropAfter",), faults=1, recovered=False, operations=2, seconds=3600.0)
+    coverage = Coverage.of([covered] * 10)
+    assert "DropBefore fired in 0 runs only" in coverage.gaps()
+    assert "something was made good in 0 of 10 runs only" in coverage.gaps()
+    assert not any(gap.startswith("DropAfter") for gap in coverage.gaps())
+    assert "10 runs, 20 operations, 10 faults, 10.0 simulated hours" in str(coverage)
+
+
+def test_what_a_run_raises_is_a_finding():
+    broken, covered = check_case(structs.replace(CASE, plan=FaultPlan((Duplicate(path="", nth=10_000),))))
+    assert broken == ("vacuous: no fault of the plan has happened",)
+    assert covered is not None
+
+
+def test_a_search_in_processes_covers_all_its_seeds(capsys: pytest.CaptureFixture[str]):
+    outcome = search(0, 6, processes=2)
+    assert outcome.findings == ()
+    assert outcome.coverage.runs == 6
+    assert main(["soak", "--seconds", "0.5", "--processes", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("simulated hours ")
+
+
+def test_a_seed_is_replayed(capsys: pytest.CaptureFixture[str]):
+    assert main(["replay", "7"]) == 0
+    assert "every promise is kept" in capsys.readouterr().out

@@ -1,0 +1,97 @@
+"""A Case: programs of several clients, the faults that they meet, and the seed of everything else."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import msgspec
+
+from tinker_actors.testing.campaign.drawn_faults import drawn_plan
+from tinker_actors.testing.faults import FaultPlan
+from tinker_actors.testing.operations import (
+    Await,
+    CustomLoss,
+    ForwardBackward,
+    LoadState,
+    OptimStep,
+    Program,
+    Sample,
+    SaveState,
+    SaveWeightsForSampler,
+    Step,
+)
+
+__all__ = ["Case", "drawn_case"]
+
+_SEEDS = 1000
+_SESSIONS: tuple[tuple[int, ...], ...] = ((1,), (1,), (1,), (2,), (1, 1))  # how many models in each session
+_RATES = (1e-3, 1e-2, 0.1)
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """One simulated run. ``repr`` is the Python that makes an equal one.
+
+    ``sessions`` holds, for each session, the program of each of its clients; all run at the same time. ``chunk_len``,
+    ``parallel_chunks`` and ``load_first_only`` are settings of the server, which count for all programs.
+    """
+
+    seed: int
+    sessions: tuple[tuple[Program, ...], ...]
+    plan: FaultPlan
+    chunk_len: int = 2
+    parallel_chunks: bool = True
+    load_first_only: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Of all programs."""
+        return sum(len(program.steps) for session in self.sessions for program in session)
+
+
+def drawn_case(seed: int) -> Case:
+    """The case of ``seed``: the same wherever it is drawn."""
+    rng = random.Random(f"case {seed}")
+    models = rng.choice(_SESSIONS)
+    most = 10 if sum(models) == 1 else 7
+    sessions = tuple(tuple([_program(rng, most) for _ in range(count)]) for count in models)
+    return Case(
+        seed=seed,
+        sessions=sessions,
+        plan=drawn_plan(rng, sessions),
+        chunk_len=rng.randint(1, 3),
+        parallel_chunks=rng.random() < 0.5,
+        load_first_only=rng.random() < 0.15,
+    )
+
+
+def _program(rng: random.Random, most: int) -> Program:
+    steps: list[Step] = [_forward_backward(rng), OptimStep(learning_rate=rng.choice(_RATES))]
+    for place in range(2, rng.randint(5, most)):
+        steps.append(_step(rng, steps[:place]))
+    return Program(steps=tuple(steps))
+
+
+def _step(rng: random.Random, before: list[Step]) -> Step:
+    saves = [place for place, step in enumerate(before) if isinstance(step, SaveState)]
+    makers: list[tuple[int, Callable[[], Step]]] = [
+        (6, lambda: _forward_backward(rng)),
+        (6, lambda: OptimStep(learning_rate=rng.choice(_RATES))),
+        (2, lambda: CustomLoss(seeds=_batch(rng))),
+        (3, SaveState),
+        (1, SaveWeightsForSampler),
+        (2, lambda: Sample(seed=rng.randrange(_SEEDS))),
+        (2, Await),
+        (2 if saves else 0, lambda: LoadState(place=rng.choice(saves), optimizer=rng.random() < 0.7)),
+    ]
+    (make,) = rng.choices([make for _, make in makers], [weight for weight, _ in makers])
+    return make()
+
+
+def _forward_backward(rng: random.Random) -> ForwardBackward:
+    loss = rng.choice(("cross_entropy", "cross_entropy", "importance_sampling"))
+    return ForwardBackward(seeds=_batch(rng), loss_fn=loss, forward_only=rng.random() < 0.1)
+
+
+def _batch(rng: random.Random) -> tuple[int, ...]:
+    return tuple([rng.randrange(_SEEDS) for _ in range(rng.randint(1, 4))])

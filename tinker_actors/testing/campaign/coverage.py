@@ -1,0 +1,80 @@
+"""What the runs of a campaign have covered, and whether that is enough."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from tinker_actors.testing.campaign.run import Report
+from tinker_actors.testing.faults import FAULT_KINDS
+
+__all__ = ["Coverage", "Covered", "covered_by"]
+
+_EACH_KIND: Final = 20  # runs in which it must have fired, of 500
+_RECOVERIES: Final = 0.6  # of the runs
+_OF: Final = 500
+
+
+class Covered(msgspec.Struct, frozen=True):
+    """Of one run: the kinds of the faults that fired, whether something was made good, how much was done."""
+
+    kinds: tuple[str, ...]
+    faults: int
+    recovered: bool
+    operations: int
+    seconds: float
+
+
+class Coverage(msgspec.Struct, frozen=True):
+    """Of many runs. ``runs_of`` says in how many each kind of fault fired; ``seconds`` is virtual time."""
+
+    runs: int
+    runs_of: dict[str, int]
+    recovered: int
+    faults: int
+    operations: int
+    seconds: float
+
+    @staticmethod
+    def of(runs: Iterable[Covered]) -> Coverage:
+        """Add them up."""
+        all_runs = tuple(runs)
+        kinds = Counter(kind for run in all_runs for kind in run.kinds)
+        return Coverage(
+            runs=len(all_runs),
+            runs_of={kind.__name__: kinds[kind.__name__] for kind in FAULT_KINDS},
+            recovered=sum(run.recovered for run in all_runs),
+            faults=sum(run.faults for run in all_runs),
+            operations=sum(run.operations for run in all_runs),
+            seconds=sum(run.seconds for run in all_runs),
+        )
+
+    def gaps(self) -> tuple[str, ...]:
+        """What is too little for a gate: a kind that fired in too few runs, too few runs with a recovery."""
+        least = _EACH_KIND * self.runs / _OF
+        found = [f"{kind} fired in {count} runs only" for kind, count in self.runs_of.items() if count < least]
+        if self.recovered < _RECOVERIES * self.runs:
+            found.append(f"something was made good in {self.recovered} of {self.runs} runs only")
+        return tuple(found)
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in self.runs_of.items())
+        hours = self.seconds / 3600.0
+        return (
+            f"{self.runs} runs, {self.operations} operations, {self.faults} faults, {hours:.1f} simulated hours; "
+            f"something was made good in {self.recovered} runs; runs by fault: {kinds}"
+        )
+
+
+def covered_by(report: Report) -> Covered:
+    """What the run of ``report`` has covered."""
+    return Covered(
+        kinds=tuple(sorted({type(fired.fault).__name__ for fired in report.fired})),
+        faults=len(report.fired),
+        recovered=report.recovered,
+        operations=sum(len(client.accepted) for client in report.clients),
+        seconds=report.seconds,
+    )

@@ -1,0 +1,143 @@
+"""Random fault plans that hit: each kind about as often as any other, at places which the programs do reach."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Final, TypeAlias
+
+from tinker_actors.testing.faults import (
+    FAULT_KINDS,
+    BlockLoop,
+    CancelCaller,
+    CorruptModels,
+    CrashActor,
+    CrashAt,
+    Delay,
+    DropAfter,
+    DropBefore,
+    Duplicate,
+    ExpireSessions,
+    Fault,
+    FaultPlan,
+    LosePromises,
+    NetworkFault,
+    Partition,
+    PauseQueue,
+    Reorder,
+    Reset,
+    RestartServer,
+    ServerFault,
+    Status,
+    Truncate,
+)
+from tinker_actors.testing.faults.client import AtStep
+from tinker_actors.testing.faults.kinds import AtRequest, FaultKind
+from tinker_actors.testing.operations import CustomLoss, ForwardBackward, LoadState, Program, Sample, SaveState, Step
+
+__all__ = ["drawn_plan"]
+
+_POLL: Final = "/retrieve_future"
+_ALWAYS: Final = ("/forward_backward", "/optim_step", _POLL, _POLL, _POLL)
+_OWN: Final[tuple[tuple[type[Step], str], ...]] = (
+    (SaveState, "/save_weights"),
+    (LoadState, "/load_weights"),
+    (Sample, "/save_weights_for_sampler"),
+    (Sample, "/asample"),
+)
+_MENDED: Final = (401, 402, 404, 408, 410, 429, 500, 502, 503, 504)
+_REFUSED: Final = (400, 403, 409, 413, 422)
+_POINTS: Final = ("training.before_send", "training.sent", "training.polling", "training.decoded")
+_ACTORS: Final = ("training-0", "training-0", "training-0", "manager", "heartbeat", "queue-observer", "telemetry")
+_BEFORE: Final = 100  # steps of the scheduler before a client has its model
+_EACH: Final = 30  # steps of each operation, at least
+_WITH_SOLE_ERRORS: Final = 0.12  # of the plans hold a refusal, which ends with an error
+_LOSING: Final = (CrashAt, CrashActor, LosePromises, ExpireSessions, CorruptModels, RestartServer)
+
+_Sessions: TypeAlias = tuple[tuple[Program, ...], ...]
+
+
+def drawn_plan(rng: random.Random, sessions: _Sessions) -> FaultPlan:
+    """One to four faults; most plans hold one that a new incarnation, session or model must make good."""
+    programs = [program for session in sessions for program in session]
+    draw = _Draw(rng, len(programs), [step for program in programs for step in program.steps])
+    faults: list[Fault] = []
+    if rng.random() < 0.85:
+        faults.append(draw.fault(rng.choice(_LOSING)))
+    kinds = [kind for kind in FAULT_KINDS if kind not in _LOSING]
+    faults.extend([draw.fault(rng.choice(kinds)) for _ in range(rng.randint(0 if faults else 1, 3))])
+    if rng.random() < _WITH_SOLE_ERRORS:
+        faults.append(draw.refusal())
+    rng.shuffle(faults)
+    return FaultPlan(tuple(faults))
+
+
+class _Draw:
+    def __init__(self, rng: random.Random, models: int, steps: list[Step]) -> None:
+        self._rng = rng
+        kinds = {type(step) for step in steps}
+        self._paths = [*_ALWAYS, *(path for kind, path in _OWN if kind in kinds)]
+        batches = sum(isinstance(step, ForwardBackward | CustomLoss) for step in steps)
+        self._often = max(1, min(batches, 4))
+        self._models = models
+        self._long = len(steps)
+
+    def fault(self, kind: type[FaultKind]) -> Fault:
+        pick = self._rng.choice
+        place: dict[str, Any] = {}
+        if issubclass(kind, AtRequest):
+            path = pick([*self._paths, ""])
+            place = {"path": path, "nth": self._nth(path)}
+            if issubclass(kind, NetworkFault):
+                place["times"] = pick((1, 1, 1, 2, 3))
+            if issubclass(kind, ServerFault):
+                place["later"] = pick((0.0, 0.0, 0.002, 0.02, 0.5))
+        elif issubclass(kind, AtStep):
+            first = 1 if kind is CrashActor and self._rng.random() < 0.2 else _BEFORE * self._models
+            place = {"step": self._rng.randint(first, _BEFORE * self._models + _EACH * self._long)}
+        return self._made(kind, place)
+
+    def _made(self, kind: type[FaultKind], place: dict[str, Any]) -> Fault:
+        rng, pick = self._rng, self._rng.choice
+        if kind in (Reset, DropAfter, Duplicate, LosePromises, ExpireSessions, CorruptModels, CancelCaller):
+            return kind(**place)
+        if kind is DropBefore:
+            return DropBefore(**place, known=rng.random() < 0.5)
+        if kind is Delay:
+            return Delay(**place, seconds=pick((0.5, 5.0, 50.0, 90.0)), reply=rng.random() < 0.5)
+        if kind is Reorder:
+            return Reorder(**place, behind=rng.randint(1, 3), seconds=pick((0.05, 5.0, 90.0)))
+        if kind is Partition:
+            return Partition(**place, seconds=pick((0.5, 20.0, 200.0)))
+        if kind is Status:
+            return self._status(place)
+        if kind is Truncate:
+            return Truncate(**place, keep=rng.randint(0, 20))
+        if kind is PauseQueue:
+            return PauseQueue(**place, seconds=pick((1.0, 40.0, 300.0)))
+        if kind is RestartServer:
+            keeps = pick(("memory", "disk", "disk", "nothing"))
+            return RestartServer(**place, keeps=keeps, down=pick((0.01, 2.0, 60.0)))
+        if kind is CrashAt:
+            return CrashAt(point=pick(_POINTS), nth=rng.randint(1, self._often))
+        if kind is CrashActor:
+            return CrashActor(**place, actor=pick(_ACTORS))
+        if kind is BlockLoop:
+            return BlockLoop(**place, seconds=pick((5.0, 60.0, 700.0)))
+        raise AssertionError(f"no rule for {kind.__name__}")
+
+    def _status(self, place: dict[str, Any]) -> Status:
+        pick = self._rng.choice
+        status = pick(_MENDED)
+        once = status in (401, 402, 404, 410)
+        if once:  # where a training client asks: elsewhere it is a caller who has to ask again
+            path = pick(_ALWAYS)
+            place = {"path": path, "nth": self._nth(path), "times": 1}
+        return Status(**place, status=status, retry_after=pick((None, None, 0.5, 3.0)), after=pick((True, False)))
+
+    def refusal(self) -> Status:
+        path = self._rng.choice([path for path in self._paths if path != _POLL])
+        return Status(path=path, nth=self._nth(path), status=self._rng.choice(_REFUSED))
+
+    def _nth(self, path: str) -> int:
+        most = {"": 4 + 2 * self._long, _POLL: 1 + self._long, "/forward_backward": self._often}.get(path, 1)
+        return self._rng.randint(1, most)

@@ -1,0 +1,174 @@
+"""Run a case in simulation, and report what its programs, its servers and its runtime have seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final, final
+
+import msgspec
+import trio
+
+from supervision import ActorCrashed, ActorRestarted
+from tinker_actors.clients import ServiceClient, TrainingClient
+from tinker_actors.clients.training.events import ModelRebuilt
+from tinker_actors.config import Config, RecoveryPolicy
+from tinker_actors.errors import TinkerError
+from tinker_actors.ledger import AcceptedOperation
+from tinker_actors.local import ServerSettings
+from tinker_actors.local.applied import AppliedOperation
+from tinker_actors.sessions import SessionRenewed
+from tinker_actors.testing.campaign.caller import Caller
+from tinker_actors.testing.campaign.case import Case
+from tinker_actors.testing.campaign.watch import Watch
+from tinker_actors.testing.faults import Fired
+from tinker_actors.testing.operations import BASE_MODEL, Program, start_client
+from tinker_actors.testing.simulation import World, simulate
+
+__all__ = ["ClientReport", "Report", "run_case"]
+
+# patient enough that every plan of `drawn_plan` can be mended
+_CONFIG: Final = Config.load(
+    base_url="https://server",
+    api_key="tml-test",
+    environ={},
+    outage_bound=3600.0,
+    start_bound=3600.0,
+    recovery=RecoveryPolicy(max_attempts=1000),
+)
+_LIMIT: Final = 50_000.0
+_AFTERWARDS: Final = 62.0  # seconds: longer than whatever is to happen later
+_PAUSE: Final = 1.0  # seconds before a client is asked for again
+
+
+class ClientReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one program gave: results by place, in part of operations that failed, and what the server did for it.
+
+    ``untold`` are operations whose caller was cancelled once they were accepted, ``skipped`` were never asked for,
+    ``saves`` says of each save how often it had taken effect when its result came.
+    """
+
+    name: str
+    program: Program
+    losses: dict[int, float]
+    samples: dict[int, tuple[tuple[int, ...], tuple[float, ...]]]
+    failed: dict[int, str]
+    untold: frozenset[int]
+    skipped: frozenset[int]
+    numbers: dict[int, int]
+    saves: dict[str, int]
+    accepted: tuple[AcceptedOperation, ...]
+    applied: tuple[AppliedOperation, ...]
+    digest: str
+    stopped: str | None
+    """Why its lane has stopped."""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run has shown. ``seconds`` is virtual time; ``waits`` and ``left`` tell of broken promises."""
+
+    clients: tuple[ClientReport, ...]
+    fired: tuple[Fired, ...]
+    log: dict[str, int]
+    crashes: tuple[tuple[str, str], ...]
+    restarted: tuple[str, ...]
+    rebuilt: int
+    renewed: int
+    waits: tuple[str, ...]
+    left: tuple[str, ...]
+    seconds: float
+
+    @property
+    def recovered(self) -> bool:
+        """Whether something was made good: by a new incarnation, a new session or a new model."""
+        return bool(self.restarted or self.rebuilt or self.renewed)
+
+
+def run_case(case: Case) -> Report:
+    """Run ``case`` to its end. What is raised is a broken promise, too: nothing hangs, nothing is lost in silence."""
+    outcome = simulate(
+        _Scenario(case).run,
+        seed=case.seed,
+        plan=case.plan,
+        settings=ServerSettings(
+            base_model=BASE_MODEL,
+            fwdbwd_max_chunk_len=case.chunk_len,
+            parallel_fwdbwd_chunks=case.parallel_chunks,
+            load_first_only=case.load_first_only,
+        ),
+        config=_CONFIG,
+        limit=_LIMIT,
+    )
+    callers, waits, log = outcome.value
+    return Report(
+        clients=tuple(
+            ClientReport(
+                name=caller.name,
+                program=caller.program,
+                losses=caller.losses,
+                samples=caller.samples,
+                failed=caller.failed,
+                untold=frozenset(caller.untold),
+                skipped=frozenset(caller.skipped),
+                numbers=caller.numbers,
+                saves=caller.saves,
+                accepted=model.accepted,
+                applied=model.applied,
+                digest=model.digest,
+                stopped=caller.stopped,
+            )
+            for caller, model in zip(callers, outcome.models, strict=True)
+        ),
+        fired=outcome.fired,
+        log=log,
+        crashes=tuple((event.path, event.crash.text) for event in outcome.events if isinstance(event, ActorCrashed)),
+        restarted=tuple(event.path for event in outcome.events if isinstance(event, ActorRestarted)),
+        rebuilt=sum(isinstance(event, ModelRebuilt) for event in outcome.events),
+        renewed=sum(isinstance(event, SessionRenewed) for event in outcome.events),
+        waits=waits,
+        left=outcome.left,
+        seconds=outcome.seconds,
+    )
+
+
+@final
+class _Scenario:
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._callers: list[Caller] = []
+
+    async def run(self, world: World) -> tuple[list[Caller], tuple[str, ...], dict[str, int]]:
+        watch = Watch(world)
+        async with trio.open_nursery() as outer:
+            outer.start_soon(watch.run)
+            services = [await self._service(world) for _ in self._case.sessions]
+            for session, (service, programs) in enumerate(zip(services, self._case.sessions, strict=True)):
+                for number, program in enumerate(programs):
+                    client = world.watch(await self._client(service))
+                    watch.follow(client)
+                    self._callers.append(Caller(f"{session}/{number}", program, client, world))
+            async with trio.open_nursery() as nursery:
+                for caller in self._callers:
+                    nursery.start_soon(caller.run)
+            await trio.sleep(_AFTERWARDS)
+            for caller in self._callers:
+                await caller.look()  # a model that is lost without being used is rebuilt now
+            await world.settle()
+            outer.cancel_scope.cancel(reason="the programs have ended")
+        for service in services:
+            watch.check_gates(service)
+        log = Counter(operation.digest for operation in world.server.log())
+        return self._callers, tuple(watch.problems), dict(log)
+
+    async def _service(self, world: World) -> ServiceClient:
+        while True:
+            try:
+                return await world.runtime.create_service_client()
+            except TinkerError:
+                await trio.sleep(_PAUSE)
+
+    async def _client(self, service: ServiceClient) -> TrainingClient:
+        while True:
+            try:
+                return await start_client(service)
+            except TinkerError:
+                await trio.sleep(_PAUSE)
