@@ -24,7 +24,8 @@
     |   |- StaleSampler                  ephemeral weights that the server has lost and nobody can make again
     |   |- OutageError                   the outage bound passed without a usable answer
     |   |- UnknownVerdict                it can't be known whether the operation was applied
-    |   '- LaneStopped                   an operation before it stopped the lane
+    |   |- LaneStopped                   an operation before it stopped the lane
+    |   '- LedgerFull                    not accepted: no room to keep it for a rebuild
     |- WaitTimeout (TimeoutError)        the wait ended; the operation goes on
     |- ClosedError                       the runtime, session or client was closed
     |- NotStreamed                       the server streams no samples
@@ -66,6 +67,7 @@ __all__ = [
     "InternalServerError",
     "InvalidInput",
     "LaneStopped",
+    "LedgerFull",
     "ModelLost",
     "NotAFolder",
     "NotFoundError",
@@ -411,6 +413,13 @@ class UnknownVerdict(OperationError):
 
 class LaneStopped(OperationError):
     """An earlier operation of the same model stopped the lane; this one was not applied by this client."""
+
+
+class LedgerFull(OperationError):
+    """Nothing more that trains is accepted: memory and disk are full of what is kept for a rebuild. Nothing was sent.
+
+    A checkpoint makes room.
+    """
 
 
 class WaitTimeout(TinkerError, TimeoutError):

@@ -371,7 +371,7 @@ def test_without_what_was_done_since_no_model_is_rebuilt(caplog: pytest.LogCaptu
         with pytest.raises(ModelLost, match="replay_bytes"):
             await steps(client, 4)
 
-    run(story, recovery=RecoveryPolicy(replay_bytes=600, checkpoints=None))
+    run(story, recovery=RecoveryPolicy(replay_bytes=600, spill_bytes=0, when_full="forget", checkpoints=None))
     assert caplog.text.count("Save its state more often") == 1
 
 

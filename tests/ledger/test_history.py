@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinker_actors.errors import DiskDamaged
 from tinker_actors.flow.pending import PendingTable
 from tinker_actors.ledger import Chunk, Cover, Ledger, Operation, OperationKind
 from tinker_actors.types import (
@@ -148,3 +150,14 @@ async def test_without_a_policy_nothing_is_kept():
     ledger = Ledger("m", PendingTable(), lambda: "key", max_pending=10, max_pending_bytes=1000)
     assert ledger.history is None
     assert ledger.covers() == ()
+
+
+async def test_a_state_that_shows_what_can_t_be_read_any_more_is_none_to_go_on_from():
+    ledger = filled("fofos", waiting="3")
+    ledger.lose("the server was restarted")
+    operation = ledger.find(3)
+    assert operation is not None
+    ledger.unreadable(operation, DiskDamaged(Path("/spilled"), "does not hold it", "Check the disk"))
+    assert [(cover.op_no, cover.path) for cover in ledger.covers()] == [(0, None)]
+    with pytest.raises(DiskDamaged):
+        await operation.future

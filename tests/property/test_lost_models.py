@@ -47,7 +47,9 @@ class Loss(msgspec.Struct, frozen=True):
 LOSSES = st.lists(st.builds(Loss, st.floats(0.0, 0.3), st.sampled_from(["session", "model"])), min_size=1, max_size=3)
 
 
-def run(program: Program, plan: FaultPlan, losses: list[Loss], seed: int) -> Outcome[ProgramResults]:
+def run(
+    program: Program, plan: FaultPlan, losses: list[Loss], seed: int, config: Config = PATIENT
+) -> Outcome[ProgramResults]:
     async def sabotage(world: World) -> None:
         for loss in losses:
             await trio.sleep(loss.after)
@@ -77,7 +79,7 @@ def run(program: Program, plan: FaultPlan, losses: list[Loss], seed: int) -> Out
             fwdbwd_max_chunk_len=program.chunk_len,
             parallel_fwdbwd_chunks=program.parallel_chunks,
         ),
-        config=PATIENT,
+        config=config,
         limit=20_000.0,
     )
 
@@ -89,7 +91,20 @@ def run(program: Program, plan: FaultPlan, losses: list[Loss], seed: int) -> Out
 def test_any_run_that_loses_its_models_ends_as_the_undisturbed_one(
     program: Program, plan: FaultPlan, losses: list[Loss], seed: int
 ):
-    outcome = run(program, plan, losses, seed)
+    check(program, run(program, plan, losses, seed))
+
+
+@settings(max_examples=EXAMPLES // 4)
+@given(programs(), fault_plans(), LOSSES, st.integers(0, 2**32 - 1), st.integers(1, 2000))
+@example(TWO_STEPS, FaultPlan(()), [Loss(0.02, "session")], 0, 1)
+def test_so_does_one_whose_memory_holds_next_to_nothing(
+    program: Program, plan: FaultPlan, losses: list[Loss], seed: int, replay_bytes: int
+):
+    policy = RecoveryPolicy(max_attempts=1000, replay_bytes=replay_bytes, spill_bytes=10_000_000, checkpoints=None)
+    check(program, run(program, plan, losses, seed, msgspec.structs.replace(PATIENT, recovery=policy)))
+
+
+def check(program: Program, outcome: Outcome[ProgramResults]) -> None:
     (model,) = outcome.models
     truth = expected(program)
     assert model.digest == truth.digest, "the weights of the undisturbed run, bit for bit"

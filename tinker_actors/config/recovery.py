@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from pathlib import PurePath
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import msgspec
@@ -41,10 +42,13 @@ class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     ``triggers`` are the losses that count; any other is an error. ``max_attempts`` bounds the rebuilds in a row
     between which no operation of the user's has finished; they are ``backoff_first`` seconds apart, then twice as
     long each, up to ``backoff_longest``. To apply them again, what has been done since the checkpoint before the
-    newest is kept in memory: ``replay_bytes`` of requests for each model at most, then only since the newest, and
-    then the oldest go. A model of which they are missing can't be rebuilt until its next ``save_state``;
-    ``checkpoints`` says when a client saves its state by itself, by default when half of ``replay_bytes`` is used
-    (None: never).
+    newest is kept: for each model ``replay_bytes`` of requests in memory, what waits included, and beyond that
+    ``spill_bytes`` in files below ``spill_folder`` (0: none; the folder is by default one of this user's alone for
+    temporary files). What the files hold is removed with the runtime, and what dead processes have left with the
+    next. When all that is full, only what was done since the newest checkpoint is kept, and when that is too much
+    for it, no forward_backward is accepted until the next checkpoint is there (LedgerFull): ``when_full`` "forget"
+    lets the oldest go instead, and such a model can't be rebuilt until its next ``save_state``. ``checkpoints``
+    says when a client saves its state by itself, by default when half of ``replay_bytes`` is used (None: never).
 
     What can't go on in its own client, as with ``replay=False``, or a client that has ended, and a run of another
     program that ``runtime.recovery`` watches, is recovered into a new client: from ``checkpoint``, which is "latest",
@@ -71,6 +75,9 @@ class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     poll_interval: float = 30.0
     replay_bytes: int = 1_000_000_000
     checkpoints: CheckpointPolicy | None = CheckpointPolicy()
+    spill_bytes: int = 10_000_000_000
+    spill_folder: str | None = None
+    when_full: Literal["refuse", "forget"] = "refuse"
     on_recovery: Callable[[Any, Any, str | None], object] | None = None
     on_failure: Callable[[str, str], object] | None = None
 
@@ -80,6 +87,14 @@ class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             keep(self, name, integer(f"recovery.{name}", getattr(self, name), "Give at least 1", low=1))
         for name in ("backoff_first", "backoff_longest", "poll_interval"):
             keep(self, name, seconds(f"recovery.{name}", getattr(self, name)))
+        keep(self, "spill_bytes", integer("recovery.spill_bytes", self.spill_bytes, "Give 0 or more", low=0))
+        if self.spill_folder is not None:
+            folder: Any = self.spill_folder
+            folder = str(folder) if isinstance(folder, PurePath) else folder
+            keep(self, "spill_folder", text("recovery.spill_folder", folder, "Give the path of a folder, or None"))
+        if self.when_full not in ("refuse", "forget"):
+            problem = f"{self.when_full!r} is neither"
+            raise InvalidInput("recovery.when_full", problem, 'Give "refuse" or "forget"')
         for name in ("replay", "restore_optimizer"):
             flag(f"recovery.{name}", getattr(self, name))
         keep(self, "checkpoints", parse_checkpoints("recovery.checkpoints", self.checkpoints))

@@ -66,6 +66,11 @@ class Admission:
         self._size -= size
         self._admit()
 
+    @property
+    def size(self) -> int:
+        """The bytes that are admitted now."""
+        return self._size
+
     def statistics(self) -> AdmissionStatistics:
         """What is admitted now and who waits."""
         return AdmissionStatistics(count=self._count, size=self._size, waiting=len(self._waiters))

@@ -15,6 +15,8 @@ from tinker_actors.ledger.operation import (
 )
 from tinker_actors.ledger.rebuild import NewModel, Rebuild
 from tinker_actors.ledger.shown import Shown
+from tinker_actors.ledger.spill import SpillStatistics
+from tinker_actors.ledger.spill_store import Spiller, SpillStore
 from tinker_actors.ledger.tasks import Tasks
 
 __all__ = [
@@ -35,6 +37,9 @@ __all__ = [
     "Rebuild",
     "Sending",
     "Shown",
+    "Spiller",
+    "SpillStatistics",
+    "SpillStore",
     "Tasks",
     "as_completed",
     "first",

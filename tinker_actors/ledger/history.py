@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Callable
 from typing import final
 
 import msgspec
 
 from tinker_actors.ledger.operation import Operation, OperationKind
 
-__all__ = ["UPDATES", "Cover", "History", "HistoryStatistics"]
+__all__ = ["UPDATES", "Cover", "History", "HistoryStatistics", "in_memory"]
 
 UPDATES = (OperationKind.OPTIM_STEP, OperationKind.LOAD_STATE)
 """What changes weights."""
@@ -41,13 +43,14 @@ class HistoryStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class History:
     """Finished operations of one model that change its weights or gradients, or whose samplers live.
 
-    All of them since ``floor`` are there. What came before the checkpoint before the newest is let go, and with more
-    than ``max_bytes`` what came before the newest, then the oldest.
+    All of them since ``floor`` are there. What came before the checkpoint before the newest is let go, and when there
+    is too little room what came before the newest, then the oldest. ``max_bytes`` is the room in memory.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._kept: dict[int, Operation] = {}
+        self._in_memory: deque[Operation] = deque()  # those of them, and some that are kept no more
         self._bytes = 0
         self._floor = 0
         self._updates: list[int] = []
@@ -59,6 +62,7 @@ class History:
             return
         self._kept[operation.op_no] = operation
         self._bytes += operation.size
+        self._in_memory.append(operation)
         if operation.kind in UPDATES:
             insort(self._updates, operation.op_no)
 
@@ -95,24 +99,48 @@ class History:
         found.sort(key=lambda one: one[:2], reverse=True)
         return tuple(cover for shown, _, cover in found if shown >= self._floor and (first is None or shown < first))
 
-    def trim(self, unfinished: tuple[Operation, ...]) -> bool:
-        """Let go what is not needed any more; False when something was that is."""
+    @property
+    def bytes(self) -> int:
+        """Estimated bytes of the requests that are kept, wherever they are."""
+        return self._bytes
+
+    def trim(self, unfinished: tuple[Operation, ...], room: int) -> bool:
+        """Let go what is not needed any more, and of the rest what can be, until ``room`` bytes do; False when they
+        don't.
+        """
         states = [cover.op_no for cover in self.covers(unfinished) if cover.path is not None]
         if len(states) > 1:
             self._drop(states[1])
-        if self._bytes > self.max_bytes and states:
+        if self._bytes > room and states:
             self._drop(states[0])
-        if self._bytes <= self.max_bytes:
-            return True
+        return self._bytes <= room
+
+    def let_go(self, room: int) -> None:
+        """Let go the oldest, needed or not, until ``room`` bytes do."""
         for number in sorted(self._kept):
             self._drop(number)
-            if self._bytes <= self.max_bytes:
+            if self._bytes <= room:
                 break
-        return False
+
+    def next_in_memory(self, stays: Callable[[Operation], bool]) -> Operation | None:
+        """The oldest whose payloads are in memory and can leave it, and which nobody ``stays`` for; not given again
+        until ``add`` or ``again`` says so.
+        """
+        while self._in_memory:
+            operation = self._in_memory.popleft()
+            if self._kept.get(operation.op_no) is operation and not stays(operation) and in_memory(operation):
+                return operation
+        return None
+
+    def again(self, operation: Operation) -> None:
+        """The payloads of ``operation``, if it is one of these, are in memory and can leave it."""
+        if self._kept.get(operation.op_no) is operation:
+            self._in_memory.appendleft(operation)
 
     def clear(self) -> None:
         """The model is over."""
         self._kept.clear()
+        self._in_memory.clear()
         self._states.clear()
         self._updates.clear()
         self._bytes = 0
@@ -136,3 +164,8 @@ class History:
         place = bisect_right(self._updates, op_no)
         done = self._updates[place - 1] if place else 0
         return max([done, *(number for number in waiting if number < op_no)])
+
+
+def in_memory(operation: Operation) -> bool:
+    """Whether ``operation`` has data in memory that could as well be on a disk."""
+    return any(chunk.data is not None and chunk.stored is None for chunk in operation.chunks)

@@ -6,7 +6,7 @@ import logging
 from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, final
+from typing import Any, Final, Literal, final
 
 import msgspec
 from trio_util import AsyncValue
@@ -15,6 +15,7 @@ from tinker_actors.errors import ClosedError, LaneStopped, OperationCancelled, O
 from tinker_actors.flow.admission import Admission
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import PendingTable
+from tinker_actors.ledger.budget import Budget
 from tinker_actors.ledger.future import Future
 from tinker_actors.ledger.history import UPDATES, Cover, History
 from tinker_actors.ledger.operation import (
@@ -28,6 +29,8 @@ from tinker_actors.ledger.operation import (
 )
 from tinker_actors.ledger.outcome import check_sum
 from tinker_actors.ledger.rebuild import Rebuild
+from tinker_actors.ledger.spill import SpillStatistics
+from tinker_actors.ledger.spill_store import SpillStore
 from tinker_actors.ports.spans import NO_SPANS, Spans
 from tinker_actors.types import LoadWeightsRequest, SaveWeightsForSamplerRequest
 
@@ -69,7 +72,8 @@ class Ledger:
 
     With a model that the server has lost a new *epoch* begins (``lose``): another model takes its place in a state
     that ``covers`` names, what was done after that is applied again (``resume_from``), and what has not finished
-    follows in its order, all under new seq_ids. With ``replay_bytes`` None nothing is kept for that.
+    follows in its order, all under new seq_ids. With ``replay_bytes`` None nothing is kept for that; what is beyond
+    them goes to the ``store``, up to ``spill_bytes``, and beyond that as ``when_full`` says.
     """
 
     def __init__(
@@ -81,6 +85,9 @@ class Ledger:
         max_pending: int,
         max_pending_bytes: int,
         replay_bytes: int | None = None,
+        store: SpillStore | None = None,
+        spill_bytes: int = 0,
+        when_full: Literal["refuse", "forget"] = "forget",
         spans: Spans = NO_SPANS,
     ) -> None:
         self.name = name
@@ -100,6 +107,18 @@ class Ledger:
         self._accepted: deque[AcceptedOperation] = deque(maxlen=ACCEPTED_KEPT)
         self._replaying: dict[int, Operation] = {}
         self._history = None if replay_bytes is None else History(replay_bytes)
+        self._budget: Budget | None = None
+        if self._history is not None:
+            self._budget = Budget(
+                name,
+                self._history,
+                self.admission,
+                unfinished=self.unfinished,
+                replaying=lambda operation: operation.op_no in self._replaying,
+                forget=when_full == "forget",
+                store=store,
+                spill_bytes=spill_bytes,
+            )
         self._updates = 0
         self._undone: list[int] = []
         self._ends: AsyncValue[int] = AsyncValue(0)
@@ -156,6 +175,11 @@ class Ledger:
         """How many bytes of requests may be kept to be applied again; None: nothing is."""
         return None if self._history is None else self._history.max_bytes
 
+    def spilled(self) -> SpillStatistics:
+        """What of it is on the disk."""
+        spill = None if self._budget is None else self._budget.spill
+        return SpillStatistics(requests=0, bytes=0, files=0) if spill is None else spill.statistics()
+
     def open_operations(self) -> tuple[Operation, ...]:
         """What is to be sent or polled: unfinished operations, and those that are being applied again."""
         return (*self._replaying.values(), *self._unfinished.values())
@@ -169,7 +193,7 @@ class Ledger:
         """Accept an operation that ``admission`` has let in, or an ``automatic`` one, which needs no room.
 
         Raises LaneStopped when an earlier failure stopped or halted this lane, ClosedError when its client was
-        closed; the admission is given back.
+        closed, LedgerFull when it could not be kept for a rebuild; the admission is given back.
         """
         size = sum(chunk.size for chunk in chunks)
         if (why := self._stopped or self.halted.value) is not None:
@@ -182,6 +206,9 @@ class Ledger:
                 f"{kind} was not accepted: the lane of {self.name} {verb}, because {why}",
                 operation=kind,
             ) from why
+        if self._budget is not None and (full := self._budget.refusal(kind, size)) is not None:
+            self.admission.release(size)
+            raise full
         op_no = self._next_op_no
         self._next_op_no += 1
         entry = self._pending.open(f"{self.name}#{op_no}", kind, OperationState.ACCEPTED)
@@ -206,6 +233,8 @@ class Ledger:
             self._updates += 1
         operation.updates = self._updates
         self._accepted.append(AcceptedOperation(op_no, kind, tuple(chunk.digest for chunk in chunks)))
+        if self._budget is not None:
+            self._budget.look()
         return operation
 
     def updates_since(self, op_no: int, updates: int) -> int:
@@ -217,6 +246,21 @@ class Ledger:
     def next_to_send(self) -> Operation | None:
         """The first operation that is not wholly promised: the one whose send turn it is."""
         return next(iter(self._unsent.values()), None)
+
+    async def recall(self, operation: Operation) -> None:
+        """Have the data of ``operation`` in memory, for its send turn. Raises DiskError where it can't be had."""
+        spill = None if self._budget is None else self._budget.spill
+        assert spill is not None
+        chunks = operation.chunks
+        read = tuple([await spill.read(chunk) if chunk.away else chunk for chunk in chunks])
+        if operation.chunks is chunks:
+            operation.chunks = read
+
+    def unreadable(self, operation: Operation, error: TinkerError) -> None:
+        """``operation``, which was not sent to the present model, fails: its data can't be had any more."""
+        if self._history is not None:  # an earlier model may have done it
+            self._history.distrust(operation.op_no)
+        self.fail(operation, error)
 
     def start_sending(self, operation: Operation) -> Sending:
         """Give ``operation`` its seq_ids; a re-send finds the ones that it has."""
@@ -249,6 +293,11 @@ class Ledger:
                 self._unsent.pop(operation.op_no, None)
             self._enter(operation, OperationState.PROMISED)
             operation.span.enter("poll")
+            if any(chunk.stored is not None for chunk in operation.chunks):  # it is on the disk still
+                operation.chunks = tuple(
+                    chunk if chunk.stored is None else msgspec.structs.replace(chunk, data=None)
+                    for chunk in operation.chunks
+                )
 
     def deliver(self, operation: Operation, chunk: int, result: object) -> None:
         """Keep the result of one chunk."""
@@ -421,6 +470,8 @@ class Ledger:
         self._there.value = True
         if self._history is not None:
             self._history.clear()
+        if self._budget is not None:
+            self._budget.close()
         self.halted.value = None
         for operation in self.unfinished():
             self._end(operation, state, error)
@@ -451,13 +502,15 @@ class Ledger:
             history.add(operation)
             if isinstance(request, LoadWeightsRequest):
                 history.add_state(op_no, request.path, optimizer=request.optimizer)
-        if not history.trim(self.unfinished()) and not self._cut:
+        assert self._budget is not None
+        if not self._budget.trim() and not self._cut:
             self._cut = True
             _log.warning(
-                "%s: more than the %d bytes that may be kept (recovery.replay_bytes) were trained on since its last "
-                "checkpoint. If the server loses the model now, it can't be rebuilt. Save its state more often",
+                "%s: more than the %d bytes that may be kept (recovery.replay_bytes, spill_bytes) were trained on "
+                "since its last checkpoint. If the server loses the model now, it can't be rebuilt. Save its state "
+                "more often",
                 self.name,
-                history.max_bytes,
+                self._budget.limit,
             )
         elif kind is OperationKind.SAVE_STATE:
             self._cut = False
@@ -469,6 +522,8 @@ class Ledger:
         self._pending.close(operation.entry)
         self._ends.value += 1
         self._show_progress()
+        if self._history is not None:
+            self._history.again(operation)
         outcome = check_sum(result)
         if outcome == operation.outcome:
             return True
@@ -489,6 +544,8 @@ class Ledger:
         for operation in self._replaying.values():
             self._enter(operation, OperationState.DONE)
             self._pending.close(operation.entry)
+            if self._history is not None:
+                self._history.again(operation)
         self._replaying.clear()
 
     def _close_rebuild(self) -> None:

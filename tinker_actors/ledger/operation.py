@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, TypeAlias, final
 
 import msgspec
@@ -29,6 +30,7 @@ __all__ = [
     "OperationKind",
     "OperationState",
     "Sending",
+    "Stored",
     "TrainingRequest",
 ]
 
@@ -67,25 +69,55 @@ class OperationState(StrEnum):
     VERDICT = "verdict"
 
 
+@final
+class Stored:
+    """Where on the disk the data of a chunk is, which is kept there for as long as this is held, and its numbers."""
+
+    __slots__ = ("__weakref__", "datums", "length", "offset", "path", "tokens")
+
+    def __init__(self, path: Path, offset: int, length: int, *, datums: int, tokens: int) -> None:
+        self.path = path
+        self.offset = offset
+        self.length = length
+        self.datums = datums
+        self.tokens = tokens
+
+
 class Chunk(msgspec.Struct, frozen=True):
     """One request of an operation, its boundaries frozen at acceptance.
 
     ``request`` lacks model_id and seq_id, which depend on where it is sent; ``digest`` names its content and
     ``size`` estimates its bytes on the wire. ``data`` is its data as it will be sent, encoded once: a row of buffers,
-    most of them the arrays' own memory.
+    most of them the arrays' own memory. Once it is ``stored`` on the disk, the request has no data of its own, and
+    ``data`` is there only while it is being sent.
     """
 
     request: TrainingRequest
     digest: str
     size: int
     data: Buffers | None = None
+    stored: Stored | None = None
 
     @property
     def tokens(self) -> int:
         """Tokens of its data's inputs; images that don't say how many they become count none."""
+        if self.stored is not None:
+            return self.stored.tokens
         if not isinstance(self.request, ForwardBackwardRequest):
             return 0
         return sum(datum.model_input.known_length or 0 for datum in self.request.data)
+
+    @property
+    def datums(self) -> int:
+        """How many datums it has."""
+        if self.stored is not None:
+            return self.stored.datums
+        return len(self.request.data) if isinstance(self.request, ForwardBackwardRequest) else 0
+
+    @property
+    def away(self) -> bool:
+        """Whether its data is on the disk only."""
+        return self.stored is not None and self.data is None
 
 
 class LocalLoss(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,6 +242,11 @@ class Operation:
     def size(self) -> int:
         """Estimated bytes of all chunks."""
         return sum(chunk.size for chunk in self.chunks)
+
+    @property
+    def away(self) -> bool:
+        """Whether it has data that is on the disk only, and has to be read before it can be sent."""
+        return any(chunk.away for chunk in self.chunks)
 
     @property
     def name(self) -> str:

@@ -19,6 +19,7 @@ _COUNTERS = (
     *("telemetry_events", "telemetry_events_sent", "telemetry_events_lost"),
     *("checkpoints_saved", "checkpoints_failed", "checkpoints_pruned"),
     *("heartbeats", "heartbeats_missed", "sessions_lost", "models_lost", "replays_differing", "actor_restarts"),
+    "spilled_bytes",
     *(f"{purpose}_requests" for purpose in get_args(Purpose)),
     *(f"{purpose}_requests_failed" for purpose in get_args(Purpose)),
 )

@@ -45,7 +45,7 @@ from tinker_actors.errors import InvalidInput
 from tinker_actors.flow.home import Home, require_trio
 from tinker_actors.flow.pending import Pending, PendingTable
 from tinker_actors.flow.rate_limit import RateLimiter, RateLimiters
-from tinker_actors.ledger import Future, Tasks
+from tinker_actors.ledger import Future, Spiller, SpillStore, Tasks
 from tinker_actors.metrics import OWN, Metrics, ModelUsage, Price, Usage, cost_of
 from tinker_actors.ports import Disk, FileDisk, NoPoints, Offload, Points, Server, ThreadOffload, Transport
 from tinker_actors.ports.spans import Spans
@@ -53,7 +53,7 @@ from tinker_actors.runtime.dump import DumpOnSignal, render
 from tinker_actors.runtime.joining import Joined, Joining, check_handle
 from tinker_actors.runtime.long_waits import LongWaits
 from tinker_actors.runtime.measured import MeasuredTransport
-from tinker_actors.runtime.settings import make_transport, set_level
+from tinker_actors.runtime.settings import make_store, make_transport, set_level
 from tinker_actors.runtime.stalls import Stalls, check_alarm
 from tinker_actors.runtime.tracing import make_spans, traced
 from tinker_actors.sessions import (
@@ -94,6 +94,7 @@ class Runtime:
         points: Points,
         offload: Offload,
         disk: Disk,
+        store: SpillStore | None,
         metrics: Metrics,
         reports: random.Random,
         spans: Spans,
@@ -107,6 +108,7 @@ class Runtime:
         self._spans = spans
         self._offload = offload
         self._disk = disk
+        self._store = store
         self._tokenizers = TokenizerCache(offload)
         self._pending = PendingTable()
         self._tasks = Tasks(tasks, self._pending)
@@ -232,6 +234,7 @@ class Runtime:
             usage=self._usage,
             points=self._points,
             offload=self._offload,
+            store=self._store,
             tokenizers=self._tokenizers,
             limiter=self._limiter,
             user_metadata=user_metadata,
@@ -366,6 +369,11 @@ class Runtime:
             factories["stalls"] = lambda: Stalls(stall_alarm, self._lag)
         for name, factory in factories.items():
             await self._system.start_child(ChildSpec(name, factory, max_restarts=3, max_seconds=60.0))
+        if (store := self._store) is not None:
+            spec = ChildSpec(
+                "spill", lambda: Spiller(store), max_restarts=10, max_seconds=60.0, on_close=lambda _: store.give_up()
+            )
+            await self._system.start_child(spec)
 
 
 @asynccontextmanager
@@ -426,9 +434,11 @@ async def open_runtime(
     rng = random.Random(None if seed is None else integer("seed", seed, "Use an integer of 64 bits, or None"))
     carrier = transport if transport is not None else make_transport(settings)
     threads = offload if offload is not None else ThreadOffload(_OFFLOAD_THREADS)
+    metrics = Metrics(OWN)
+    files = disk if disk is not None else FileDisk(threads)
+    store = make_store(settings, files, threads, metrics)
     runtime: Runtime | None = None
     try:
-        metrics = Metrics(OWN)
         api = Api(traced(MeasuredTransport(carrier, metrics), settings), settings, Keeper(settings, carrier, rng))
         async with open_system("runtime", random=random.Random(rng.getrandbits(64))) as system:
             sessions = await system.start_child(DynamicSupervisorSpec("sessions"))
@@ -444,7 +454,8 @@ async def open_runtime(
                 rng=rng,
                 points=points if points is not None else NoPoints(),
                 offload=threads,
-                disk=disk if disk is not None else FileDisk(threads),
+                disk=files,
+                store=store,
                 metrics=metrics,
                 spans=spans,
                 reports=random.Random(None if seed is None else f"telemetry {seed}"),
@@ -458,5 +469,7 @@ async def open_runtime(
     finally:
         if runtime is not None:
             runtime.end_tasks()
+        if store is not None:
+            await store.aclose()
         if carrier is not transport and carrier is not settings.http_client:
             await carrier.aclose()

@@ -1,20 +1,25 @@
-"""What a Config asks of the runtime as a whole: the level of its log, and what carries its requests."""
+"""What a Config asks of the runtime as a whole: its log's level, what carries its requests, where it spills."""
 
 from __future__ import annotations
 
 import logging
+import os
 import pkgutil
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 from tinker_actors.config import Config, Proxy
 from tinker_actors.errors import InvalidInput
-from tinker_actors.ports import Purpose, Transport
+from tinker_actors.ledger import SpillStore
+from tinker_actors.metrics import Metrics
+from tinker_actors.ports import Disk, Offload, Purpose, Transport
 from tinker_actors.wire.transport import HttpTransport
 from tinker_actors.wire.urls import is_loopback
 
-__all__ = ["make_transport", "pool_limits", "set_level"]
+__all__ = ["make_store", "make_transport", "pool_limits", "set_level"]
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 _POOL_SIZE = 50
@@ -67,6 +72,16 @@ def _through(proxy: Proxy, config: Config) -> Transport:
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
     )
     return HttpxTransport(client, limits=pool_limits(config))
+
+
+def make_store(config: Config, disk: Disk, offload: Offload, metrics: Metrics) -> SpillStore | None:
+    """Where models spill what memory has no room for; None when nothing is spilled."""
+    recovery = config.recovery
+    if recovery is None or not recovery.spill_bytes:
+        return None
+    given = recovery.spill_folder
+    folder = Path(tempfile.gettempdir(), f"tinker-actors-{os.getuid()}") if given is None else Path(given).absolute()
+    return SpillStore(disk, offload, metrics, folder, private=given is None)
 
 
 def pool_limits(config: Config) -> Mapping[Purpose, int]:

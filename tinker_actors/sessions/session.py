@@ -21,7 +21,7 @@ from tinker_actors.flow.pending import PendingTable
 from tinker_actors.flow.queue_state import ClientQueue, Observer, QueueSubscription
 from tinker_actors.flow.rate_limit import RateLimiter
 from tinker_actors.flow.retry import RetryHandler
-from tinker_actors.ledger import Ledger, Shown, Tasks
+from tinker_actors.ledger import Ledger, Shown, SpillStore, Tasks
 from tinker_actors.metrics import Metrics, Usage
 from tinker_actors.polling import Poller
 from tinker_actors.ports import Offload, Points
@@ -84,6 +84,7 @@ class Session:
         tags: tuple[str, ...],
         project_id: str | None,
         telemetry: Telemetry | None = None,
+        store: SpillStore | None = None,
         spans: Spans = NO_SPANS,
     ) -> None:
         self.name = name
@@ -98,6 +99,7 @@ class Session:
         self.usage = usage
         self.points = points
         self.offload = offload
+        self.store = store
         self.tokenizers = tokenizers
         self._limiter = limiter
         self.user_metadata = user_metadata

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from tinker_actors.config import Trigger
-from tinker_actors.errors import ModelLost, OperationError, OutageError, TinkerError, UnknownVerdict
+from tinker_actors.errors import DiskError, ModelLost, OperationError, OutageError, TinkerError, UnknownVerdict
 from tinker_actors.flow.patience import OutOfPatience, brief
 from tinker_actors.flow.reaction import Reaction
 from tinker_actors.ledger import Gap, Operation
@@ -21,6 +21,7 @@ __all__ = [
     "session_loss",
     "send_failure",
     "split_failure",
+    "unreadable_replay",
 ]
 
 _RESTORE = "Create a new client and load the last checkpoint"
@@ -101,6 +102,14 @@ def replay_failure(operation: Operation, error: TinkerError) -> ModelLost:
     )
     lost.__cause__ = error
     return lost
+
+
+def unreadable_replay(name: str, operation: Operation, error: DiskError) -> DiskError:
+    """What was done to a lost model can't be read back, so the one in its place will never be as that was."""
+    problem = f"{error.problem}: {operation.kind} {operation.name} can't be applied again, and {name} not be rebuilt"
+    found = type(error)(error.path, problem, _RESTORE)
+    found.__cause__ = error
+    return found
 
 
 def rebuild_failure(name: str, gone: OutOfPatience, pending: tuple[str, ...]) -> TinkerError:

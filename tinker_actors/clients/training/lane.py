@@ -10,7 +10,13 @@ import trio
 
 from tinker_actors.clients.training import operations
 from tinker_actors.clients.training.creation import Made
-from tinker_actors.clients.training.failure import gap_failure, probe_failure, replay_failure, send_failure
+from tinker_actors.clients.training.failure import (
+    gap_failure,
+    probe_failure,
+    replay_failure,
+    send_failure,
+    unreadable_replay,
+)
 from tinker_actors.clients.training.fresh_load import load_afresh, may_need_fresh_model
 from tinker_actors.clients.training.model import Model
 from tinker_actors.clients.training.probe import ask_class
@@ -20,6 +26,7 @@ from tinker_actors.errors import (
     APIError,
     APIStatusError,
     ConflictError,
+    DiskError,
     RequestFailedError,
     TinkerError,
 )
@@ -98,6 +105,9 @@ class SendLane:
             if self._session.server_class is None and not self._is_first_load(operation):
                 await self._find_class(operation)
                 continue
+            if operation.away:
+                await self._recall(operation)
+                continue
             self._session.points.reach("training.before_send", operation.name)
             if operation.sending is not None and not operation.sending.complete:
                 seq_id = operation.sending.first_seq_id
@@ -128,6 +138,22 @@ class SendLane:
                 return
             if session.learn_class(*known):
                 self._found(*known)
+
+    async def _recall(self, operation: Operation) -> None:
+        """Have what was spilled of ``operation`` in memory."""
+        ledger = self._ledger
+        operation.entry.explain("its data is being read from the disk")
+        try:
+            await ledger.recall(operation)
+        except DiskError as error:
+            if operation is not ledger.next_to_send():
+                return  # it has ended meanwhile
+            if operation.replayed:
+                self._stop(unreadable_replay(ledger.name, operation, error), None)
+                return
+            _log.error("%s %s %s fails: %s", ledger.name, operation.kind, operation.name, error)
+            self._session.failed(f"{ledger.name}{operation.name}", operation.kind, error)
+            ledger.unreadable(operation, error)
 
     async def _send(self, operation: Operation, sending: Sending) -> None:
         ledger = self._ledger

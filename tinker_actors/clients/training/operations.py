@@ -242,7 +242,7 @@ def problem_of(chunk: Chunk, result: Any) -> str | None:
         return "the server gives no path"
     if not isinstance(chunk.request, ForwardBackwardRequest) or not isinstance(result, ForwardBackwardOutput):
         return None
-    due, given = len(chunk.request.data), len(result.loss_fn_outputs)
+    due, given = chunk.datums, len(result.loss_fn_outputs)
     return None if due == given else f"the server gives {given} loss_fn_outputs for {due} datums"
 
 

@@ -104,7 +104,7 @@ class Rebuilder:
         raise ModelLost(
             f"the model of {self._model.ledger.name} can't be rebuilt, since {rebuild.cause}: there is no checkpoint "
             "after which everything is kept that was done. Create a new client and load a checkpoint; save the state "
-            "more often, or keep more (recovery.replay_bytes)",
+            "more often, or keep more (recovery.replay_bytes, spill_bytes)",
             operation=self._model.ledger.name,
         )
 

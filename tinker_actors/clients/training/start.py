@@ -52,6 +52,9 @@ async def start_training_client(
         max_pending=config.max_pending,
         max_pending_bytes=config.max_pending_bytes,
         replay_bytes=policy.replay_bytes if policy is not None and policy.replay else None,
+        store=session.store,
+        spill_bytes=0 if policy is None else policy.spill_bytes,
+        when_full="refuse" if policy is None else policy.when_full,
         spans=session.spans,
     )
     session.ledgers.add(ledger)
