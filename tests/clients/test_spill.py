@@ -278,7 +278,7 @@ def test_a_disk_that_refuses_is_said_once_and_memory_has_to_do(failing: str, cap
 
 
 def test_when_all_is_full_nothing_more_is_accepted_until_a_checkpoint():
-    policy = msgspec.structs.replace(SMALL, spill_bytes=1000)
+    policy = msgspec.structs.replace(SMALL, spill_bytes=500)
 
     async def story(world: World, service: ServiceClient, client: TrainingClient) -> int:
         done = 0
@@ -288,7 +288,7 @@ def test_when_all_is_full_nothing_more_is_accepted_until_a_checkpoint():
                 done += 1
                 await trio.sleep(1)
         assert caught.value.operation == "forward_backward"
-        assert spilled(client).bytes <= 1000
+        assert 0 < spilled(client).bytes <= 500
         with pytest.raises(LedgerFull):
             client.forward_backward_async(batch(1, 2, 3))
         assert client._model.ledger.admission.statistics().count == 0, "what was not accepted holds no room"
@@ -302,7 +302,7 @@ def test_when_all_is_full_nothing_more_is_accepted_until_a_checkpoint():
 
     other = run(story, recovery=policy)
     done = other.value
-    assert done >= 3
+    assert done >= 2
     assert other.models[0].digest == run(calm).models[0].digest
 
 
