@@ -4,6 +4,8 @@ was not taken back ends as in an undisturbed run of just that, and each Future s
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import partial
 from typing import Any, Literal
 
 import autograd.numpy as anp
@@ -12,6 +14,7 @@ import trio
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from supervision import ActorCrashed
 from tinker_actors.clients import TrainingClient
 from tinker_actors.config import Config, RecoveryPolicy
 from tinker_actors.errors import OperationCancelled
@@ -83,10 +86,12 @@ def run(steps: list[Step], plan: FaultPlan, seed: int, taken_back: set[int] | No
         service = await world.runtime.create_service_client()
         client = world.watch(await start_client(service))
         futures: dict[int, Any] = {}
+        settled: Counter[int] = Counter()
         for place, step in enumerate(steps):
             if taken_back is not None and place in taken_back:
                 continue
             futures[place] = await submit(client, step)
+            futures[place].when_done(partial(settled.update, [place]))
             if taken_back is None and step.take_back == "now":
                 futures[place].cancel()
         await trio.sleep(0.02)
@@ -101,6 +106,8 @@ def run(steps: list[Step], plan: FaultPlan, seed: int, taken_back: set[int] | No
                 results[place] = None
             else:
                 results[place] = dict(result.metrics or {}) if steps[place].kind != "update" else "done"
+        await world.settle()
+        assert settled == dict.fromkeys(futures, 1)
         return results
 
     return simulate(
@@ -121,6 +128,8 @@ def test_what_was_not_taken_back_ends_as_if_nothing_else_had_been(
     broken = run(steps, FaultPlan((*plan.faults, *losses)), seed, None)
     gone = {place for place, result in broken.value.items() if result is None}
     event(f"taken back: {min(len(gone), 3)}, models lost: {min(broken.counters.get('models_lost', 0), 2)}")
+    crashes = [event.crash.text for event in broken.events if isinstance(event, ActorCrashed)]
+    assert all("InjectedCrash" in text for text in crashes), crashes
     calm = run(steps, FaultPlan(()), 0, gone)
     assert {place: result for place, result in broken.value.items() if place not in gone} == calm.value
     assert broken.models[0].digest == calm.models[0].digest
