@@ -66,6 +66,9 @@ if TYPE_CHECKING:
         GradientUnavailable,
         InternalServerError,
         InvalidInput,
+        JobChanged,
+        JobError,
+        JobInUse,
         LaneStopped,
         LedgerFull,
         LossTermError,
@@ -126,6 +129,10 @@ if TYPE_CHECKING:
         MetricsSnapshot,
         ModelUsage,
         Price,
+    )
+    from tinker_actors.recovery.jobs import (
+        Budget,
+        Job,
     )
     from tinker_actors.regularizers import (
         L1,
@@ -208,6 +215,7 @@ __all__ = [
     "blocking_runtime",
     "BreakerState",
     "BreakerStatistics",
+    "Budget",
     "capture_exceptions",
     "CheckpointFailed",
     "CheckpointPolicy",
@@ -249,6 +257,10 @@ __all__ = [
     "HistogramSnapshot",
     "InternalServerError",
     "InvalidInput",
+    "Job",
+    "JobChanged",
+    "JobError",
+    "JobInUse",
     "KLDivergence",
     "L1",
     "L2",
@@ -332,6 +344,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "tinker_actors.recovery.jobs": (
+        "Budget",
+        "Job",
+    ),
     "tinker_actors.blocking": ("blocking_runtime",),
     "tinker_actors.clients": (
         "RestClient",
@@ -382,6 +398,9 @@ _HOMES = {
         "GradientUnavailable",
         "InternalServerError",
         "InvalidInput",
+        "JobChanged",
+        "JobError",
+        "JobInUse",
         "LaneStopped",
         "LedgerFull",
         "LossTermError",

@@ -66,6 +66,9 @@ __all__ = [
     "GoneError",
     "InternalServerError",
     "InvalidInput",
+    "JobChanged",
+    "JobError",
+    "JobInUse",
     "LaneStopped",
     "LedgerFull",
     "ModelLost",
@@ -494,6 +497,18 @@ class DiskDamaged(DiskError):
 
 class NotAFolder(DiskError):
     """A file is where a folder has to be."""
+
+
+class JobError(TinkerError):
+    """A job can't go on: what its folder holds does not fit, or is damaged. Nothing of it was changed."""
+
+
+class JobInUse(JobError):
+    """Another process runs the job. Nothing of it was touched."""
+
+
+class JobChanged(JobError):
+    """The program asks for another job than the one that was begun under this name. Nothing of it was changed."""
 
 
 class ClosedError(TinkerError):

@@ -50,6 +50,7 @@ class ServiceClient(Handle[clients.ServiceClient]):
     download_checkpoint_async = at_once(clients.ServiceClient.download_checkpoint_async)
     close = blocking(clients.ServiceClient.close)
     aclose = blocking(clients.ServiceClient.aclose)
+    usage = answered(clients.ServiceClient.usage)
     get_telemetry = answered(clients.ServiceClient.get_telemetry, telemetry_of)
     _leave = blocking(clients.ServiceClient.__aexit__)
 

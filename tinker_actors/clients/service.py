@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from types import TracebackType
@@ -25,6 +26,7 @@ from tinker_actors.errors import InvalidInput, TinkerError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import while_calling, while_polling
 from tinker_actors.ledger import Future
+from tinker_actors.metrics import ModelUsage
 from tinker_actors.server_class import ServerClass
 from tinker_actors.sessions import Session, SessionEnd, SessionState, SessionStatus, end_for
 from tinker_actors.telemetry import Telemetry
@@ -129,6 +131,15 @@ class ServiceClient(CheckpointDownloads):
     def state(self) -> SessionState:
         """creating, active, finished or lost."""
         return self._session.state.value
+
+    @property
+    def seeds(self) -> random.Random:
+        """What draws the seeds of adapters and samples that have none of their own: for who keeps its state."""
+        return self._session.seeds
+
+    def usage(self) -> dict[str, ModelUsage]:
+        """Tokens trained on, read in prompts and sampled by this session's clients, by base model."""
+        return self._session.usage.snapshot()
 
     def get_telemetry(self) -> Telemetry | None:
         """Where to record events of this client's session; None when telemetry is off."""

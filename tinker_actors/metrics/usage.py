@@ -39,13 +39,19 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
 @final
 class Usage:
-    """What results have come of, counted when they are there: what failed or was given up is not in it."""
+    """What results have come of, counted when they are there: what failed or was given up is not in it.
 
-    def __init__(self) -> None:
+    What is added counts in ``parent``, too.
+    """
+
+    def __init__(self, parent: Usage | None = None) -> None:
         self._models: dict[str, ModelUsage] = {}
+        self._parent = parent
 
     def add(self, base_model: str, *, trained: int = 0, prompted: int = 0, sampled: int = 0) -> None:
         """More tokens of ``base_model``."""
+        if self._parent is not None:
+            self._parent.add(base_model, trained=trained, prompted=prompted, sampled=sampled)
         known = self._models.get(base_model, ModelUsage())
         self._models[base_model] = ModelUsage(
             trained=known.trained + trained, prompted=known.prompted + prompted, sampled=known.sampled + sampled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import random
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -38,7 +39,7 @@ from tinker_actors.clients.sampler_handle import SamplerHandle
 from tinker_actors.clients.sampling import SamplingClient
 from tinker_actors.clients.service import ServiceActor, ServiceClient
 from tinker_actors.clients.spec import client_spec
-from tinker_actors.config import Config, RetryConfig, Secret, parse_api_key
+from tinker_actors.config import CheckpointPolicy, Config, RetryConfig, Secret, parse_api_key
 from tinker_actors.config.fields import check
 from tinker_actors.credentials import Keeper
 from tinker_actors.errors import InvalidInput
@@ -49,6 +50,7 @@ from tinker_actors.ledger import Future, Spiller, SpillStore, Tasks
 from tinker_actors.metrics import OWN, Metrics, ModelUsage, Price, Usage, cost_of
 from tinker_actors.ports import Disk, FileDisk, NoPoints, Offload, Points, Server, ThreadOffload, Transport
 from tinker_actors.ports.spans import Spans
+from tinker_actors.recovery.jobs import Budget, JobBlock, JobHome, JobOptions
 from tinker_actors.runtime.dump import DumpOnSignal, render
 from tinker_actors.runtime.joining import Joined, Joining, check_handle
 from tinker_actors.runtime.long_waits import LongWaits
@@ -139,6 +141,7 @@ class Runtime:
         self._opened = 0
         self._home = Home()
         self._open: WeakSet[Session] = WeakSet()
+        self._jobs: SupervisorRef | None = None
         self._joining = Joining(self._join)
 
     @property
@@ -163,6 +166,18 @@ class Runtime:
         Returns once the server has created it. Raises the last APIError when it has not within the
         configuration's ``start_bound``.
         """
+        return await self._create_service_client(
+            user_metadata=user_metadata, tags=tags, project_id=project_id, usage=self._usage
+        )
+
+    async def _create_service_client(
+        self,
+        *,
+        user_metadata: Mapping[str, str] | None,
+        tags: tuple[str, ...] | None,
+        project_id: str | None,
+        usage: Usage,
+    ) -> ServiceClient:
         self._home.require("the runtime")
         metadata = texts("user_metadata", user_metadata)
         labels = self._config.tags if tags is None else tuple([text("tags", tag, "Give strings") for tag in tags])
@@ -178,11 +193,77 @@ class Runtime:
             tags=labels,
             project_id=project,
             telemetry=telemetry,
+            usage=usage,
         )
         with closed_as_such("create_service_client"):
             place, clients = await self._start(session, ChildSpec("manager", lambda: SessionManager(session)))
             ref = await clients.start_child(client_spec("service", lambda: ServiceActor(session)))
         return ServiceClient(session, ref, place, clients, self._sessions, account=self._account)
+
+    def job(
+        self,
+        name: str,
+        *,
+        base_model: str,
+        rank: int = 32,
+        seed: int | None = None,
+        steps: int | None = None,
+        train_mlp: bool = True,
+        train_attn: bool = True,
+        train_unembed: bool = True,
+        updates_per_step: int = 1,
+        checkpoints: CheckpointPolicy | None = None,
+        budget: Budget | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        user_metadata: Mapping[str, str] | None = None,
+        catch_signals: bool = True,
+    ) -> JobBlock:
+        """A training run that goes on where it was when the same program runs again: ``async with ... as job``.
+
+        It has a folder of its own, ``name`` in ``folder`` (by default what TINKER_ACTORS_JOBS names, or ./jobs), and
+        a session and a training client of its own: a new model of ``base_model``, as ``create_lora_training_client``
+        makes it, or the one that the folder's record tells of. ``steps`` is how many it is to have (None: as many as
+        the program likes), each with ``updates_per_step`` optim_steps. ``checkpoints`` says when it is saved and
+        recorded, by default each ten minutes; ``budget`` what it may use. The first Ctrl-C, or SIGTERM, lets it stop
+        after the step that is being done, with a checkpoint; the second ends the process. ``catch_signals`` False
+        leaves signals alone. docs/jobs.md tells all of it.
+
+        Raises InvalidInput for bad values. Entering it raises JobInUse where another process runs the job, JobChanged
+        where it was begun with other values, JobError where it can't go on, DiskError where its folder can't be used.
+        """
+        self._home.require("the runtime")
+        options = JobOptions(
+            name=name,
+            base_model=base_model,
+            rank=rank,
+            seed=seed,
+            steps=steps,
+            train_mlp=train_mlp,
+            train_attn=train_attn,
+            train_unembed=train_unembed,
+            updates_per_step=updates_per_step,
+            checkpoints=checkpoints,
+            budget=budget,
+            folder=folder,
+            user_metadata=user_metadata,
+            catch_signals=catch_signals,
+        )
+        assert self._jobs is not None, "open_runtime starts it"
+        home = JobHome(
+            keepers=self._jobs,
+            disk=self._disk,
+            pending=self._pending,
+            policy=None if self._config.recovery is None else self._config.recovery.checkpoints,
+            base_url=self._config.base_url,
+            create_service=self._create_service_of_a_job,
+            draw_seed=lambda: self._random.getrandbits(31),
+        )
+        return JobBlock(home, options)
+
+    async def _create_service_of_a_job(self, user_metadata: Mapping[str, str]) -> ServiceClient:
+        return await self._create_service_client(
+            user_metadata=user_metadata, tags=None, project_id=None, usage=Usage(self._usage)
+        )
 
     async def create_sampling_client_from_handle(self, handle: SamplerHandle) -> SamplingClient:
         """A client of the weights that another process samples from, by what ``get_sampler_handle()`` gave there.
@@ -222,6 +303,7 @@ class Runtime:
         tags: tuple[str, ...],
         project_id: str | None,
         telemetry: Telemetry | None,
+        usage: Usage | None = None,
     ) -> Session:
         session = Session(
             name,
@@ -231,7 +313,7 @@ class Runtime:
             pending=self._pending,
             tasks=self._tasks,
             metrics=self._metrics,
-            usage=self._usage,
+            usage=self._usage if usage is None else usage,
             points=self._points,
             offload=self._offload,
             store=self._store,
@@ -361,6 +443,7 @@ class Runtime:
     async def watch(self, stall_alarm: float | None) -> None:
         """Start what looks after the whole runtime. ``open_runtime`` calls it."""
         self._system.events.subscribe(self._hear)
+        self._jobs = await self._system.start_child(DynamicSupervisorSpec("jobs"))
         factories: dict[str, Callable[[], Actor]] = {
             "long-waits": lambda: LongWaits(self._pending),
             "dump-on-signal": lambda: DumpOnSignal(self.dump),

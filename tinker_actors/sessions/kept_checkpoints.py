@@ -64,7 +64,8 @@ class KeptCheckpoints:
 
     def add(self, path: str, step: int, op_no: int, *, pinned: bool = False) -> None:
         """The save of ``step`` is done."""
-        self._kept[path] = KeptCheckpoint(path, step, op_no, pinned=pinned, renew_at=self._half_time())
+        due = math.inf if pinned else self._half_time()  # it was saved without an expiry
+        self._kept[path] = KeptCheckpoint(path, step, op_no, pinned=pinned, renew_at=due)
         self.news.append(self._described(self._kept[path]))
         self._changed.value += 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, final
 
 import trio
@@ -60,6 +60,7 @@ class AutomaticCheckpoints:
         self._owed = False
         self._under_way = 0
         self._cue: Cue | None = None
+        self._wake: Callable[[int], object] = int
         self._closed = False
 
     @property
@@ -71,6 +72,11 @@ class AutomaticCheckpoints:
     def step(self) -> int:
         """How many optim_steps were accepted."""
         return self._steps
+
+    @property
+    def operations(self) -> int:
+        """How many operations were accepted."""
+        return self._ledger.statistics().next_op_no - 1
 
     @property
     def saved(self) -> tuple[SavedCheckpoint, ...]:
@@ -104,8 +110,8 @@ class AutomaticCheckpoints:
     def save(self, name: str | None = None) -> Future[SaveWeightsResponse]:
         """Save the state as it will be after all that was accepted, now and whatever the cadence says.
 
-        It is one of the automatic checkpoints from then on; one with a ``name`` of its own is pinned. Raises
-        LaneStopped or ClosedError where nothing can be accepted any more.
+        It is one of the automatic checkpoints from then on; one with a ``name`` of its own is pinned and does not
+        expire. Raises LaneStopped or ClosedError where nothing can be accepted any more.
         """
         self._session.home.require("client.checkpoints")
         if self._closed:
@@ -124,6 +130,15 @@ class AutomaticCheckpoints:
     def kept(self) -> KeptCheckpoints:
         """Which of them stay."""
         return self._kept
+
+    async def drained(self) -> None:
+        """Wait until all that was accepted has its result or its error."""
+        for future in [operation.future for operation in self._ledger.unfinished()]:
+            await future.exception()
+
+    def sent_by(self, wake: Callable[[int], object]) -> None:
+        """``wake`` lets the client's actor know that an operation, by its op_no, is there to be sent."""
+        self._wake = wake
 
     def begin_at(self, step: int, token: str) -> None:
         """``step`` optim_steps were done before, by another client; names get ``token`` in them."""
@@ -182,9 +197,8 @@ class AutomaticCheckpoints:
 
     def _accept(self, name: str | None, *, pinned: bool) -> Future[SaveWeightsResponse]:
         step, name = self._steps, name if name is not None else self._next_name()
-        operation = self._ledger.accept(
-            OperationKind.SAVE_STATE, (save_chunk(name, self._policy.ttl_seconds),), automatic=True
-        )
+        ttl = None if pinned else self._policy.ttl_seconds
+        operation = self._ledger.accept(OperationKind.SAVE_STATE, (save_chunk(name, ttl),), automatic=True)
         self._since_steps = self._since_bytes = 0
         self._since_time = trio.current_time()
         self._owed = False
@@ -192,6 +206,7 @@ class AutomaticCheckpoints:
         saved: Future[SaveWeightsResponse] = operation.future
         self._covered(saved)
         saved.when_done(lambda: self._ended(saved, name, step, operation.op_no, pinned=pinned))
+        self._wake(operation.op_no)
         if self._cue is not None:
             self._cue.accepted(operation.op_no, saved)
         return saved

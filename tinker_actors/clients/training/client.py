@@ -68,6 +68,7 @@ class TrainingClient:
         self._name = name
         self._closed = False
         self._unloading = False
+        model.checkpoints.sent_by(lambda op_no: _wake(ref, op_no))
 
     @property
     def model_id(self) -> str:
@@ -319,8 +320,8 @@ class TrainingClient:
             raise ClosedError("unload_model was not done: this client was closed")
         self._session.home.require(self)
         self._unloading = True
-        for operation in self._model.ledger.unfinished():
-            await operation.future.exception()
+        for future in [operation.future for operation in self._model.ledger.unfinished()]:
+            await future.exception()
         with closed_as_such("unload_model"):
             answer = await self._ref.call(Unload(), timeout=float("inf"))
         await self.aclose()
@@ -478,10 +479,7 @@ class TrainingClient:
         if loss is not None:
             self._model.add_loss(operation.op_no, loss)
         self._model.checkpoints.after(operation)
-        # When full, a thousand wake-ups are waiting to be read: one more would tell the lane nothing new. When the
-        # place is closed, that ended the ledger, too, and what is accepted is in nobody's hands but its own.
-        with suppress(MailboxFull, NotRunning):
-            self._ref.cast_nowait(Wake(operation.op_no))
+        _wake(self._ref, operation.op_no)
         return operation
 
     def _require_open(self, kind: OperationKind) -> None:
@@ -491,3 +489,10 @@ class TrainingClient:
 
     def __repr__(self) -> str:
         return f"<TrainingClient {self._model.ledger.name} {self._model.ledger.model_id}>"
+
+
+def _wake(ref: ActorRef, op_no: int) -> None:
+    # When full, a thousand wake-ups are waiting to be read: one more would tell the lane nothing new. When the
+    # place is closed, that ended the ledger, too, and what is accepted is in nobody's hands but its own.
+    with suppress(MailboxFull, NotRunning):
+        ref.cast_nowait(Wake(op_no))

@@ -1,0 +1,360 @@
+"""A job opened: its folder taken, its client created or restored; and left, with a checkpoint and a record."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import cast, final
+
+import msgspec
+import trio
+
+from supervision import ChildSpec, SupervisorRef
+from tinker_actors.checks import flag, integer, text, texts
+from tinker_actors.clients import ServiceClient, TrainingClient
+from tinker_actors.clients.closing import stop_child
+from tinker_actors.config import CheckpointPolicy, parse_checkpoints
+from tinker_actors.errors import (
+    DiskDamaged,
+    DiskError,
+    GoneError,
+    InvalidInput,
+    JobChanged,
+    JobError,
+    NotFoundError,
+    RequestFailedError,
+    UnprocessableEntityError,
+)
+from tinker_actors.flow.home import Home
+from tinker_actors.flow.pending import PendingTable
+from tinker_actors.ports import Disk
+from tinker_actors.ports.time_of_day import time_of_day
+from tinker_actors.recovery.jobs.budget import Budget
+from tinker_actors.recovery.jobs.folder import JobFolder, job_name, jobs_folder
+from tinker_actors.recovery.jobs.interruption import Interruption
+from tinker_actors.recovery.jobs.job import Job
+from tinker_actors.recovery.jobs.metrics_file import MetricsFile
+from tinker_actors.recovery.jobs.record import JobConfig, ResumeRecord, program_command, versions, without_keys
+from tinker_actors.recovery.jobs.recorder import JobKeeper, Recorder
+from tinker_actors.recovery.jobs.tracked import load_generator
+
+__all__ = ["JobBlock", "JobHome", "JobOptions"]
+
+_log = logging.getLogger("tinker_actors.jobs")
+
+_LONGEST_REASON = 300  # characters
+_DEFAULT_SECONDS = 600.0
+_DEFAULT_TTL = 30 * 24 * 3600  # seconds: what a death leaves behind goes by itself
+_TOLD_WITHIN = 5.0  # seconds for the last word of a program that fails
+_GONE = (NotFoundError, GoneError, UnprocessableEntityError, RequestFailedError)
+
+
+class JobHome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job needs of its runtime."""
+
+    keepers: SupervisorRef
+    disk: Disk
+    pending: PendingTable
+    policy: CheckpointPolicy | None
+    base_url: str
+    create_service: Callable[[Mapping[str, str]], Awaitable[ServiceClient]]
+    draw_seed: Callable[[], int]
+
+
+class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a program says of its job. Raises InvalidInput for values that make no sense."""
+
+    name: str
+    base_model: str
+    rank: int = 32
+    seed: int | None = None
+    steps: int | None = None
+    train_mlp: bool = True
+    train_attn: bool = True
+    train_unembed: bool = True
+    updates_per_step: int = 1
+    checkpoints: CheckpointPolicy | None = None
+    budget: Budget | None = None
+    folder: str | os.PathLike[str] | None = None
+    user_metadata: Mapping[str, str] | None = None
+    catch_signals: bool = True
+
+    def __post_init__(self) -> None:
+        keep = msgspec.structs.force_setattr
+        keep(self, "name", job_name(self.name))
+        text("base_model", self.base_model, "get_server_capabilities() lists the models")
+        keep(self, "rank", integer("rank", self.rank, "Give a rank of at least 1", low=1))
+        keep(self, "updates_per_step", integer("updates_per_step", self.updates_per_step, "Give 1 or more", low=1))
+        if self.seed is not None:
+            keep(self, "seed", integer("seed", self.seed, "Give a number from 0 below 2**31", low=0, high=2**31 - 1))
+        if self.steps is not None:
+            keep(self, "steps", integer("steps", self.steps, "Give how many, or None", low=0))
+        for name in ("train_mlp", "train_attn", "train_unembed", "catch_signals"):
+            flag(name, getattr(self, name))
+        keep(self, "checkpoints", parse_checkpoints("checkpoints", self.checkpoints))
+        if self.budget is not None:
+            if not isinstance(self.budget, Budget):  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
+                raise InvalidInput("budget", f"is of type {type(self.budget).__name__}", "Give a Budget")
+            self.budget.require_price(self.base_model)
+        keep(self, "user_metadata", texts("user_metadata", self.user_metadata))
+
+    def config(self, seed: int) -> JobConfig:
+        """What of it can't be changed."""
+        return JobConfig(
+            base_model=self.base_model,
+            rank=self.rank,
+            seed=seed,
+            train_mlp=self.train_mlp,
+            train_attn=self.train_attn,
+            train_unembed=self.train_unembed,
+            updates_per_step=self.updates_per_step,
+        )
+
+
+@final
+class JobBlock:
+    """``async with runtime.job(...) as job``: opens the job, and leaves it as the block ends."""
+
+    def __init__(self, home: JobHome, options: JobOptions) -> None:
+        self._home = home
+        self._options = options
+        self._where = Home()
+        self._folder = JobFolder(home.disk, jobs_folder(options.folder, os.environ), options.name)
+        self._stack = AsyncExitStack()
+        self._opened: tuple[Job, Recorder] | None = None
+
+    @property
+    def catches_signals(self) -> bool:
+        """Whether a Ctrl-C is to be an orderly end."""
+        return self._options.catch_signals
+
+    async def __aenter__(self) -> Job:
+        job = await self.open()
+        if self.catches_signals:
+            token = trio.lowlevel.current_trio_token()
+
+            def asked(name: str) -> None:
+                with suppress(trio.RunFinishedError):
+                    token.run_sync_soon(job.stop, name)
+
+            self._stack.enter_context(Interruption(asked))
+        return job
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close(error)
+
+    async def open(self) -> Job:
+        """The job, ready to train.
+
+        Raises JobInUse, JobChanged or JobError for what is in its folder, DiskError where that can't be used, and the
+        server's refusal as it came.
+        """
+        self._where.require("the job")
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._folder.hold())
+            record = await self._begin()
+            self._opened = await self._start(record, stack)
+            self._stack = stack.pop_all()
+        return self._opened[0]
+
+    async def close(self, error: BaseException | None) -> None:
+        """Leave it: with a checkpoint and a record where the block has ended well."""
+        opened, self._opened = self._opened, None
+        if opened is None:
+            return
+        try:
+            if error is None:
+                await self._finish(*opened)
+            else:
+                await self._fail(*opened, error)
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            await self._stack.__aexit__(type(error) if error is not None else None, error, None)
+
+    async def _finish(self, job: Job, recorder: Recorder) -> None:
+        try:
+            status, reason = await job.finish()
+        except Exception as error:
+            await self._fail(job, recorder, error)
+            raise
+        await self._stop_keeper()
+        await recorder.finish(status, reason)
+        self._say(job, status, reason)
+
+    async def _fail(self, job: Job, recorder: Recorder, error: BaseException) -> None:
+        job.leave()
+        with trio.move_on_after(_TOLD_WITHIN, shield=True):
+            await self._stop_keeper()
+            with suppress(DiskError):
+                await recorder.fail(_reason_of(error))
+        _log.warning(
+            "the job %s was left by %s: it goes on after step %d", job.name, _reason_of(error), job.safe_step
+        )
+
+    async def _stop_keeper(self) -> None:
+        await stop_child(self._home.keepers, f"job-{self._options.name}")
+
+    def _say(self, job: Job, status: str, reason: str) -> None:
+        if status == "done":
+            _log.info("the job %s is done, with %d steps: %s", job.name, job.safe_step, job.folder)
+            return
+        again = f"tinker-actors job resume {job.name}"
+        if self._options.folder is not None or "TINKER_ACTORS_JOBS" in os.environ:
+            again += f" --folder {job.folder.parent}"
+        of = "" if job.total is None else f" of {job.total}"
+        line = (
+            f"The job {job.name} has stopped after step {job.safe_step}{of} ({reason}). To go on, run the program "
+            f"again, or: {again}"
+        )
+        if self.catches_signals:
+            print(line, file=sys.stderr, flush=True)
+        _log.warning("%s", line)
+
+    async def _begin(self) -> ResumeRecord:
+        """The record of this start, stored before anything is asked of the server."""
+        options, found = self._options, await self._folder.load()
+        seed = options.seed
+        if found is None:
+            record = ResumeRecord(
+                name=options.name, config=options.config(self._home.draw_seed() if seed is None else seed)
+            )
+        else:
+            self._compare(found.config, options.config(found.config.seed if seed is None else seed))
+            record = found
+        ended = record.status == "done" and (options.steps is None or record.step >= options.steps)
+        record = msgspec.structs.replace(
+            record,
+            total=options.steps,
+            status="done" if ended else "running",
+            reason="" if not ended else record.reason,
+            starts=record.starts + 1,
+            command=program_command(),
+            directory=str(Path.cwd()),
+            base_url=without_keys(self._home.base_url),
+            versions=versions(),
+            written=time_of_day().isoformat(timespec="seconds"),
+        )
+        await self._folder.store(record)
+        if ended:
+            _log.warning(
+                "the job %s is done already, with %d steps (%s). Another name, or more steps, trains again",
+                *(record.name, record.step, self._folder.path),
+            )
+        return record
+
+    def _compare(self, found: JobConfig, given: JobConfig) -> None:
+        names = JobConfig.__struct_fields__
+        other = [name for name in names if getattr(found, name) != getattr(given, name)]
+        if other:
+            told = ", ".join(f"{name} is {getattr(given, name)!r}, was {getattr(found, name)!r}" for name in other)
+            raise JobChanged(
+                f"the job {self._options.name} was begun with other values: {told}. Give it the old ones, or another "
+                f"name; or remove {self._folder.path} to begin it anew"
+            )
+
+    async def _start(self, record: ResumeRecord, stack: AsyncExitStack) -> tuple[Job, Recorder]:
+        home, point = self._home, record.point
+        metrics = MetricsFile(
+            home.disk,
+            self._folder.metrics,
+            step=0 if point is None else point.metrics_step,
+            offset=0 if point is None else point.metrics_offset,
+        )
+        try:
+            await metrics.cut()
+        except DiskDamaged as error:
+            raise JobError(
+                f"the job {record.name} can't go on: {error}. Its record says that rows up to step "
+                f"{metrics.last_step} were written. Restore the file, or remove {self._folder.path}"
+            ) from error
+        service = await home.create_service({"job": record.name, **(self._options.user_metadata or {})})
+        await stack.enter_async_context(service)
+        client = await self._client(service, record)
+        if point is not None and point.sampling is not None:
+            load_generator(service.seeds, point.sampling)
+        kept = client.checkpoints.kept
+        for saved in record.checkpoints:
+            kept.adopt(saved)
+        client.checkpoints.begin_at(record.step * record.config.updates_per_step, f"{record.starts}")
+        entry = home.pending.open(f"job {record.name}", "job", "training")
+        stack.callback(home.pending.close, entry)
+        recorder = Recorder(
+            self._folder,
+            record,
+            metrics,
+            kept,
+            usage=lambda: job.usage(),  # noqa: PLW0108  # which is made below
+            entry=entry,
+        )
+        job = Job(
+            client=client,
+            service=service,
+            recorder=recorder,
+            folder=self._folder.path,
+            budget=self._options.budget,
+            before={} if point is None else point.usage,
+            home=self._where,
+        )
+        recorder.tell()
+        spec = ChildSpec(f"job-{record.name}", lambda: JobKeeper(recorder), max_restarts=10, max_seconds=60.0)
+        await home.keepers.start_child(spec)
+        stack.push_async_callback(self._stop_keeper)
+        of = "" if record.total is None else f" of {record.total}"
+        if point is None:
+            _log.info("the job %s begins, start %d: %s", record.name, record.starts, self._folder.path)
+        else:
+            _log.info("the job %s goes on after step %d%s, from %s", record.name, point.step, of, point.checkpoint)
+        return job, recorder
+
+    async def _client(self, service: ServiceClient, record: ResumeRecord) -> TrainingClient:
+        config, policy = record.config, self._policy()
+        if record.point is None:
+            return await service.create_lora_training_client(
+                config.base_model,
+                config.rank,
+                config.seed,
+                train_mlp=config.train_mlp,
+                train_attn=config.train_attn,
+                train_unembed=config.train_unembed,
+                checkpoints=policy,
+            )
+        path = record.point.checkpoint
+        try:
+            return await service.create_training_client_from_state_with_optimizer(
+                path, config.base_model, checkpoints=policy
+            )
+        except _GONE as error:
+            raise JobError(
+                f"the job {record.name} can't go on after step {record.step}: its checkpoint {path} can't be loaded "
+                f"from {self._home.base_url} ({error}). If it has expired or was deleted, remove "
+                f"{self._folder.path} to begin the job anew"
+            ) from error
+
+    def _policy(self) -> CheckpointPolicy:
+        given = self._options.checkpoints
+        if given is not None:
+            return given
+        policy = self._home.policy
+        if policy is None:
+            return CheckpointPolicy(every_seconds=_DEFAULT_SECONDS, ttl_seconds=_DEFAULT_TTL)
+        if policy.every_steps is None and policy.every_seconds is None and policy.every_bytes is None:
+            ttl = _DEFAULT_TTL if policy.ttl_seconds is None else policy.ttl_seconds
+            policy = msgspec.structs.replace(policy, every_seconds=_DEFAULT_SECONDS, ttl_seconds=ttl)
+        return policy
+
+
+def _reason_of(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    if isinstance(error, KeyboardInterrupt | trio.Cancelled | SystemExit):
+        return type(error).__name__
+    return without_keys(f"{type(error).__name__}: {error}")[:_LONGEST_REASON]
