@@ -17,6 +17,7 @@ from tinker_actors import blocking, clients, metrics, runtime
 from tinker_actors.clients import rest
 from tinker_actors.clients.training.checkpoints import AutomaticCheckpoints
 from tinker_actors.errors import ClosedError, CredentialError, InvalidInput, RequestFailedError
+from tinker_actors.recovery.jobs import Job
 from tinker_actors.sessions import SessionState
 from tinker_actors.telemetry import capture_exceptions
 from tinker_actors.types import AdamParams, QueueState
@@ -29,12 +30,17 @@ PAIRS = (
     (rest.RestClient, blocking.RestClient),
     (metrics.Metrics, blocking.BlockingMetrics),
     (AutomaticCheckpoints, blocking.BlockingCheckpoints),
+    (Job, blocking.BlockingJob),
 )
 WITHOUT = {
     "Runtime.system": "actors of the user's own are written for trio, and so is the program that starts them",
     "Runtime.end_as": "for open_runtime: close(end) here",
     "Runtime.watch": "for open_runtime",
     "Runtime.end_tasks": "for open_runtime",
+    "Job.stepped": "for its client",
+    "Job.accepted": "for its client",
+    "Job.finish": "for its block",
+    "Job.leave": "for its block",
     "ServiceClient.seeds": "for jobs",
     "AutomaticCheckpoints.operations": "for jobs",
     "AutomaticCheckpoints.sent_by": "for the client",

@@ -2,6 +2,7 @@
 
 from tinker_actors.blocking.checkpoints import BlockingCheckpoints
 from tinker_actors.blocking.future import BlockingFuture
+from tinker_actors.blocking.jobs import BlockingJob
 from tinker_actors.blocking.rest import RestClient
 from tinker_actors.blocking.runtime import BlockingMetrics, BlockingRuntime, blocking_runtime
 from tinker_actors.blocking.sampling import SamplingClient
@@ -13,6 +14,7 @@ from tinker_actors.blocking.training import TrainingClient
 __all__ = [
     "BlockingCheckpoints",
     "BlockingFuture",
+    "BlockingJob",
     "BlockingMetrics",
     "BlockingRuntime",
     "BlockingStream",

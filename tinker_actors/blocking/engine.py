@@ -119,6 +119,12 @@ class Engine(Home):
         """The runtime that is open in it, for calls that are made in the engine."""
         return self._opened.result(0)
 
+    @property
+    def token(self) -> trio.lowlevel.TrioToken:
+        """For signal handlers, which may take no lock."""
+        assert self._token is not None, "the engine was opened"
+        return self._token
+
     def is_open_for(self, base_url: str) -> bool:
         """Whether calls to the server at ``base_url`` can be made here."""
         usable = os.getpid() == self._pid and self._opened.done() and self._end is None and not self.ended

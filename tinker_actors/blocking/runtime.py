@@ -9,6 +9,7 @@ from typing import ParamSpec, Self, final
 
 from tinker_actors.blocking.delegate import Handle, answered, at_once, blocking, started
 from tinker_actors.blocking.engine import Engine
+from tinker_actors.blocking.jobs import BlockingJobBlock
 from tinker_actors.blocking.rest import RestClient
 from tinker_actors.blocking.sampling import SamplingClient
 from tinker_actors.blocking.service import ServiceClient
@@ -47,6 +48,7 @@ class BlockingRuntime(Handle[Runtime]):
     create_sampling_client_from_handle_async = at_once(
         Runtime.create_sampling_client_from_handle_async, SamplingClient
     )
+    job = answered(Runtime.job, BlockingJobBlock)
     renew_api_key = answered(Runtime.renew_api_key)
     pending = answered(Runtime.pending)
     counters = answered(Runtime.counters)
