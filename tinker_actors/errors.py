@@ -26,6 +26,12 @@
     |   |- UnknownVerdict                it can't be known whether the operation was applied
     |   |- LaneStopped                   an operation before it stopped the lane
     |   '- LedgerFull                    not accepted: no room to keep it for a rebuild
+=======
+    |   '- LaneStopped                   an operation before it stopped the lane
+    |- RecoveryError                     a run that is not recovered
+    |   |- RecoveryDisabled              the configuration has no RecoveryPolicy
+    |   |- RecoveryPending               the run is being recovered already
+    |   '- RecoveryFailed                every attempt has failed, or there is no use in another
     |- WaitTimeout (TimeoutError)        the wait ended; the operation goes on
     |- ClosedError                       the runtime, session or client was closed
     |- NotStreamed                       the server streams no samples
@@ -81,6 +87,10 @@ __all__ = [
     "PayloadTooLargeError",
     "PermissionDeniedError",
     "RateLimitError",
+    "RecoveryDisabled",
+    "RecoveryError",
+    "RecoveryFailed",
+    "RecoveryPending",
     "RequestFailedError",
     "RequestTimeoutError",
     "ServiceUnavailableError",
@@ -423,6 +433,33 @@ class LedgerFull(OperationError):
 
     A checkpoint makes room.
     """
+
+
+class RecoveryError(TinkerError):
+    """A run that is not recovered. ``run_id`` names it."""
+
+    def __init__(self, message: str, *, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class RecoveryDisabled(RecoveryError):
+    """The configuration has no RecoveryPolicy, and none was given. Nothing was begun."""
+
+
+class RecoveryPending(RecoveryError):
+    """The run is being recovered already. Nothing was begun."""
+
+
+class RecoveryFailed(RecoveryError):
+    """Every attempt has failed, or one in such a way that there is no use in another; that error is the cause.
+
+    ``attempts`` is how many were made. No client is left of them.
+    """
+
+    def __init__(self, message: str, *, run_id: str, attempts: int) -> None:
+        super().__init__(message, run_id=run_id)
+        self.attempts = attempts
 
 
 class WaitTimeout(TinkerError, TimeoutError):

@@ -16,6 +16,7 @@ from tinker_actors.checks import text, texts
 from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.downloading import CheckpointDownloads, Downloads
 from tinker_actors.clients.exporting import EXPORTER, export_weights
+from tinker_actors.clients.own import OwnClients
 from tinker_actors.clients.rest import Account, RestClient, start_rest_client
 from tinker_actors.clients.rest.messages import ttl
 from tinker_actors.clients.sampler import Sampler
@@ -101,6 +102,7 @@ class ServiceClient(CheckpointDownloads):
         sessions: SupervisorRef,
         *,
         account: Account,
+        own: OwnClients,
     ) -> None:
         self._session = session
         self._ref = ref
@@ -108,6 +110,7 @@ class ServiceClient(CheckpointDownloads):
         self._clients = clients
         self._sessions = sessions
         self._account = account
+        self._own = own
 
     @property
     def session_id(self) -> str:
@@ -347,6 +350,8 @@ class ServiceClient(CheckpointDownloads):
             session,
             self._clients,
             "create_lora_training_client",
+            service=self,
+            own=self._own,
             base_model=base_model,
             lora=lora,
             user_metadata=metadata,
@@ -374,6 +379,8 @@ class ServiceClient(CheckpointDownloads):
             session,
             self._clients,
             "create_training_client_from_state",
+            service=self,
+            own=self._own,
             base_model=base_model or "",
             source=source,
             user_metadata=metadata,

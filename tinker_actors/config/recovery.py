@@ -54,7 +54,7 @@ class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     program that ``runtime.recovery`` watches, is recovered into a new client: from ``checkpoint``, which is "latest",
     "best" or a tinker path, with the optimizer's state unless ``restore_optimizer`` is False, in up to
     ``max_attempts`` attempts, for ``max_concurrent`` runs at a time. "best" is the one whose ``best_metric`` is
-    ``best_is``, "lowest" or "highest". Every ``poll_interval`` seconds the server is asked whether a run is
+    ``best``, "lowest" or "highest". Every ``poll_interval`` seconds the server is asked whether a run is
     corrupted.
 
     ``on_recovery(old, new, checkpoint)`` is called with both training clients (the same where one goes on) and the
@@ -66,7 +66,7 @@ class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     replay: bool = True
     checkpoint: str = "latest"
     best_metric: str | None = None
-    best_is: Literal["lowest", "highest"] = "lowest"
+    best: Literal["lowest", "highest"] = "lowest"
     restore_optimizer: bool = True
     max_attempts: int = 5
     backoff_first: float = 1.0
@@ -111,8 +111,8 @@ class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         checkpoint = text("recovery.checkpoint", self.checkpoint, cure)
         if checkpoint not in ("latest", "best") and not checkpoint.startswith("tinker://"):
             raise InvalidInput("recovery.checkpoint", f"{checkpoint!r} is none of these", cure)
-        if self.best_is not in ("lowest", "highest"):
-            raise InvalidInput("recovery.best_is", f"{self.best_is!r} is neither", 'Give "lowest" or "highest"')
+        if self.best not in ("lowest", "highest"):
+            raise InvalidInput("recovery.best", f"{self.best!r} is neither", 'Give "lowest" or "highest"')
         if self.best_metric is not None:
             text("recovery.best_metric", self.best_metric, 'Give its name, such as "loss:sum"')
         elif checkpoint == "best":
@@ -125,7 +125,7 @@ class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     def rebuilds(self, trigger: str | None) -> bool:
         """Whether what was lost by ``trigger`` goes on in its own client."""
-        return self.replay and self.covers(trigger)
+        return self.replay and self.covers(trigger) and (trigger is None or trigger in _IN_PLACE)
 
     def delay(self, attempts: int) -> float:
         """Seconds before the attempt that ``attempts`` others came before, without jitter; none before the first."""

@@ -18,6 +18,8 @@ _COUNTERS = (
     *("tokens_trained", "tokens_prompted", "tokens_sampled"),
     *("telemetry_events", "telemetry_events_sent", "telemetry_events_lost"),
     *("checkpoints_saved", "checkpoints_failed", "checkpoints_pruned"),
+    *("recovery_attempts", "recovery_attempts_failed", "recoveries_completed", "recoveries_exhausted"),
+    *("recovery_poll_errors", "runs_corrupted"),
     *("heartbeats", "heartbeats_missed", "sessions_lost", "models_lost", "replays_differing", "actor_restarts"),
     "spilled_bytes",
     *(f"{purpose}_requests" for purpose in get_args(Purpose)),

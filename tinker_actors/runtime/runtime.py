@@ -34,6 +34,7 @@ from supervision import (
 )
 from tinker_actors.checks import integer, text, texts
 from tinker_actors.clients.closing import closed_as_such
+from tinker_actors.clients.own import OwnClients
 from tinker_actors.clients.rest import Account, RestClient, start_rest_client
 from tinker_actors.clients.sampler_handle import SamplerHandle
 from tinker_actors.clients.sampling import SamplingClient
@@ -50,7 +51,9 @@ from tinker_actors.ledger import Future, Spiller, SpillStore, Tasks
 from tinker_actors.metrics import OWN, Metrics, ModelUsage, Price, Usage, cost_of
 from tinker_actors.ports import Disk, FileDisk, NoPoints, Offload, Points, Server, ThreadOffload, Transport
 from tinker_actors.ports.spans import Spans
+from tinker_actors.recovery import Recovery
 from tinker_actors.recovery.jobs import Budget, JobBlock, JobHome, JobOptions
+from tinker_actors.recovery.tree import start_recovery
 from tinker_actors.runtime.dump import DumpOnSignal, render
 from tinker_actors.runtime.joining import Joined, Joining, check_handle
 from tinker_actors.runtime.long_waits import LongWaits
@@ -142,6 +145,8 @@ class Runtime:
         self._home = Home()
         self._open: WeakSet[Session] = WeakSet()
         self._jobs: SupervisorRef | None = None
+        self._own_clients = OwnClients()
+        self._recovery: Recovery | None = None
         self._joining = Joining(self._join)
 
     @property
@@ -153,6 +158,12 @@ class Runtime:
     def system(self) -> ActorSystem:
         """The actor system beneath: its events, its registry, actors of your own."""
         return self._system
+
+    @property
+    def recovery(self) -> Recovery:
+        """Watches runs of other programs, and recovers what its server has lost into new clients."""
+        assert self._recovery is not None, "open_runtime starts it"
+        return self._recovery
 
     async def create_service_client(
         self,
@@ -198,7 +209,9 @@ class Runtime:
         with closed_as_such("create_service_client"):
             place, clients = await self._start(session, ChildSpec("manager", lambda: SessionManager(session)))
             ref = await clients.start_child(client_spec("service", lambda: ServiceActor(session)))
-        return ServiceClient(session, ref, place, clients, self._sessions, account=self._account)
+        return ServiceClient(
+            session, ref, place, clients, self._sessions, account=self._account, own=self._own_clients
+        )
 
     def job(
         self,
@@ -444,6 +457,16 @@ class Runtime:
         """Start what looks after the whole runtime. ``open_runtime`` calls it."""
         self._system.events.subscribe(self._hear)
         self._jobs = await self._system.start_child(DynamicSupervisorSpec("jobs"))
+        self._recovery = await start_recovery(
+            self._system,
+            policy=self._config.recovery,
+            clients=self._own_clients,
+            api=self._api,
+            pending=self._pending,
+            tasks=self._tasks,
+            offload=self._offload,
+            metrics=self._metrics,
+        )
         factories: dict[str, Callable[[], Actor]] = {
             "long-waits": lambda: LongWaits(self._pending),
             "dump-on-signal": lambda: DumpOnSignal(self.dump),

@@ -12,7 +12,7 @@ import trio
 from supervision import Actor, Event, handles
 from tinker_actors.clients.training.creation import MADE_ANEW, Made, make_model, unload
 from tinker_actors.clients.training.custom_loss import differentiated, logprobs_of
-from tinker_actors.clients.training.events import ModelGivenUp, ModelRebuilt, ReplayDiffers
+from tinker_actors.clients.training.events import ModelGivenUp, ModelMissed, ModelRebuilt, ReplayDiffers, StateSaved
 from tinker_actors.clients.training.failure import (
     brief_loss,
     poll_failure,
@@ -43,7 +43,14 @@ from tinker_actors.flow.reaction import Reaction, by_order, while_polling, while
 from tinker_actors.ledger import Chunk, Operation, OperationKind, Rebuild, Sending, Shown
 from tinker_actors.server_class import ServerClass
 from tinker_actors.sessions import ServerClassFound, Session
-from tinker_actors.types import GetInfoResponse, LoadWeightsRequest, LoadWeightsResponse, UnloadModelResponse
+from tinker_actors.types import (
+    ForwardBackwardOutput,
+    GetInfoResponse,
+    LoadWeightsRequest,
+    LoadWeightsResponse,
+    SaveWeightsResponse,
+    UnloadModelResponse,
+)
 from tinker_actors.wire.endpoints.models import get_info, unload_model
 
 __all__ = ["TrainingActor"]
@@ -436,6 +443,11 @@ class TrainingActor(Actor):
             self._model.shown(operation, result, operation.sending.generation)
             if result.path is not None:
                 self._session.show(result.path, Shown(self._ledger, operation))
+        if not operation.replayed:
+            if isinstance(result, SaveWeightsResponse):
+                self._tell(StateSaved(self.context.path, result.path, self._model.metrics))
+            elif isinstance(result, ForwardBackwardOutput):
+                self._model.metrics = result.metrics
         if not self._ledger.finish(operation, result):
             _log.warning(
                 "%s %s %s has given another result when it was applied again: the server is not deterministic",
@@ -470,6 +482,7 @@ class TrainingActor(Actor):
         cause = brief_loss(error)
         _log.error("the model of %s is lost: %s. It is being rebuilt", self._ledger.name, cause)
         self._session.metrics.add("models_lost")
+        self._tell(ModelMissed(self.context.path, self._model_id(), error.trigger or "", cause))
         if spoilt is not None and not spoilt.replayed:
             why = error.__cause__ if isinstance(error.__cause__, TinkerError) else error
             self._ledger.lose(cause, spoilt=spoilt, error=why)

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from supervision import Event
 
-__all__ = ["ModelGivenUp", "ModelRebuilt", "ReplayDiffers"]
+__all__ = ["ModelGivenUp", "ModelMissed", "ModelRebuilt", "ReplayDiffers", "StateSaved"]
+
+
+class ModelMissed(Event, frozen=True, eq=False):
+    """The model of a training client is lost, or can't be used; another one is to take its place.
+
+    ``trigger`` is what of a RecoveryPolicy's that is; "" after a recovery that has come to it itself.
+    """
+
+    model_id: str
+    trigger: str
+    cause: str
 
 
 class ModelRebuilt(Event, frozen=True, eq=False):
@@ -35,3 +48,10 @@ class ReplayDiffers(Event, frozen=True, eq=False):
     """Operation ``op_no`` has given something else when it was applied again: the server is not deterministic."""
 
     op_no: int
+
+
+class StateSaved(Event, frozen=True, eq=False):
+    """A state was saved as ``checkpoint``, a tinker path; ``metrics`` are those of the latest result before it."""
+
+    checkpoint: str
+    metrics: Mapping[str, float]

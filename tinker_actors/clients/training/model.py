@@ -78,6 +78,8 @@ class Model:
         """By op_no: models made for loads that the server refuses anywhere else."""
         self.losses: dict[int, CustomLoss] = {}
         """By op_no: functions of the user's that have not been called to their end."""
+        self.metrics: Mapping[str, float] = {}
+        """Of the latest forward pass that has its result."""
         self._samplers: dict[int, Sampler] = {}
         self._saves: dict[tuple[type, str], tuple[str, int, Any]] = {}
         self.queue = ClientQueue(ledger.name, "training")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import trio
 
-from supervision import SupervisorRef
+from supervision import StopReason, SupervisorRef
 from tinker_actors.clients.closing import closed_as_such, stop_child
+from tinker_actors.clients.own import OwnClient, OwnClients
 from tinker_actors.clients.spec import client_spec
 from tinker_actors.clients.training.actor import TrainingActor
 from tinker_actors.clients.training.checkpoints import AutomaticCheckpoints
@@ -21,6 +23,9 @@ from tinker_actors.ledger import Ledger
 from tinker_actors.sessions import Session
 from tinker_actors.types import LoraConfig
 
+if TYPE_CHECKING:
+    from tinker_actors.clients.service import ServiceClient
+
 __all__ = ["start_training_client"]
 
 
@@ -29,6 +34,8 @@ async def start_training_client(
     clients: SupervisorRef,
     what: str,
     *,
+    service: ServiceClient,
+    own: OwnClients,
     base_model: str,
     user_metadata: Mapping[str, str],
     lora: LoraConfig | None = None,
@@ -40,7 +47,8 @@ async def start_training_client(
     It saves its state by itself as ``checkpoints`` says.
 
     Raises why the server would not have it. Cancelled, or failed, it stops the actor, and what the server has made
-    by then is freed in a task of the runtime's. The number is given to no other model.
+    by then is freed in a task of the runtime's. The number is given to no other model. ``service`` is who wants it,
+    and ``own`` where it is entered for as long as it lives.
     """
     first = new_model(session)
     name = f"training-{first.seq_id}"
@@ -68,7 +76,13 @@ async def start_training_client(
         ledgers=session.ledgers,
         checkpoints=AutomaticCheckpoints(session, ledger, checkpoints),
     )
-    spec = client_spec(name, lambda: TrainingActor(session, model), on_close=model.close)
+    path = f"{clients.path}/{name}"
+
+    def close(reason: StopReason) -> None:
+        model.close(reason)
+        own.remove(path)
+
+    spec = client_spec(name, lambda: TrainingActor(session, model), on_close=close)
     try:
         with closed_as_such(what):
             ref = await clients.start_child(spec)
@@ -81,4 +95,6 @@ async def start_training_client(
             with suppress(ClosedError):  # the runtime is ending, and its sessions with it
                 session.tasks.start(f"undo {what}", lambda: undo(session, model))
         raise
-    return TrainingClient(session, model, ref, clients, name)
+    client = TrainingClient(session, model, ref, clients, name)
+    own.add(OwnClient(client=client, service=service, ref=ref, ledger=ledger))
+    return client
