@@ -13,9 +13,10 @@ import pytest
 
 from tests.blocking.programs import BASE_MODEL, PROMPT, SHORT, batch, start
 from tests.blocking.served import Served, served
-from tinker_actors import blocking, clients, metrics, runtime
+from tinker_actors import blocking, clients, metrics, recovery, runtime
 from tinker_actors.clients import rest
 from tinker_actors.clients.training.checkpoints import AutomaticCheckpoints
+from tinker_actors.config import RecoveryPolicy
 from tinker_actors.errors import ClosedError, CredentialError, InvalidInput, RequestFailedError
 from tinker_actors.recovery.jobs import Job
 from tinker_actors.sessions import SessionState
@@ -31,6 +32,7 @@ PAIRS = (
     (metrics.Metrics, blocking.BlockingMetrics),
     (AutomaticCheckpoints, blocking.BlockingCheckpoints),
     (Job, blocking.BlockingJob),
+    (recovery.Recovery, blocking.BlockingRecovery),
 )
 WITHOUT = {
     "Runtime.system": "actors of the user's own are written for trio, and so is the program that starts them",
@@ -45,6 +47,7 @@ WITHOUT = {
     "AutomaticCheckpoints.operations": "for jobs",
     "AutomaticCheckpoints.sent_by": "for the client",
     "AutomaticCheckpoints.drained": "for jobs",
+    "Recovery.show_clients_as": "for the blocking front",
     "AutomaticCheckpoints.kept": "for their keeper",
     "AutomaticCheckpoints.begin_at": "for jobs",
     "AutomaticCheckpoints.follow": "for jobs",
@@ -284,3 +287,28 @@ def test_an_observer_is_called_in_a_thread_of_its_own(server: Served) -> None:
 
         with pytest.raises(InvalidInput, match="async"):
             client.on_queue_state_change(on_a_loop)
+
+
+def test_a_plain_program_recovers_a_run_and_is_called_with_its_own_handles(server: Served) -> None:
+    told: list[tuple[object, object, object]] = []
+    heard = threading.Event()
+
+    def on_recovery(old: object, new: Any, checkpoint: object) -> None:
+        told.append((old, new.get_info().model_id, checkpoint))
+        heard.set()
+
+    policy = RecoveryPolicy(on_recovery=on_recovery)
+    with server.runtime() as runtime:
+        service, client = start(runtime)
+        path = client.save_state("kept").result().path
+        recovered = runtime.recovery.recover(client.model_id, service, client=client, policy=policy)
+        assert recovered.checkpoint == path
+        assert isinstance(recovered.client, blocking.TrainingClient)
+        assert heard.wait(60)
+        assert told == [(client, recovered.client.model_id, path)]
+        runtime.recovery.monitor_run_async(client.model_id, service).result()
+        assert runtime.recovery.monitored() == (client.model_id,)
+        assert runtime.recovery.stop_monitoring(client.model_id)
+        assert runtime.recovery.recoveries() == ()
+        with pytest.raises(InvalidInput, match="service"):
+            runtime.recovery.recover("run", client)

@@ -27,6 +27,10 @@ ROWS = {
     f"{SESSION}/clients/training-0": 1,
     f"{SESSION}/clients/sampler-0": 1,
 }
+RECOVERY = "runtime/recovery"
+WITH = {f"{RECOVERY}/executor": [f"{RECOVERY}/monitor"]}
+"""What is restarted with an actor: it works by what that one does."""
+OF_THE_RUNTIME = (f"{RECOVERY}/executor", f"{RECOVERY}/monitor")
 
 
 class Planted(Exception):
@@ -82,13 +86,14 @@ def undisturbed():
     return train(lambda world, service, client: work(world, service, client, None))
 
 
-@pytest.mark.parametrize("path", ROWS)
+@pytest.mark.parametrize("path", [*ROWS, *OF_THE_RUNTIME])
 def test_a_crash_keeps_everything_and_disturbs_no_sibling(path: str, undisturbed):
     outcome = train(lambda world, service, client: work(world, service, client, path))
 
     crashed = [event.path for event in outcome.events if isinstance(event, ActorCrashed)]
     restarted = [event.path for event in outcome.events if isinstance(event, ActorRestarted)]
-    assert crashed == restarted == [path]
+    assert crashed == [path]
+    assert restarted == [path, *WITH.get(path, [])]
     assert outcome.value == undisturbed.value
     assert outcome.models[0].digest == undisturbed.models[0].digest
     assert outcome.models[0].applied == undisturbed.models[0].applied

@@ -3,6 +3,7 @@
 from tinker_actors.blocking.checkpoints import BlockingCheckpoints
 from tinker_actors.blocking.future import BlockingFuture
 from tinker_actors.blocking.jobs import BlockingJob
+from tinker_actors.blocking.recovery import BlockingRecovery
 from tinker_actors.blocking.rest import RestClient
 from tinker_actors.blocking.runtime import BlockingMetrics, BlockingRuntime, blocking_runtime
 from tinker_actors.blocking.sampling import SamplingClient
@@ -16,6 +17,7 @@ __all__ = [
     "BlockingFuture",
     "BlockingJob",
     "BlockingMetrics",
+    "BlockingRecovery",
     "BlockingRuntime",
     "BlockingStream",
     "BlockingTelemetry",

@@ -10,6 +10,7 @@ from typing import ParamSpec, Self, final
 from tinker_actors.blocking.delegate import Handle, answered, at_once, blocking, started
 from tinker_actors.blocking.engine import Engine
 from tinker_actors.blocking.jobs import BlockingJobBlock
+from tinker_actors.blocking.recovery import BlockingRecovery, shown
 from tinker_actors.blocking.rest import RestClient
 from tinker_actors.blocking.sampling import SamplingClient
 from tinker_actors.blocking.service import ServiceClient
@@ -68,6 +69,11 @@ class BlockingRuntime(Handle[Runtime]):
         """Counters, gauges and histograms of this runtime, to read or to add to; docs/metrics.md lists its own."""
         return BlockingMetrics(self._engine, self._read("metrics", lambda inner: inner.metrics))
 
+    @property
+    def recovery(self) -> BlockingRecovery:
+        """Watches runs of other programs, and recovers what its server has lost into new clients."""
+        return BlockingRecovery(self._engine, self._read("recovery", lambda inner: inner.recovery))
+
     def close(self, end: SessionEnd | None = None) -> None:
         """Stop everything in order, clients first; finish the sessions at the server, as ``end`` or as a success.
 
@@ -98,7 +104,9 @@ def _fronted(open_: Callable[P, AbstractAsyncContextManager[Runtime]]) -> Callab
         block closes the runtime first.
         """
         engine = Engine(lambda: open_(*args, **kwargs))
-        return BlockingRuntime(engine, engine.open())
+        runtime = engine.open()
+        engine.ask("blocking_runtime", lambda: runtime.recovery.show_clients_as(shown(engine)))
+        return BlockingRuntime(engine, runtime)
 
     blocking_runtime.__wrapped__ = open_  # type: ignore[attr-defined]  # its parameters, for help() and inspect
     return blocking_runtime

@@ -1,4 +1,4 @@
-"""Runs that their server or their process has lost, and how they go on: watched, recovered into new clients, as jobs."""
+"""Runs that their server or process has lost, and how they go on: watched, recovered into new clients, as jobs."""
 
 from tinker_actors.recovery.behaviours import CheckpointChooser, RestBehaviour, ServiceBehaviour
 from tinker_actors.recovery.front import Recovery, RecoveryInfo

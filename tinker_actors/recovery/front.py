@@ -164,6 +164,10 @@ class Recovery:
         known = {text("metrics' keys", name, "Give names"): metrics[name] for name in metrics}
         self._scores.note(path, {name: number(f"metrics[{name!r}]", value, cure) for name, value in known.items()})
 
+    def show_clients_as(self, present: Callable[[Any], Any]) -> None:
+        """Give callbacks ``present(client)`` of each client. The blocking front calls it."""
+        self._room.callbacks.present = present
+
     def _monitor(
         self, run_id: str, service: Any, metadata: Any, *, client: Any, policy: Any, rest: Any
     ) -> Callable[[], Awaitable[None]]:
