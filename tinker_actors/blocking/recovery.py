@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar, final
+from typing import Any, TypeVar, cast, final
 
 from msgspec import structs
 
@@ -41,8 +41,7 @@ def _taking_handles(method: Callable[..., R]) -> Callable[..., R]:
 def _inner(value: Any) -> Any:
     if not isinstance(value, Handle):
         return value
-    handle: Handle[Any] = value
-    return handle._place()[1]  # noqa: SLF001
+    return cast("Handle[Any]", value)._place()[1]  # noqa: SLF001
 
 
 @final

@@ -475,14 +475,15 @@ class TrainingActor(Actor):
         if policy is None or self._ledger.losses >= policy.max_attempts:
             self._stop_lane(error)
             return
-        if not policy.rebuilds(error.trigger if isinstance(error, ModelLost) else None):
+        trigger = error.trigger if isinstance(error, ModelLost) else None
+        if not policy.rebuilds(trigger):
             self._unwanted = error
             self._end_tasks("the model is lost")
             return
         cause = brief_loss(error)
         _log.error("the model of %s is lost: %s. It is being rebuilt", self._ledger.name, cause)
         self._session.metrics.add("models_lost")
-        self._tell(ModelMissed(self.context.path, self._model_id(), error.trigger or "", cause))
+        self._tell(ModelMissed(self.context.path, self._model_id(), trigger or "", cause))
         if spoilt is not None and not spoilt.replayed:
             why = error.__cause__ if isinstance(error.__cause__, TinkerError) else error
             self._ledger.lose(cause, spoilt=spoilt, error=why)
