@@ -303,7 +303,13 @@ def test_a_rebuild_that_is_given_up_is_told():
         return run_id
 
     reasons: list[tuple[str, str]] = []
-    policy = RecoveryPolicy(replay_bytes=1, checkpoints=None, on_failure=lambda *told: reasons.append(told))
+    policy = RecoveryPolicy(
+        replay_bytes=1,
+        spill_bytes=0,
+        when_full="forget",
+        checkpoints=None,
+        on_failure=lambda *told: reasons.append(told),
+    )
     outcome = train(story, recovery=policy)
     ((run_id, reason),) = reasons
     assert run_id == outcome.value
