@@ -112,8 +112,8 @@ def test_a_training_checkpoint_becomes_the_files_of_its_adapter_and_leaves_nothi
         archive = await service.download_checkpoint(state, tmp_path / "archive")
         rest = await service.create_rest_client()
         before = await rest.list_user_checkpoints()
-        for number in range(2):
-            done = await service.download_checkpoint_async(state, tmp_path, way="files", force=number == 1)
+        for owner in (service, rest):
+            done = await owner.download_checkpoint_async(state, tmp_path, way="files", force=owner is rest)
             assert (done.checkpoint_path, done.destination.parent) == (state, tmp_path)
             assert sorted(done.files) == ["adapter_config.json", "adapter_model.safetensors"]
         for name in done.files:
@@ -121,10 +121,13 @@ def test_a_training_checkpoint_becomes_the_files_of_its_adapter_and_leaves_nothi
         assert await rest.list_user_checkpoints() == before
         there = [model.model_id for model in world.service.models.values() if model.closed is None]
         assert there == [client.model_id]
-        with pytest.raises(InvalidInput, match="Use a ServiceClient"):
-            rest.download_checkpoint_async(state, tmp_path, way="files")
-        with pytest.raises(NotFoundError):
-            await service.download_checkpoint(state.replace("mine", "none"), tmp_path, way="files")
+        (session,) = world.service.sessions.alive()
+        assert session.session_id == service.session_id
+        for owner in (service, rest):
+            with pytest.raises(NotFoundError):
+                await owner.download_checkpoint(state.replace("mine", "none"), tmp_path, way="files")
+            with pytest.raises(InvalidInput, match="archive only"):
+                owner.download_checkpoint_async(state.replace("/weights/", "/sampler_weights/"), way="files")
 
     train(story)
 

@@ -144,7 +144,7 @@ async def test_what_is_no_good_is_deleted_at_the_server_and_here(tmp_path: Path)
     [
         (WEIGHTS, "tar", "way: is 'tar'"),
         (WEIGHTS, ["files"], "way: is"),
-        (WEIGHTS, "files", "need a session"),
+        (WEIGHTS, "files", "have to be made"),
         (WEIGHTS.replace("/weights/", "/sampler_weights/"), "files", "an archive only"),
     ],
 )

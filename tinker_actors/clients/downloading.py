@@ -35,7 +35,7 @@ class Downloads(msgspec.Struct, frozen=True, kw_only=True):
     offload: Offload
     rng: random.Random
     tasks: Tasks
-    export: Callable[[TinkerPath], Awaitable[str]] | None = None
+    export: Callable[[TinkerPath], Awaitable[str]]
 
 
 class CheckpointDownloads(ABC):
@@ -59,8 +59,8 @@ class CheckpointDownloads(ABC):
         """The checkpoint ``path`` as a new folder in ``output_dir``, named like the path with "/" as "_".
 
         Weights come as an archive, external weights file by file (WIRE 10). Where the server offers no archive of a
-        training checkpoint, or with ``way`` "files", a ServiceClient has external weights made of it by a model that
-        is there for nothing else, and deletes them afterwards. No credential goes to where files are kept. The folder
+        training checkpoint, or with ``way`` "files", a model that is there for nothing else makes external weights of
+        it, which are deleted afterwards. No credential goes to where files are kept. The folder
         appears once everything has arrived and agrees with the digests that came with it; one that is there already
         is replaced only with ``force``, and only then. What breaks off is continued where it was, also by the next
         call: until then it is in a folder .NAME.partial beside it. ``bounds`` say how much it may be; ``sha256`` is
@@ -114,7 +114,7 @@ class CheckpointDownloads(ABC):
         from tinker_actors.downloads import check_way
 
         needs = self._downloads()
-        check_way(way, TinkerPath.parse(path), exports=needs.export is not None)
+        check_way(way, TinkerPath.parse(path), exports=True)
         return needs.tasks.start(
             "download_checkpoint",
             lambda: self.download_checkpoint(

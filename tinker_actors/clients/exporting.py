@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
-from tinker_actors.clients.training import TrainingClient
 from tinker_actors.errors import APIResponseError, TinkerError
+from tinker_actors.types import TinkerPath
 
-__all__ = ["EXPORTER", "export_weights"]
+if TYPE_CHECKING:
+    from tinker_actors.clients.service import ServiceClient
 
-EXPORTER: Final = {"created_by": "tinker-actors checkpoint download"}
+__all__ = ["export_weights"]
+
+_EXPORTER: Final = {"created_by": "tinker-actors checkpoint download"}
 """Metadata of such a model, as the official SDK's name says what it is for (WIRE 10.2)."""
 _NAME: Final = "download"
 _FREED_WITHIN: Final = 10.0  # seconds
@@ -21,11 +23,13 @@ _FREED_WITHIN: Final = 10.0  # seconds
 _log = logging.getLogger("tinker_actors.downloads")
 
 
-async def export_weights(create: Callable[[], Awaitable[TrainingClient]], ttl_seconds: int) -> str:
-    """The path of external weights of the model that ``create`` makes; the model is freed."""
-    client = await create()
+async def export_weights(service: ServiceClient, path: TinkerPath) -> str:
+    """The path of external weights of the training checkpoint ``path``, kept for an hour; the model is freed."""
+    from tinker_actors.downloads import KEPT
+
+    client = await service.create_training_client_from_state(str(path), user_metadata=_EXPORTER)
     try:
-        saved = await (await client.save_weights_external(_NAME, ttl_seconds))
+        saved = await (await client.save_weights_external(_NAME, KEPT))
     finally:
         with trio.move_on_after(_FREED_WITHIN, shield=True):
             try:

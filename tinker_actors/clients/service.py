@@ -15,7 +15,7 @@ from supervision import Actor, ActorRef, Call, SupervisorRef, handles
 from tinker_actors.checks import text, texts
 from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.downloading import CheckpointDownloads, Downloads
-from tinker_actors.clients.exporting import EXPORTER, export_weights
+from tinker_actors.clients.exporting import export_weights
 from tinker_actors.clients.own import OwnClients
 from tinker_actors.clients.rest import Account, RestClient, start_rest_client
 from tinker_actors.clients.rest.messages import ttl
@@ -35,7 +35,6 @@ from tinker_actors.types import (
     CopyWeightsRequest,
     GetServerCapabilitiesResponse,
     LoraConfig,
-    TinkerPath,
     checkpoint_path,
 )
 from tinker_actors.wire.endpoints.service import get_server_capabilities
@@ -450,14 +449,8 @@ class ServiceClient(CheckpointDownloads):
             offload=session.offload,
             rng=session.random,
             tasks=session.tasks,
-            export=self._export,
+            export=partial(export_weights, self),
         )
-
-    async def _export(self, path: TinkerPath) -> str:
-        from tinker_actors.downloads import KEPT
-
-        state = partial(self.create_training_client_from_state, str(path), user_metadata=EXPORTER)
-        return await export_weights(state, KEPT)
 
     async def close(self, status: SessionStatus = "success", detail: str | None = None) -> None:
         """Close every client of this session and finish it at the server as ``status``, with ``detail`` for people.

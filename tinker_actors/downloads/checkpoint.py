@@ -158,7 +158,7 @@ def check_way(way: Any, path: TinkerPath, *, exports: bool) -> DownloadWay | Non
     if way == "files" and path.kind == "sampler_weights":
         raise InvalidInput("way", "sampler weights come as an archive only", "Leave it out")
     if way == "files" and not exports:
-        raise InvalidInput("way", "files of a training checkpoint need a session", "Use a ServiceClient")
+        raise InvalidInput("way", "files of a state have to be made", "Use download_checkpoint of a client")
     return way
 
 

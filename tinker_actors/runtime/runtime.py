@@ -34,6 +34,7 @@ from supervision import (
 )
 from tinker_actors.checks import integer, text, texts
 from tinker_actors.clients.closing import closed_as_such
+from tinker_actors.clients.exporting import export_weights
 from tinker_actors.clients.own import OwnClients
 from tinker_actors.clients.rest import Account, RestClient, start_rest_client
 from tinker_actors.clients.sampler_handle import SamplerHandle
@@ -73,6 +74,7 @@ from tinker_actors.sessions import (
 )
 from tinker_actors.telemetry import RuntimeTelemetry, Telemetry, TelemetrySource
 from tinker_actors.tokenizers.cache import TokenizerCache
+from tinker_actors.types import TinkerPath
 from tinker_actors.wire.api import Api
 
 __all__ = ["Runtime", "open_runtime"]
@@ -140,6 +142,7 @@ class Runtime:
             tasks=self._tasks,
             offload=offload,
             metrics=metrics,
+            export=self._export,
         )
         self._opened = 0
         self._home = Home()
@@ -180,6 +183,10 @@ class Runtime:
         return await self._create_service_client(
             user_metadata=user_metadata, tags=tags, project_id=project_id, usage=self._usage
         )
+
+    async def _export(self, path: TinkerPath) -> str:
+        async with await self.create_service_client() as service:
+            return await export_weights(service, path)
 
     async def _create_service_client(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Awaitable, Callable
 from typing import final
 
 from supervision import SupervisorRef
@@ -15,6 +16,7 @@ from tinker_actors.flow.retry import RetryHandler
 from tinker_actors.ledger import Tasks
 from tinker_actors.metrics import Metrics
 from tinker_actors.ports import Offload
+from tinker_actors.types import TinkerPath
 from tinker_actors.wire.api import Api
 
 __all__ = ["Account"]
@@ -36,6 +38,7 @@ class Account:
         tasks: Tasks,
         offload: Offload,
         metrics: Metrics,
+        export: Callable[[TinkerPath], Awaitable[str]],
     ) -> None:
         self.supervisor = supervisor
         self.api = api
@@ -44,6 +47,8 @@ class Account:
         self.pending = pending
         self.tasks = tasks
         self.offload = offload
+        self.export = export
+        """Makes external weights of a training checkpoint, in a session of its own, and returns their path."""
         self.home = Home()
         self.billing_bound = 0.0
         """Seconds for which a billing pause is waited out; what the server says, once it has."""

@@ -124,6 +124,7 @@ class RestClient(RunCalls, CheckpointCalls, CheckpointDownloads):
             offload=account.offload,
             rng=account.random,
             tasks=account.tasks,
+            export=account.export,
         )
 
     async def aclose(self) -> None:
