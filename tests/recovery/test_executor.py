@@ -18,6 +18,7 @@ from tinker_actors.config import RecoveryPolicy
 from tinker_actors.errors import (
     APIConnectionError,
     BadRequestError,
+    ClosedError,
     InvalidInput,
     RecoveryDisabled,
     RecoveryFailed,
@@ -26,7 +27,7 @@ from tinker_actors.errors import (
 from tinker_actors.recovery import RecoveredRun, RecoveryState
 from tinker_actors.recovery.events import RecoveryExhausted, RecoveryFailure
 from tinker_actors.testing.simulation import Outcome, World
-from tinker_actors.types import TrainingRun
+from tinker_actors.types import AdamParams, TrainingRun
 
 POLICY = RecoveryPolicy(max_attempts=3, backoff_first=10.0, backoff_longest=100.0)
 ATTEMPT = ["RecoveryStarted", "CheckpointSelected"]
@@ -126,7 +127,7 @@ def test_the_best_is_judged_by_what_is_known_of_each(best: Any, name: str):
     async def story(world: World) -> str:
         recovery = world.runtime.recovery
         saved = [checkpoint(one, number=number) for number, one in enumerate("abcde")]
-        values = {"a": 2.0, "b": 1.0, "c": float("nan"), "d": 3.0}
+        values = {"a": 2.0, "b": 1.0, "d": 3.0, "e": float("nan")}
         for one in saved:
             if (value := values.get(one.tinker_path[-1])) is not None:
                 recovery.note_metrics(one.tinker_path, {"eval": value})
@@ -417,6 +418,46 @@ def test_a_callback_that_fails_or_hangs_disturbs_nobody(kind: str):
     (failed,) = [event for event in heard(outcome) if type(event).__name__ == "RecoveryCallbackFailed"]
     assert "Planted: of a callback" in str(failed)
     assert (outcome.counters.get("actor_restarts", 0), told(outcome).count("RecoveryCompleted")) == (0, 2)
+
+
+@pytest.mark.parametrize("end", ["too many crashes", "the runtime's"])
+def test_who_waits_hears_of_the_end(end: str):
+    told: list[str] = []
+
+    async def hang(call: int) -> None:
+        await trio.sleep_forever()
+
+    async def wait(recovery: Any, service: Service) -> None:
+        with pytest.raises(ClosedError) as caught:
+            await recovery.recover("run", service, checkpoint="tinker://run/weights/a")
+        told.append(str(caught.value))
+
+    async def story(world: World) -> None:
+        recovery, service = world.runtime.recovery, Service(Runs(), hang)
+        late.start_soon(wait, recovery, service)
+        await trio.sleep(1)
+        if end == "too many crashes":
+            for _ in range(12):
+                if world.runtime.tree().find("runtime/recovery/executor").state == "running":
+                    crash(world, "recovery/executor")
+                await trio.sleep(5)
+            with pytest.raises(ClosedError, match="crashed too often"):
+                await recovery.recover("other", service)
+            assert world.runtime.tree().find("runtime/recovery/monitor").state == "running"
+            assert (world.runtime.pending(), service.busy) == ((), 0)
+
+    async def outside(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        nonlocal late
+        async with trio.open_nursery() as late:
+            await story(world)
+            if end == "the runtime's":
+                await world.runtime.system.stop_child("recovery")
+        await (await client.optim_step(AdamParams())).result()
+
+    late: Any = None
+    train(outside, recovery=POLICY)
+    (text,) = told
+    assert ("crashed too often" if end == "too many crashes" else "the runtime is closed") in text
 
 
 def test_another_choice_can_stand_in_for_the_policys():

@@ -16,6 +16,7 @@ from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.config import TRIGGERS, RecoveryPolicy
 from tinker_actors.errors import (
     APIConnectionError,
+    ClosedError,
     LaneStopped,
     ModelLost,
     NotFoundError,
@@ -211,6 +212,7 @@ def test_an_idle_client_whose_run_is_corrupted_goes_on_by_itself(saved: bool):
         if corrupted:
             await corrupt(world, client)
         await minutes()
+        assert (client.model_id != run_id) == corrupted  # before anything is asked of it
         return losses + await steps(client, 2), (run_id, path, client)
 
     calls: list[tuple[object, object, object]] = []
@@ -345,3 +347,20 @@ def test_what_has_become_known_outlives_the_monitor(moment: str):
 
     outcome = train(story, recovery=POLICY)
     assert told(outcome) == ["RecoveryDetected", "RecoveryCompleted"]
+
+
+def test_when_nobody_watches_any_more_that_is_said():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        recovery = world.runtime.recovery
+        await recovery.monitor_run("run", Service(Runs()))
+        for _ in range(12):
+            if world.runtime.tree().find("runtime/recovery/monitor").state == "running":
+                crash(world, "recovery/monitor")
+            await trio.sleep(5)
+        assert recovery.monitored() == ()
+        with pytest.raises(ClosedError, match="the Monitor is no more"):
+            await recovery.monitor_run("run", Service(Runs()))
+        await recovery.recover("run", Service(Runs(checkpoint("a"))))
+        await steps(client, 1)
+
+    train(story, recovery=POLICY)

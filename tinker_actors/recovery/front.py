@@ -62,7 +62,8 @@ class Recovery:
 
         The recovered run is watched in its place. ``client`` is the training client that has the run, for
         ``on_recovery``; ``rest`` is asked, by default ``service.create_rest_client()``, whose error is raised.
-        Watching a run again counts from then on. Raises RecoveryDisabled without a policy, and InvalidInput.
+        Watching a run again counts from then on. Raises RecoveryDisabled without a policy, InvalidInput, and
+        ClosedError when the runtime has ended, or the Monitor has crashed too often.
         """
         await self._monitor(run_id, service, metadata, client=client, policy=policy, rest=rest)()
 
@@ -105,7 +106,8 @@ class Recovery:
 
         ``checkpoint``, a tinker path, stands for the run's newest one; ``chooser`` stands for the policy's choice.
         Cancelled, it recovers nothing, and leaves no client. Raises RecoveryDisabled without a policy,
-        RecoveryPending when the run is being recovered, RecoveryFailed when it is given up, and InvalidInput.
+        RecoveryPending when the run is being recovered, RecoveryFailed when it is given up, InvalidInput, and
+        ClosedError when the runtime has ended, or the Executor has crashed too often.
         """
         order = self._recover(
             run_id,
@@ -174,7 +176,9 @@ class Recovery:
         known, labels, chosen = self._checked(run_id, service, metadata, policy, rest)
 
         async def begin() -> None:
+            self._room.require_open(known)
             asked = await service.create_rest_client() if rest is None else rest
+            self._room.require_open(known)
             self._room.watches.add(
                 Watch(known, service=service, rest=asked, policy=chosen, metadata=labels, client=client)
             )

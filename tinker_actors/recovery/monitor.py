@@ -13,7 +13,7 @@ from supervision import Actor, ActorDegraded, MailboxFull, NotRunning
 from tinker_actors.clients.own import OwnClient, OwnClients
 from tinker_actors.clients.training.events import ModelGivenUp, ModelMissed, ModelRebuilt
 from tinker_actors.clients.training.messages import LoseModel
-from tinker_actors.errors import RecoveryPending
+from tinker_actors.errors import ClosedError, RecoveryPending
 from tinker_actors.recovery.behaviours import RestBehaviour
 from tinker_actors.recovery.choice import PolicyChooser, Scores
 from tinker_actors.recovery.events import (
@@ -155,7 +155,7 @@ class Monitor(Actor):
     def _submit(self, wanted: Wanted) -> bool:
         try:
             self._room.queue.submit(wanted)
-        except RecoveryPending:
+        except (RecoveryPending, ClosedError):
             return False
         return True
 

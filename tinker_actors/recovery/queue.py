@@ -13,7 +13,7 @@ from trio_util import AsyncValue
 
 from supervision import SupervisedTask
 from tinker_actors.config import RecoveryPolicy
-from tinker_actors.errors import RecoveryPending, TinkerError
+from tinker_actors.errors import ClosedError, RecoveryPending, TinkerError
 from tinker_actors.flow.pending import PendingEntry, PendingTable
 from tinker_actors.recovery.behaviours import CheckpointChooser, RestBehaviour, ServiceBehaviour
 
@@ -104,10 +104,12 @@ class RecoveryQueue:
     def __init__(self, pending: PendingTable) -> None:
         self._pending = pending
         self._orders: dict[str, Order] = {}
+        self._closed: str | None = None
         self.changed: AsyncValue[int] = AsyncValue(0)
 
     def submit(self, wanted: Wanted) -> Order:
-        """Have a run recovered. Raises RecoveryPending for one that is being recovered."""
+        """Have a run recovered. Raises RecoveryPending for one that is being recovered, ClosedError when closed."""
+        self.require_open(wanted.run_id)
         if (known := self._orders.get(wanted.run_id)) is not None:
             raise RecoveryPending(
                 f"run {wanted.run_id} is being recovered already: {known.entry.snapshot()}", run_id=wanted.run_id
@@ -170,6 +172,20 @@ class RecoveryQueue:
     def all(self) -> tuple[Order, ...]:
         """Every order, in turn."""
         return tuple(self._orders.values())
+
+    def require_open(self, run_id: str) -> None:
+        """Raise ClosedError once nobody works the queue off any more."""
+        if self._closed is not None:
+            raise ClosedError(f"run {run_id} is not watched or recovered: {self._closed}")
+
+    def close(self, why: str) -> None:
+        """Nobody works it off any more: who waits hears of it."""
+        self._closed = why
+        for order in self.all():
+            if order.task is not None:
+                order.task.cancel(why)
+            order.end(ClosedError(f"run {order.run_id} was not recovered: {why}"))
+            self.remove(order)
 
     def touch(self) -> None:
         """The Executor is to look."""

@@ -48,6 +48,12 @@ class RecoveryRoom:
         """How many attempts may be under way."""
         return (self.policy or RecoveryPolicy()).max_concurrent
 
+    def require_open(self, run_id: str) -> None:
+        """Raise ClosedError where nothing comes of watching a run any more."""
+        self.queue.require_open(run_id)
+        if self.watches.closed:
+            raise ClosedError(f"run {run_id} is not watched: the Monitor is no more")
+
     def close(self, client: Any) -> None:
         """Close a client that nobody wants any more."""
         with suppress(ClosedError):  # the runtime is ending, and its clients with it

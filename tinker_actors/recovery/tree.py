@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from supervision import ActorSystem, ChildSpec, SupervisorSpec, TaskSupervisor, TaskSupervisorSpec
+from supervision import ActorSystem, StopReason, SupervisorSpec, TaskSupervisor, TaskSupervisorSpec
 from tinker_actors.clients.own import OwnClients
+from tinker_actors.clients.spec import client_spec
 from tinker_actors.config import RecoveryPolicy
 from tinker_actors.flow.pending import PendingTable
 from tinker_actors.ledger import Tasks
@@ -36,7 +37,7 @@ async def start_recovery(
 ) -> Recovery:
     """Start Executor and Monitor below ``system``, and give the handle.
 
-    The attempts come first, so that no crash of the two ends one.
+    The attempts come first, so that no crash of the two ends one. Who crashes too often ends degraded by itself.
     """
     place = await system.start_child(SupervisorSpec("recovery", strategy="rest_for_one"))
     attempts: TaskSupervisor = await place.start_child(TaskSupervisorSpec("attempts", grace=0.0))
@@ -53,6 +54,17 @@ async def start_recovery(
         tell=tell,
     )
     system.events.subscribe(room.watches.hear)
-    await place.start_child(ChildSpec("executor", lambda: Executor(room)))
-    await place.start_child(ChildSpec("monitor", lambda: Monitor(room, clients, AccountRest(api), scores)))
+    await place.start_child(
+        client_spec("executor", lambda: Executor(room), on_close=lambda reason: room.queue.close(_why(reason)))
+    )
+    monitor = client_spec(
+        "monitor",
+        lambda: Monitor(room, clients, AccountRest(api), scores),
+        on_close=lambda _: room.watches.close(),
+    )
+    await place.start_child(monitor)
     return Recovery(room, scores, tasks)
+
+
+def _why(reason: StopReason) -> str:
+    return f"the Executor crashed too often: {reason.crash}" if reason.crash is not None else "the runtime is closed"

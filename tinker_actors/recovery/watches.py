@@ -82,6 +82,8 @@ class Watches:
         self._policy = policy
         self._watches: dict[str, Watch] = {}
         self.facts: deque[Fact] = deque()
+        self.closed = False
+        """Whether nobody asks about them any more."""
         self.changed: AsyncValue[int] = clients.changed
 
     def add(self, watch: Watch) -> None:
@@ -121,10 +123,16 @@ class Watches:
             self._scores.note(event.checkpoint, event.metrics)
         elif isinstance(event, OwnFact):
             own = self._clients.at(event.path)
-            if own is not None and self._policy is not None:
+            if own is not None and self._policy is not None and not self.closed:
                 lost = event.lost if isinstance(event, ModelRebuilt) else own.model_id
                 self.facts.append(Fact(own, event, lost))
                 self.touch()
+
+    def close(self) -> None:
+        """The Monitor will not come back."""
+        self.closed = True
+        self._watches.clear()
+        self.facts.clear()
 
     def touch(self) -> None:
         """The Monitor is to look."""
