@@ -108,7 +108,8 @@ async def end_life(life: Incarnation, caught: BaseException | None) -> BaseExcep
         _fail_deferred(life, reason)
         place.last_crash = crash
         if system.events.active:
-            system.events.emit(ActorCrashed(place.path, life.number, crash))
+            starting = life.number == 1 and not life.initialized
+            system.events.emit(ActorCrashed(place.path, life.number, crash, starting))
     fate = _judge(life, reason)
     if fate.restarts:
         reason = StopReason(reason.kind, crash, reason.detail, restarting=True)

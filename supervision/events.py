@@ -59,6 +59,8 @@ class ActorCrashed(Event, frozen=True, eq=False):
 
     incarnation: int
     crash: CrashReport
+    starting: bool = False
+    """Whether it was the first init(): whoever starts the actor gets the error."""
 
 
 class ActorEnded(Event, frozen=True, eq=False):

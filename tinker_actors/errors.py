@@ -108,6 +108,11 @@ __all__ = [
 class TinkerError(Exception):
     """The root of the tree: catching it catches everything that tinker_actors raises on purpose."""
 
+    @property
+    def fact(self) -> str:
+        """What it says without what to do about it, for a text that gives advice of its own."""
+        return str(self)
+
 
 class InvalidInput(TinkerError, ValueError):
     """A value that can't be used. Nothing was accepted, sent or changed.
@@ -193,10 +198,18 @@ class APIStatusError(APIError):
         self.should_retry = should_retry
         self.category = _category(status) if category is None else category
 
+    @property
+    def fact(self) -> str:
+        """What was asked, and the first sentence of what the server said: more is its advice, usually."""
+        return f"{self._where()}: {self.detail.partition('. ')[0]}"
+
     def __str__(self) -> str:
+        return f"{self._where()}: {self.detail}. {self.cure}"
+
+    def _where(self) -> str:
         where = f"{self.request}: " if self.request else ""
         name = f" [request {self.request_id}]" if self.request_id else ""
-        return f"{where}HTTP {self.status}{name}: {self.detail}. {self.cure}"
+        return f"{where}HTTP {self.status}{name}"
 
 
 class BadRequestError(APIStatusError):

@@ -25,19 +25,19 @@ def test_all_clients_of_a_runtime_share_a_tokenizer(monkeypatch: pytest.MonkeyPa
     assert asked_of_the_hub == ["a/b"]
 
 
-def test_weights_by_path_alone_have_a_tokenizer_only_by_name(monkeypatch: pytest.MonkeyPatch):
+def test_a_base_model_that_is_no_name_on_the_hub_has_no_tokenizer(monkeypatch: pytest.MonkeyPatch):
     asked_of_the_hub = hub(monkeypatch)
 
     async def story(runtime: Runtime) -> None:
         service = await runtime.create_service_client()
         sampler = await service.create_sampling_client(model_path="tinker://r/sampler_weights/mine")
-        with pytest.raises(InvalidInput, match="the base model of tinker://r/sampler_weights/mine is not known"):
+        with pytest.raises(APIResponseError, match="base_model"):
             await sampler.get_tokenizer()
         odd = await service.create_sampling_client(base_model="../here")
         with pytest.raises(InvalidInput, match="which is no name on the hub"):
             await odd.get_tokenizer()
 
-    ask(story, {})
+    ask(story, {"samplers/sampler": {"sampler_id": "sampler"}})
     assert not asked_of_the_hub
 
 

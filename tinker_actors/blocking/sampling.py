@@ -87,6 +87,8 @@ class SamplingClient(Handle[clients.SamplingClient]):
             self._timeout,
         )
 
+    get_base_model = blocking(clients.SamplingClient.get_base_model)
+    get_base_model_async = started(clients.SamplingClient.get_base_model)
     get_tokenizer = blocking(clients.SamplingClient.get_tokenizer)
     get_tokenizer_async = started(clients.SamplingClient.get_tokenizer)
     get_sampler_handle = answered(clients.SamplingClient.get_sampler_handle)

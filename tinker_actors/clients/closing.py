@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 import trio
 
-from supervision import ChildNotFound, NotRunning, SupervisorRef
+from supervision import ActorDown, ChildNotFound, NotRunning, SupervisorRef
 from tinker_actors.errors import ClosedError
 from tinker_actors.ledger import Tasks
 
@@ -17,11 +17,17 @@ __all__ = ["closed_as_such", "stop_child", "stopped_when_gone"]
 
 @contextmanager
 def closed_as_such(what: str) -> Generator[None]:
-    """Raise ClosedError for what can't be had because its place is closed; ``what`` says what was asked for."""
+    """Raise ClosedError for what can't be had because its place is closed, or closes meanwhile; ``what`` says what
+    was asked for.
+    """
     try:
         yield
     except NotRunning as error:
         raise ClosedError(f"{what} was not done: {error}") from error
+    except ActorDown as error:
+        if error.reason.crash is not None:
+            raise
+        raise ClosedError(f"{what} was not done: its client was closed meanwhile") from error
 
 
 async def stop_child(supervisor: SupervisorRef, name: str) -> None:

@@ -48,6 +48,7 @@ class Sampler:
         key: str,
         trained_from: str | None = None,
         vocabulary: int | None = None,
+        record_stability_info: bool = False,
         first_request: int = 0,
     ) -> None:
         self.seq_id = seq_id
@@ -59,6 +60,8 @@ class Sampler:
         """The base model, where it is known here."""
         self.vocabulary = vocabulary
         """How many token ids there are, where it is known here."""
+        self.record_stability_info = record_stability_info
+        """Whether the server keeps of each sample what a later stable_reinforce needs."""
         self.counted_as = base_model or trained_from or model_path or sampling_session_id or ""
         """The base model, for the tokens' price; where it is not known, the path of the weights."""
         self.queue = ClientQueue(f"{session}/sampler-{seq_id}", "sampling")

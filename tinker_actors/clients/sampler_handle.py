@@ -21,3 +21,4 @@ class SamplerHandle(msgspec.Struct, frozen=True, kw_only=True):
     base_model: str | None = None
     known_model: str | None = None
     """The base model of the weights, for their tokenizer, where it is known."""
+    record_stability_info: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Literal, TypeAlias, final, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final, get_args
 
 import msgspec
 import trio
@@ -13,8 +13,9 @@ from trio_util import AsyncValue
 
 from supervision import ActorRef, SupervisorRef
 from tinker_actors.checks import flag, integer, number
+from tinker_actors.clients.base_model import find_base_model
 from tinker_actors.clients.closing import closed_as_such, stop_child, stopped_when_gone
-from tinker_actors.clients.sample_request import checked_request
+from tinker_actors.clients.sample_request import checked_request, require_honoured
 from tinker_actors.clients.sampler import GetSamplerInfo, Sampler, SamplerInfo, SamplingActor, close_sampler
 from tinker_actors.clients.sampler_handle import SamplerHandle
 from tinker_actors.clients.spec import client_spec
@@ -46,6 +47,7 @@ from tinker_actors.types import (
     SampleRequest,
     SampleResponse,
     SamplingParams,
+    TensorData,
 )
 from tinker_actors.wire.endpoints.sampling import asample
 
@@ -115,6 +117,7 @@ class SamplingClient:
             model_path=sampler.model_path,
             base_model=sampler.base_model,
             known_model=sampler.known_model,
+            record_stability_info=sampler.record_stability_info,
         )
 
     def __reduce__(self) -> str:
@@ -176,20 +179,28 @@ class SamplingClient:
         """Where to record events of this client's session; None when telemetry is off."""
         return self._session.telemetry
 
-    async def sample(
+    async def sample(  # noqa: PLR0917  # as in the official SDK
         self,
         prompt: ModelInput,
         num_samples: int = 1,
         sampling_params: SamplingParams | None = None,
-        *,
         include_prompt_logprobs: bool = False,
         topk_prompt_logprobs: int = 0,
+        topk_sample_logprobs: int = 0,
+        target_prompt_logprobs: TensorData | None = None,
+        prompt_alt_tokens_k: int = 0,
+        prompt_logprobs_last_n: int | None = None,
     ) -> SampleResponse:
         """Sample ``num_samples`` continuations of ``prompt``.
 
-        Without a seed in ``sampling_params`` the client sends one of its own, so that a repeated request gives
-        the same answer. Raises InvalidInput before anything is sent, RequestFailedError when the server says
-        that it failed, OutageError after the outage bound.
+        Besides it gives log-probabilities: with ``include_prompt_logprobs`` of the prompt's tokens (of the last
+        ``prompt_logprobs_last_n``), the ``topk_prompt_logprobs`` and ``topk_sample_logprobs`` likeliest tokens at
+        each place, ``prompt_alt_tokens_k`` others drawn at each place of the prompt, and those of
+        ``target_prompt_logprobs``, int64 token ids of shape [prompt length - 1, K], -1 for none.
+
+        Without a seed in ``sampling_params`` the client sends one of its own, so that a repeated request gives the
+        same answer. Raises InvalidInput before anything is sent, RequestFailedError when the server says that it
+        failed, APIResponseError where it does not give what was asked for, OutageError after the outage bound.
         """
         return await self._run(
             self._request(
@@ -198,17 +209,24 @@ class SamplingClient:
                 sampling_params,
                 prompt_logprobs=include_prompt_logprobs,
                 topk_prompt_logprobs=topk_prompt_logprobs,
+                topk_sample_logprobs=topk_sample_logprobs,
+                target_prompt_logprobs=target_prompt_logprobs,
+                prompt_alt_tokens_k=prompt_alt_tokens_k,
+                prompt_logprobs_last_n=prompt_logprobs_last_n,
             )
         )
 
-    def sample_async(
+    def sample_async(  # noqa: PLR0917  # as in the official SDK
         self,
         prompt: ModelInput,
         num_samples: int = 1,
         sampling_params: SamplingParams | None = None,
-        *,
         include_prompt_logprobs: bool = False,
         topk_prompt_logprobs: int = 0,
+        topk_sample_logprobs: int = 0,
+        target_prompt_logprobs: TensorData | None = None,
+        prompt_alt_tokens_k: int = 0,
+        prompt_logprobs_last_n: int | None = None,
     ) -> Future[SampleResponse]:
         """``sample``, started at once in a task of the runtime's."""
         request = self._request(
@@ -217,13 +235,21 @@ class SamplingClient:
             sampling_params,
             prompt_logprobs=include_prompt_logprobs,
             topk_prompt_logprobs=topk_prompt_logprobs,
+            topk_sample_logprobs=topk_sample_logprobs,
+            target_prompt_logprobs=target_prompt_logprobs,
+            prompt_alt_tokens_k=prompt_alt_tokens_k,
+            prompt_logprobs_last_n=prompt_logprobs_last_n,
         )
         return self._session.tasks.start("sample", lambda: self._run(request))
 
-    def compute_logprobs_async(self, prompt: ModelInput) -> Future[tuple[float | None, ...]]:
+    def compute_logprobs_async(
+        self, prompt: ModelInput, prompt_logprobs_last_n: int | None = None
+    ) -> Future[tuple[float | None, ...]]:
         """``compute_logprobs``, started at once in a task of the runtime's."""
         self._session.home.require(self)
-        return self._session.tasks.start("compute_logprobs", lambda: self.compute_logprobs(prompt))
+        return self._session.tasks.start(
+            "compute_logprobs", lambda: self.compute_logprobs(prompt, prompt_logprobs_last_n)
+        )
 
     def sample_stream(
         self,
@@ -249,13 +275,20 @@ class SamplingClient:
             raise InvalidInput("timeout", f"{timeout} is no length of time", "Give a number of seconds above 0")
         return self._stream(self._request(prompt, 1, sampling_params), timeout, flag("fallback", fallback))
 
-    async def compute_logprobs(self, prompt: ModelInput) -> tuple[float | None, ...]:
+    async def compute_logprobs(
+        self, prompt: ModelInput, prompt_logprobs_last_n: int | None = None
+    ) -> tuple[float | None, ...]:
         """The log-probability of each prompt token after those before it; None for the first.
 
+        With ``prompt_logprobs_last_n`` of the last tokens alone, None for all before them.
         Raises as ``sample`` does, and APIResponseError when the server does not give one for each token.
         """
         response = await self.sample(
-            prompt, 1, SamplingParams(max_tokens=1, temperature=0.0), include_prompt_logprobs=True
+            prompt,
+            1,
+            SamplingParams(max_tokens=1, temperature=0.0),
+            include_prompt_logprobs=True,
+            prompt_logprobs_last_n=prompt_logprobs_last_n,
         )
         logprobs = response.prompt_logprobs
         known = prompt.known_length
@@ -272,10 +305,14 @@ class SamplingClient:
         model_path: str | None = None,
         base_model: str | None = None,
         retry_config: RetryConfig | None = None,
+        record_stability_info: bool = False,
     ) -> Future[SamplingClient]:
         """``service.create_sampling_client_async``."""
         return service.create_sampling_client_async(
-            model_path=model_path, base_model=base_model, retry_config=retry_config
+            model_path=model_path,
+            base_model=base_model,
+            retry_config=retry_config,
+            record_stability_info=record_stability_info,
         )
 
     async def get_sampler_info(self) -> SamplerInfo:
@@ -284,21 +321,33 @@ class SamplingClient:
         with closed_as_such("get_sampler_info"):
             return await self._ref.call(GetSamplerInfo())
 
+    async def get_base_model(self) -> str:
+        """The name of the base model; the server is asked once where it is not known here: for weights by path.
+
+        Raises the server's refusal as it came, and APIResponseError where it does not say.
+        """
+        self._session.home.require(self)
+        sampler = self._sampler
+        if sampler.known_model is None:
+            with closed_as_such("get_base_model"):
+                sampler.known_model = await find_base_model(self._session, sampler)
+        return sampler.known_model
+
+    def get_base_model_async(self) -> Future[str]:
+        """``get_base_model``, started at once in a task of the runtime's."""
+        self._session.home.require(self)
+        return self._session.tasks.start("get_base_model", self.get_base_model)
+
     async def get_tokenizer(self) -> Tokenizer:
         """The tokenizer of the base model, loaded once for all clients of the runtime.
 
-        Raises InvalidInput when there is none, and for weights that were given by their path alone, whose base model
-        is not known here; then load it by its name, ``tokenizers.tokenizer_for(name)``.
+        For weights by path the server is asked for their base model. Raises as ``get_base_model`` does, and
+        InvalidInput when there is none; then load it by a name, ``tokenizers.tokenizer_for(name)``.
         """
         from tinker_actors.clients.tokenizing import load_tokenizer
         from tinker_actors.tokenizers import tokenizer_name_of
 
-        self._session.home.require(self)
-        model = self._sampler.known_model
-        if model is None:
-            problem = f"the base model of {self.model_path or 'these weights'} is not known here"
-            raise InvalidInput("tokenizer", problem, "Load it yourself with tokenizer_for(), by the model's name")
-        return await load_tokenizer(self._session, tokenizer_name_of(model))
+        return await load_tokenizer(self._session, tokenizer_name_of(await self.get_base_model()))
 
     def get_sampler_info_async(self) -> Future[SamplerInfo]:
         """``get_sampler_info``, started at once in a task of the runtime's."""
@@ -325,18 +374,16 @@ class SamplingClient:
         prompt: ModelInput,
         num_samples: int,
         sampling_params: SamplingParams | None,
-        *,
-        prompt_logprobs: bool = False,
-        topk_prompt_logprobs: int = 0,
+        **more: Any,
     ) -> SampleRequest:
         """A checked request, its sampling session and number left open."""
         request = checked_request(
             prompt,
             num_samples,
             sampling_params,
-            prompt_logprobs=prompt_logprobs,
-            topk_prompt_logprobs=topk_prompt_logprobs,
+            record_stability_info=self._sampler.record_stability_info,
             vocabulary=self._sampler.vocabulary,
+            **more,
         )
         self._session.home.require(self)
         if self._closed:
@@ -483,6 +530,7 @@ class SamplingClient:
                 given = f"{len(response.sequences)} sequences where {request.num_samples} are due"
                 raise APIResponseError(f"{entry.name}: the server gives {given} (request {promise.request_id})")
             self._count(request, sum(len(one.tokens) for one in response.sequences), entry)
+            require_honoured(request, response)
             return _with_ids(response, promise.sample_sequence_ids)
 
     def _mind_staleness(self) -> None:
@@ -543,7 +591,7 @@ class SamplingClient:
             self._session.doubt()
             return ModelLost(
                 f"a sample of {self._name} could not {what}: the server no longer holds its session or weights "
-                f"({gone.error}). Create a new sampling client from a saved path",
+                f"({gone.error.fact}). Create a new sampling client from a saved path",
                 operation=self._name,
             )
         return gone.error

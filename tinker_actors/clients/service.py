@@ -6,13 +6,13 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar, final
+from typing import Any, Self, TypeVar, final
 
 import msgspec
 import trio
 
 from supervision import Actor, ActorRef, Call, SupervisorRef, handles
-from tinker_actors.checks import text, texts
+from tinker_actors.checks import flag, text, texts
 from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.downloading import CheckpointDownloads, Downloads
 from tinker_actors.clients.exporting import export_weights
@@ -32,10 +32,15 @@ from tinker_actors.server_class import ServerClass
 from tinker_actors.sessions import Session, SessionEnd, SessionState, SessionStatus, end_for
 from tinker_actors.telemetry import Telemetry
 from tinker_actors.types import (
+    AdamWConfig,
     CopyWeightsRequest,
+    DimuonConfig,
     GetServerCapabilitiesResponse,
     LoraConfig,
+    OptimizerConfig,
+    OtherOptimizer,
     checkpoint_path,
+    optimizer_fields,
 )
 from tinker_actors.wire.endpoints.service import get_server_capabilities
 from tinker_actors.wire.endpoints.weights import copy_weights
@@ -167,129 +172,164 @@ class ServiceClient(CheckpointDownloads):
         self._session.home.require(self)
         return self._session.tasks.start("create_rest_client", self.create_rest_client)
 
-    async def create_lora_training_client(
+    async def create_lora_training_client(  # noqa: PLR0917  # as in the official SDK
         self,
         base_model: str,
         rank: int = 32,
         seed: int | None = None,
-        *,
         train_mlp: bool = True,
         train_attn: bool = True,
         train_unembed: bool = True,
         user_metadata: Mapping[str, str] | None = None,
+        optimizer: OptimizerConfig | None = None,
+        *,
         checkpoints: CheckpointPolicy | bool | None = None,
     ) -> TrainingClient:
         """Create a model of ``base_model`` with a LoRA adapter of ``rank``.
 
         Without a ``seed`` for the adapter's random start the client draws one, so that the model can be made
-        again. ``checkpoints`` says when its state is saved by itself, and without it the configuration's recovery
-        does; False: never. Raises InvalidInput for bad values, and the server's refusal (an unknown base model, a
-        rank above its limit) as it came. Cancelled, it leaves no model behind.
+        again. ``optimizer`` is AdamW where nothing else is said. ``checkpoints`` says when its state is saved by
+        itself, and without it the configuration's recovery does; False: never. Raises InvalidInput for bad values,
+        and the server's refusal (an unknown base model, a rank above its limit) as it came. Cancelled, it leaves no
+        model behind.
         """
         flags = _Trained(train_mlp, train_attn, train_unembed)
-        return await self._lora(base_model, rank, seed, flags, user_metadata, checkpoints=checkpoints)()
+        return await self._lora(
+            base_model, rank, seed, flags, user_metadata, optimizer=optimizer, checkpoints=checkpoints
+        )()
 
-    def create_lora_training_client_async(
+    def create_lora_training_client_async(  # noqa: PLR0917  # as in the official SDK
         self,
         base_model: str,
         rank: int = 32,
         seed: int | None = None,
-        *,
         train_mlp: bool = True,
         train_attn: bool = True,
         train_unembed: bool = True,
         user_metadata: Mapping[str, str] | None = None,
+        optimizer: OptimizerConfig | None = None,
+        *,
         checkpoints: CheckpointPolicy | bool | None = None,
     ) -> Future[TrainingClient]:
         """``create_lora_training_client``, started at once in a task of the runtime's."""
         flags = _Trained(train_mlp, train_attn, train_unembed)
         return self._start(
             "create_lora_training_client",
-            self._lora(base_model, rank, seed, flags, user_metadata, checkpoints=checkpoints),
+            self._lora(base_model, rank, seed, flags, user_metadata, optimizer=optimizer, checkpoints=checkpoints),
         )
 
     async def create_training_client_from_state(
         self,
         path: str,
         base_model: str | None = None,
-        *,
         user_metadata: Mapping[str, str] | None = None,
         weights_access_token: str | None = None,
+        optimizer: OptimizerConfig | None = None,
+        *,
         checkpoints: CheckpointPolicy | bool | None = None,
     ) -> TrainingClient:
         """A model of the shape and with the weights of a saved state; its optimizer starts anew.
 
-        ``base_model``, if given, must be the checkpoint's. ``weights_access_token`` is its owner's leave to read it,
-        where it is another's; ``checkpoints`` is as in ``create_lora_training_client``. Raises InvalidInput for bad
-        values, and the server's refusal (no such checkpoint) as it came; then, and when it is cancelled, no model is
-        left behind.
+        ``base_model``, if given, must be the checkpoint's; ``optimizer`` is that of the checkpoint's model where
+        nothing else is said. ``weights_access_token`` is its owner's leave to read it, where it is another's;
+        ``checkpoints`` is as in ``create_lora_training_client``. Raises InvalidInput for bad values, and the server's
+        refusal (no such checkpoint) as it came; then, and when it is cancelled, no model is left behind.
         """
         return await self._from_state(
-            path, base_model, user_metadata, weights_access_token, checkpoints, optimizer=False
+            path,
+            base_model,
+            user_metadata,
+            weights_access_token,
+            checkpoints=checkpoints,
+            optimizer=optimizer,
+            with_optimizer=False,
         )()
 
     def create_training_client_from_state_async(
         self,
         path: str,
         base_model: str | None = None,
-        *,
         user_metadata: Mapping[str, str] | None = None,
         weights_access_token: str | None = None,
+        optimizer: OptimizerConfig | None = None,
+        *,
         checkpoints: CheckpointPolicy | bool | None = None,
     ) -> Future[TrainingClient]:
         """``create_training_client_from_state``, started at once in a task of the runtime's."""
-        made = self._from_state(path, base_model, user_metadata, weights_access_token, checkpoints, optimizer=False)
+        made = self._from_state(
+            path,
+            base_model,
+            user_metadata,
+            weights_access_token,
+            checkpoints=checkpoints,
+            optimizer=optimizer,
+            with_optimizer=False,
+        )
         return self._start("create_training_client_from_state", made)
 
     async def create_training_client_from_state_with_optimizer(
         self,
         path: str,
         base_model: str | None = None,
-        *,
         user_metadata: Mapping[str, str] | None = None,
         weights_access_token: str | None = None,
+        *,
         checkpoints: CheckpointPolicy | bool | None = None,
     ) -> TrainingClient:
         """As ``create_training_client_from_state``, and the optimizer goes on where it was saved."""
         return await self._from_state(
-            path, base_model, user_metadata, weights_access_token, checkpoints, optimizer=True
+            path,
+            base_model,
+            user_metadata,
+            weights_access_token,
+            checkpoints=checkpoints,
+            with_optimizer=True,
         )()
 
     def create_training_client_from_state_with_optimizer_async(
         self,
         path: str,
         base_model: str | None = None,
-        *,
         user_metadata: Mapping[str, str] | None = None,
         weights_access_token: str | None = None,
+        *,
         checkpoints: CheckpointPolicy | bool | None = None,
     ) -> Future[TrainingClient]:
         """``create_training_client_from_state_with_optimizer``, started at once in a task of the runtime's."""
-        made = self._from_state(path, base_model, user_metadata, weights_access_token, checkpoints, optimizer=True)
+        made = self._from_state(
+            path,
+            base_model,
+            user_metadata,
+            weights_access_token,
+            checkpoints=checkpoints,
+            with_optimizer=True,
+        )
         return self._start("create_training_client_from_state_with_optimizer", made)
 
     async def create_sampling_client(
         self,
-        *,
         model_path: str | None = None,
         base_model: str | None = None,
         retry_config: RetryConfig | None = None,
+        record_stability_info: bool = False,
     ) -> SamplingClient:
         """A sampling client of saved sampler weights, or of a base model. Give exactly one.
 
-        ``retry_config`` says how its samples are tried again; without it the runtime's configuration counts.
+        ``retry_config`` says how its samples are tried again; without it the runtime's configuration counts. With
+        ``record_stability_info`` the server keeps of each sample what a later stable_reinforce needs.
         """
-        return await self._sampling(model_path, base_model, retry_config)()
+        return await self._sampling(model_path, base_model, retry_config, record_stability_info)()
 
     def create_sampling_client_async(
         self,
-        *,
         model_path: str | None = None,
         base_model: str | None = None,
         retry_config: RetryConfig | None = None,
+        record_stability_info: bool = False,
     ) -> Future[SamplingClient]:
         """``create_sampling_client``, started at once in a task of the runtime's."""
-        return self._start("create_sampling_client", self._sampling(model_path, base_model, retry_config))
+        made = self._sampling(model_path, base_model, retry_config, record_stability_info)
+        return self._start("create_sampling_client", made)
 
     async def copy_weights(
         self, path: str, *, ttl_seconds: int | None = None, weights_access_token: str | None = None
@@ -332,10 +372,12 @@ class ServiceClient(CheckpointDownloads):
         flags: _Trained,
         user_metadata: Mapping[str, str] | None,
         *,
+        optimizer: OptimizerConfig | None,
         checkpoints: CheckpointPolicy | bool | None,
     ) -> Callable[[], Awaitable[TrainingClient]]:
         base_model = text("base_model", base_model, "get_server_capabilities() lists the models")
         metadata = texts("user_metadata", user_metadata)
+        family = _family(optimizer)
         policy = self._checkpoints(checkpoints)
         session = self._require_open()
         lora = LoraConfig(
@@ -353,6 +395,7 @@ class ServiceClient(CheckpointDownloads):
             own=self._own,
             base_model=base_model,
             lora=lora,
+            optimizer=family,
             user_metadata=metadata,
             checkpoints=policy,
         )
@@ -363,16 +406,18 @@ class ServiceClient(CheckpointDownloads):
         base_model: str | None,
         user_metadata: Mapping[str, str] | None,
         weights_access_token: str | None,
-        checkpoints: CheckpointPolicy | bool | None,
         *,
-        optimizer: bool,
+        checkpoints: CheckpointPolicy | bool | None,
+        optimizer: OptimizerConfig | None = None,
+        with_optimizer: bool,
     ) -> Callable[[], Awaitable[TrainingClient]]:
         checkpoint_path(path, kind="weights")
         if base_model is not None:
             base_model = text("base_model", base_model, "Leave it out, or give the checkpoint's")
         metadata = texts("user_metadata", user_metadata)
         policy = self._checkpoints(checkpoints)
-        source = Source(path, optimizer, _token(weights_access_token))
+        source = Source(path, with_optimizer, _token(weights_access_token))
+        family = _family(optimizer)
         session = self._require_open()
         return lambda: start_training_client(
             session,
@@ -382,12 +427,17 @@ class ServiceClient(CheckpointDownloads):
             own=self._own,
             base_model=base_model or "",
             source=source,
+            optimizer=family,
             user_metadata=metadata,
             checkpoints=policy,
         )
 
     def _sampling(
-        self, model_path: str | None, base_model: str | None, retry_config: RetryConfig | None
+        self,
+        model_path: str | None,
+        base_model: str | None,
+        retry_config: RetryConfig | None,
+        record_stability_info: bool,
     ) -> Callable[[], Awaitable[SamplingClient]]:
         if (model_path is None) == (base_model is None):
             raise InvalidInput("model_path, base_model", "need exactly one of them", "Give one")
@@ -396,6 +446,7 @@ class ServiceClient(CheckpointDownloads):
         else:
             base_model = text("base_model", base_model, "get_server_capabilities() lists the models")
         retry = None if retry_config is None else parse_retry("retry_config", retry_config)
+        recorded = flag("record_stability_info", record_stability_info)
         session = self._require_open()
 
         async def start() -> SamplingClient:
@@ -404,6 +455,7 @@ class ServiceClient(CheckpointDownloads):
                 seq_id=session.next_sampling_session_seq_id(),
                 model_path=model_path,
                 base_model=base_model,
+                record_stability_info=recorded,
                 sampling_session_id=None,
                 key=session.new_key(),
             )
@@ -490,3 +542,13 @@ def _token(weights_access_token: str | None) -> str | None:
     if weights_access_token is None:
         return None
     return text("weights_access_token", weights_access_token, "Give the token that the checkpoint's owner gave you")
+
+
+def _family(optimizer: OptimizerConfig | None) -> Mapping[str, Any] | None:
+    """The optimizer's configuration as it is sent; None for the server's default."""
+    if optimizer is None:
+        return None
+    if not isinstance(optimizer, AdamWConfig | DimuonConfig | OtherOptimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
+        problem = f"is of type {type(optimizer).__name__}"
+        raise InvalidInput("optimizer", problem, "Give AdamWConfig(), DimuonConfig(), or an OtherOptimizer")
+    return optimizer_fields(optimizer)

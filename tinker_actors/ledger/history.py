@@ -20,12 +20,17 @@ UPDATES = (OperationKind.OPTIM_STEP, OperationKind.LOAD_STATE)
 class Cover(msgspec.Struct, frozen=True):
     """A state that a model can be given again: the one after operation ``op_no``, its latest update or load then.
 
-    0 is its creation. ``path`` None: as it was created; ``optimizer``: whether the state has one to be loaded.
+    0 is its creation. ``path`` None: as it was created; ``optimizer``: whether the state has one to be loaded;
+    ``access_token``: its owner's leave to read it, where it is another's.
     """
 
     op_no: int
     path: str | None = None
     optimizer: bool = True
+    access_token: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Cover({self.op_no}, {self.path!r}, optimizer={self.optimizer})"  # a token is nobody's to read
 
     def __str__(self) -> str:
         return "its creation" if self.path is None else self.path
@@ -54,7 +59,7 @@ class History:
         self._bytes = 0
         self._floor = 0
         self._updates: list[int] = []
-        self._states: dict[int, tuple[str, bool]] = {}  # op_no of the save or load: path, optimizer
+        self._states: dict[int, tuple[str, bool, str | None]] = {}  # by op_no of the save or load: see add_state
 
     def add(self, operation: Operation) -> None:
         """``operation`` is done; it keeps its chunks."""
@@ -66,9 +71,9 @@ class History:
         if operation.kind in UPDATES:
             insort(self._updates, operation.op_no)
 
-    def add_state(self, op_no: int, path: str, *, optimizer: bool) -> None:
-        """The save or load ``op_no`` is done: what ``path`` holds is the state there."""
-        self._states[op_no] = (path, optimizer)
+    def add_state(self, op_no: int, path: str, *, optimizer: bool, access_token: str | None = None) -> None:
+        """The save or load ``op_no`` is done: what ``path``, readable with ``access_token``, holds is the state."""
+        self._states[op_no] = (path, optimizer, access_token)
 
     def forget(self, op_no: int) -> None:
         """``op_no`` is not to be done again."""
@@ -92,9 +97,9 @@ class History:
         first = min((operation.op_no for operation in unfinished), default=None)
         waiting = [operation.op_no for operation in unfinished if operation.kind in UPDATES]
         found: list[tuple[int, int, Cover]] = []
-        for op_no, (path, optimizer) in self._states.items():
+        for op_no, (path, optimizer, access_token) in self._states.items():
             shown = self._shown(op_no, waiting)
-            found.append((shown, op_no, Cover(shown, path, optimizer)))
+            found.append((shown, op_no, Cover(shown, path, optimizer, access_token)))
         found.append((0, 0, Cover(0)))
         found.sort(key=lambda one: one[:2], reverse=True)
         return tuple(cover for shown, _, cover in found if shown >= self._floor and (first is None or shown < first))

@@ -501,7 +501,8 @@ class Ledger:
             operation.outcome = check_sum(result)
             history.add(operation)
             if isinstance(request, LoadWeightsRequest):
-                history.add_state(op_no, request.path, optimizer=request.optimizer)
+                token = request.weights_access_token
+                history.add_state(op_no, request.path, optimizer=request.optimizer, access_token=token)
         assert self._budget is not None
         if not self._budget.trim() and not self._cut:
             self._cut = True

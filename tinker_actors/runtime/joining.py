@@ -68,6 +68,7 @@ class Joining:
                 model_path=handle.model_path,
                 base_model=handle.base_model,
                 trained_from=handle.known_model,
+                record_stability_info=handle.record_stability_info,
                 sampling_session_id=handle.sampling_session_id,
                 key=session.new_key(),
                 first_request=clone * _BLOCK,

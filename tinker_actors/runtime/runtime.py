@@ -44,7 +44,7 @@ from tinker_actors.clients.spec import client_spec
 from tinker_actors.config import CheckpointPolicy, Config, RetryConfig, Secret, parse_api_key
 from tinker_actors.config.fields import check
 from tinker_actors.credentials import Keeper
-from tinker_actors.errors import InvalidInput
+from tinker_actors.errors import InvalidInput, TinkerError
 from tinker_actors.flow.home import Home, require_trio
 from tinker_actors.flow.pending import Pending, PendingTable
 from tinker_actors.flow.rate_limit import RateLimiter, RateLimiters
@@ -419,7 +419,10 @@ class Runtime:
         if isinstance(event, ActorRestarted):
             self._metrics.add("actor_restarts")
         elif isinstance(event, ActorCrashed):
-            _log.warning("%s crashed: %s", event.path, event.crash.text)
+            if event.starting and isinstance(event.crash.error, TinkerError):
+                _log.info("%s did not start: %s", event.path, event.crash.text)  # who asked for it gets the error
+            else:
+                _log.warning("%s crashed: %s", event.path, event.crash.text)
         elif isinstance(event, ActorDegraded):
             _log.error("%s crashed too often and is given up", event.path)
 

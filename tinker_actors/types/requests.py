@@ -139,6 +139,9 @@ class LoadWeightsRequest(msgspec.Struct, frozen=True, kw_only=True, omit_default
     weights_access_token: str | None = None
     optimizer_config: Mapping[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        return f"LoadWeightsRequest({self.path!r})"  # a token is nobody's to read
+
 
 class CreateSamplingSessionRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """POST /create_sampling_session."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import trio
 from trio_util import AsyncValue
 
 from supervision import ActorRef, MailboxFull, NotRunning, SupervisorRef
+from tinker_actors.checks import flag
 from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.sampler import Sampler
 from tinker_actors.clients.sampling import SamplingClient, start_sampling_client
@@ -18,6 +19,7 @@ from tinker_actors.clients.training.checkpoints import AutomaticCheckpoints
 from tinker_actors.clients.training.custom_loss import LOSS_TIMEOUT, CustomLoss, Differentiation
 from tinker_actors.clients.training.messages import GetInfo, Unload, Wake
 from tinker_actors.clients.training.model import Model
+from tinker_actors.clients.training.operations import SamplerKind, StepParams
 from tinker_actors.config import RetryConfig, parse_retry
 from tinker_actors.errors import APIResponseError, ClosedError, InvalidInput
 from tinker_actors.flow.queue_state import Observer, QueueSubscription
@@ -150,6 +152,7 @@ class TrainingClient:
         data: Sequence[Datum],
         loss_fn: Callable[..., Any],
         *,
+        loss_type_input: Literal["logprobs"] | None = None,
         differentiation: Differentiation | None = None,
         loss_timeout: float = LOSS_TIMEOUT,
     ) -> Future[ForwardBackwardOutput]:
@@ -163,8 +166,9 @@ class TrainingClient:
         operations keep their place behind it. When it fails, this operation alone fails, with LossTermError.
 
         Of ``data`` only target_tokens and weights are sent. The result's ``loss:sum`` is the function's value,
-        ``surrogate_loss:sum`` that of the server's pass.
+        ``surrogate_loss:sum`` that of the server's pass. ``loss_type_input`` is "logprobs", as it always is.
         """
+        _check_loss_type(loss_type_input)
         loss, chunks = self._custom(data, loss_fn, differentiation, loss_timeout)
         operation = await self._admit(OperationKind.FORWARD_BACKWARD_CUSTOM, chunks, loss)
         return operation.future
@@ -174,61 +178,96 @@ class TrainingClient:
         data: Sequence[Datum],
         loss_fn: Callable[..., Any],
         *,
+        loss_type_input: Literal["logprobs"] | None = None,
         differentiation: Differentiation | None = None,
         loss_timeout: float = LOSS_TIMEOUT,
     ) -> Future[ForwardBackwardOutput]:
         """``forward_backward_custom``, accepted at the call."""
+        _check_loss_type(loss_type_input)
         loss, chunks = self._custom(data, loss_fn, differentiation, loss_timeout)
         return self._accept_now(OperationKind.FORWARD_BACKWARD_CUSTOM, chunks, loss)
 
-    async def optim_step(self, adam_params: AdamParams) -> Future[OptimStepResponse]:
-        """Apply the gradients gathered since the last step, and clear them."""
-        return await self._accept(OperationKind.OPTIM_STEP, (operations.optim_chunk(adam_params),))
+    async def optim_step(
+        self, optim_params: StepParams | None = None, *, adam_params: AdamParams | None = None
+    ) -> Future[OptimStepResponse]:
+        """Apply the gradients gathered since the last step, and clear them.
 
-    def optim_step_async(self, adam_params: AdamParams) -> Future[OptimStepResponse]:
+        ``optim_params`` are AdamParams, or those of the optimizer that the model was created with; ``adam_params`` is
+        another name for them.
+        """
+        return await self._accept(OperationKind.OPTIM_STEP, (operations.optim_chunk(optim_params, adam_params),))
+
+    def optim_step_async(
+        self, optim_params: StepParams | None = None, *, adam_params: AdamParams | None = None
+    ) -> Future[OptimStepResponse]:
         """``optim_step``, accepted at the call."""
-        return self._accept_now(OperationKind.OPTIM_STEP, (operations.optim_chunk(adam_params),))
+        return self._accept_now(OperationKind.OPTIM_STEP, (operations.optim_chunk(optim_params, adam_params),))
 
-    async def save_state(self, name: str, ttl_seconds: int | None = None) -> Future[SaveWeightsResponse]:
-        """Save weights and optimizer under ``name``; the result's path is for ``load_state``."""
-        return await self._accept(OperationKind.SAVE_STATE, (operations.save_chunk(name, ttl_seconds),))
+    async def save_state(
+        self,
+        name: str,
+        ttl_seconds: int | None = None,
+        overwrite: bool = False,
+        user_metadata: Mapping[str, str] | None = None,
+    ) -> Future[SaveWeightsResponse]:
+        """Save weights and optimizer under ``name``; the result's path is for ``load_state``.
 
-    def save_state_async(self, name: str, ttl_seconds: int | None = None) -> Future[SaveWeightsResponse]:
+        Where the name is taken, the server refuses, or with ``overwrite`` (if it knows that) replaces the checkpoint,
+        ``user_metadata`` included.
+        """
+        chunk = operations.save_chunk(name, ttl_seconds, overwrite=overwrite, user_metadata=user_metadata)
+        return await self._accept(OperationKind.SAVE_STATE, (chunk,))
+
+    def save_state_async(
+        self,
+        name: str,
+        ttl_seconds: int | None = None,
+        overwrite: bool = False,
+        user_metadata: Mapping[str, str] | None = None,
+    ) -> Future[SaveWeightsResponse]:
         """``save_state``, accepted at the call."""
-        return self._accept_now(OperationKind.SAVE_STATE, (operations.save_chunk(name, ttl_seconds),))
+        chunk = operations.save_chunk(name, ttl_seconds, overwrite=overwrite, user_metadata=user_metadata)
+        return self._accept_now(OperationKind.SAVE_STATE, (chunk,))
 
-    async def load_state(self, path: str) -> Future[LoadWeightsResponse]:
-        """Replace the weights by those of a saved state. Pending gradients and the optimizer start anew."""
-        chunk = operations.load_chunk(path, optimizer=False)
+    async def load_state(self, path: str, weights_access_token: str | None = None) -> Future[LoadWeightsResponse]:
+        """Replace the weights by those of a saved state. Pending gradients and the optimizer start anew.
+
+        ``weights_access_token`` is the leave of the state's owner, where it is another's.
+        """
+        chunk = operations.load_chunk(path, weights_access_token, optimizer=False)
         return await self._accept(OperationKind.LOAD_STATE, (chunk,))
 
-    async def load_state_with_optimizer(self, path: str) -> Future[LoadWeightsResponse]:
+    async def load_state_with_optimizer(
+        self, path: str, weights_access_token: str | None = None
+    ) -> Future[LoadWeightsResponse]:
         """Replace weights and optimizer by those of a saved state. Pending gradients are dropped."""
-        chunk = operations.load_chunk(path, optimizer=True)
+        chunk = operations.load_chunk(path, weights_access_token, optimizer=True)
         return await self._accept(OperationKind.LOAD_STATE, (chunk,))
 
-    def load_state_async(self, path: str) -> Future[LoadWeightsResponse]:
+    def load_state_async(self, path: str, weights_access_token: str | None = None) -> Future[LoadWeightsResponse]:
         """``load_state``, accepted at the call."""
-        chunk = operations.load_chunk(path, optimizer=False)
+        chunk = operations.load_chunk(path, weights_access_token, optimizer=False)
         return self._accept_now(OperationKind.LOAD_STATE, (chunk,))
 
-    def load_state_with_optimizer_async(self, path: str) -> Future[LoadWeightsResponse]:
+    def load_state_with_optimizer_async(
+        self, path: str, weights_access_token: str | None = None
+    ) -> Future[LoadWeightsResponse]:
         """``load_state_with_optimizer``, accepted at the call."""
-        chunk = operations.load_chunk(path, optimizer=True)
+        chunk = operations.load_chunk(path, weights_access_token, optimizer=True)
         return self._accept_now(OperationKind.LOAD_STATE, (chunk,))
 
     async def save_weights_for_sampler(
-        self, name: str, ttl_seconds: int | None = None
+        self, name: str, ttl_seconds: int | None = None, user_metadata: Mapping[str, str] | None = None
     ) -> Future[SaveWeightsForSamplerResponse]:
         """Save the weights for sampling under ``name``; the result's path is for create_sampling_client."""
-        chunk = operations.sampler_chunk(name, None, ttl_seconds)
+        chunk = operations.sampler_chunk(name, None, ttl_seconds, user_metadata=user_metadata)
         return await self._accept(OperationKind.SAVE_WEIGHTS_FOR_SAMPLER, (chunk,))
 
     def save_weights_for_sampler_async(
-        self, name: str, ttl_seconds: int | None = None
+        self, name: str, ttl_seconds: int | None = None, user_metadata: Mapping[str, str] | None = None
     ) -> Future[SaveWeightsForSamplerResponse]:
         """``save_weights_for_sampler``, accepted at the call."""
-        chunk = operations.sampler_chunk(name, None, ttl_seconds)
+        chunk = operations.sampler_chunk(name, None, ttl_seconds, user_metadata=user_metadata)
         return self._accept_now(OperationKind.SAVE_WEIGHTS_FOR_SAMPLER, (chunk,))
 
     async def save_weights_external(
@@ -255,42 +294,58 @@ class TrainingClient:
         return self._accept_now(OperationKind.SAVE_WEIGHTS_EXTERNAL, (chunk,))
 
     async def save_weights_and_get_sampling_client(
-        self, name: str | None = None, *, retry_config: RetryConfig | None = None
+        self,
+        name: str | None = None,
+        retry_config: RetryConfig | None = None,
+        record_stability_info: bool = False,
+        kind: SamplerKind = "snapshot",
     ) -> SamplingClient:
         """A sampling client of the weights as all operations accepted so far will have made them.
 
         Without a ``name`` the weights live as long as the session does. ``retry_config`` says how its samples are
-        tried again; without it the runtime's configuration counts.
+        tried again; without it the runtime's configuration counts. With ``record_stability_info`` the server keeps of
+        each sample what a later stable_reinforce needs. ``kind`` "inflight", where the server knows that, makes
+        weights that move on with each later client of this kind (WIRE 2.4).
         """
-        chunk, seq_id, retry = self._sampler_save(name, retry_config)
+        chunk, seq_id, retry = self._sampler_save(name, retry_config, kind)
+        recorded = flag("record_stability_info", record_stability_info)
         operation = await self._admit(OperationKind.SAVE_WEIGHTS_FOR_SAMPLER, (chunk,))
-        return await self._sampler_of(operation, seq_id, retry)()
+        return await self._sampler_of(operation, seq_id, retry, recorded)()
 
     def save_weights_and_get_sampling_client_async(
-        self, name: str | None = None, *, retry_config: RetryConfig | None = None
+        self,
+        name: str | None = None,
+        retry_config: RetryConfig | None = None,
+        record_stability_info: bool = False,
+        kind: SamplerKind = "snapshot",
     ) -> Future[SamplingClient]:
         """``save_weights_and_get_sampling_client``, accepted at the call."""
-        chunk, seq_id, retry = self._sampler_save(name, retry_config)
+        chunk, seq_id, retry = self._sampler_save(name, retry_config, kind)
+        recorded = flag("record_stability_info", record_stability_info)
         operation = self._admit_now(OperationKind.SAVE_WEIGHTS_FOR_SAMPLER, (chunk,))
         return self._session.tasks.start(
-            "save_weights_and_get_sampling_client", self._sampler_of(operation, seq_id, retry)
+            "save_weights_and_get_sampling_client", self._sampler_of(operation, seq_id, retry, recorded)
         )
 
     async def create_sampling_client(
-        self, model_path: str, *, retry_config: RetryConfig | None = None
+        self, model_path: str, retry_config: RetryConfig | None = None, record_stability_info: bool = False
     ) -> SamplingClient:
         """A sampling client of saved sampler weights, of this model or another of the same base model."""
-        return await self._sampling(model_path, retry_config)()
+        return await self._sampling(model_path, retry_config, record_stability_info)()
 
     def create_sampling_client_async(
-        self, model_path: str, *, retry_config: RetryConfig | None = None
+        self, model_path: str, retry_config: RetryConfig | None = None, record_stability_info: bool = False
     ) -> Future[SamplingClient]:
         """``create_sampling_client``, started at once in a task of the runtime's."""
-        return self._session.tasks.start("create_sampling_client", self._sampling(model_path, retry_config))
+        made = self._sampling(model_path, retry_config, record_stability_info)
+        return self._session.tasks.start("create_sampling_client", made)
 
-    def _sampling(self, model_path: str, retry_config: RetryConfig | None) -> Callable[[], Awaitable[SamplingClient]]:
+    def _sampling(
+        self, model_path: str, retry_config: RetryConfig | None, record_stability_info: bool
+    ) -> Callable[[], Awaitable[SamplingClient]]:
         checkpoint_path(model_path, kind="sampler_weights", field="model_path")
         retry = None if retry_config is None else parse_retry("retry_config", retry_config)
+        recorded = flag("record_stability_info", record_stability_info)
         session = self._session
         session.home.require(self)
         session.require_open()
@@ -303,6 +358,7 @@ class TrainingClient:
                 base_model=None,
                 trained_from=self._model.base_model,
                 vocabulary=self._model.vocabulary,
+                record_stability_info=recorded,
                 sampling_session_id=None,
                 key=session.new_key(),
             )
@@ -397,16 +453,17 @@ class TrainingClient:
         )
 
     def _sampler_save(
-        self, name: str | None, retry_config: RetryConfig | None
+        self, name: str | None, retry_config: RetryConfig | None, kind: SamplerKind
     ) -> tuple[Chunk, int | None, RetryConfig | None]:
         retry = None if retry_config is None else parse_retry("retry_config", retry_config)
         if name is not None:
-            return operations.sampler_chunk(name, None, None), None, retry
+            return operations.sampler_chunk(name, None, None, kind=kind), None, retry
+        operations.require_kind(kind)
         seq_id = self._session.next_sampling_session_seq_id()
-        return operations.sampler_chunk(None, seq_id, None), seq_id, retry
+        return operations.sampler_chunk(None, seq_id, None, kind=kind), seq_id, retry
 
     def _sampler_of(
-        self, operation: Operation, seq_id: int | None, retry: RetryConfig | None
+        self, operation: Operation, seq_id: int | None, retry: RetryConfig | None, recorded: bool
     ) -> Callable[[], Awaitable[SamplingClient]]:
         """What makes the client of the weights that ``operation``, just accepted, saves."""
         sampler = Sampler(
@@ -417,6 +474,7 @@ class TrainingClient:
             base_model=None,
             trained_from=self._model.base_model,
             vocabulary=self._model.vocabulary,
+            record_stability_info=recorded,
             sampling_session_id=None,
             key=self._session.new_key(),
         )
@@ -496,3 +554,8 @@ def _wake(ref: ActorRef, op_no: int) -> None:
     # place is closed, that ended the ledger, too, and what is accepted is in nobody's hands but its own.
     with suppress(MailboxFull, NotRunning):
         ref.cast_nowait(Wake(op_no))
+
+
+def _check_loss_type(given: object) -> None:
+    if given not in (None, "logprobs"):
+        raise InvalidInput("loss_type_input", f"{given!r} is none", "Leave it out: a loss gets the log-probabilities")

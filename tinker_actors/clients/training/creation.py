@@ -148,6 +148,7 @@ class _Maker:
             base_model=base_model,
             lora_config=lora,
             user_metadata=self._model.user_metadata or None,
+            optimizer_config=self._model.optimizer,
         )
         patience = self._poller.patience()
         began = trio.current_time()
@@ -185,6 +186,7 @@ class _Maker:
             model_seq_id=self._new.seq_id,
             base_model=self._model.base_model or None,
             user_metadata=self._model.user_metadata or None,
+            optimizer_config=self._model.optimizer,
             weights_access_token=source.access_token,
         )
         loaded = await self._load(request, self._new.key)

@@ -45,7 +45,7 @@ def send_failure(operation: Operation, gone: OutOfPatience, *, partly: bool, pen
         if not partly:
             return Failure(gone.error, stops_lane=False)
         error = ModelLost(
-            f"{name}: the server took some of its chunks and refused one ({brief(gone.error)}: {gone.error}); "
+            f"{name}: the server took some of its chunks and refused one ({gone.error.fact}); "
             f"what it took can't be taken back. {_RESTORE}",
             operation=operation.name,
             trigger="operation_split",
@@ -67,7 +67,8 @@ def poll_failure(operation: Operation, gone: OutOfPatience, *, pending: tuple[st
 def split_failure(operation: Operation, error: TinkerError) -> Failure:
     """Some chunks of ``operation`` failed and some did not: its gradients are incomplete."""
     lost = ModelLost(
-        f"{operation.kind} {operation.name}: some of its chunks failed ({error}) and some were applied. {_RESTORE}",
+        f"{operation.kind} {operation.name}: some of its chunks failed ({error.fact}) and some were applied. "
+        f"{_RESTORE}",
         operation=operation.name,
         trigger="operation_split",
     )
@@ -80,7 +81,7 @@ def gap_failure(gap: Gap, gone: OutOfPatience, pending: tuple[str, ...]) -> Tink
     if gone.reaction is Reaction.FAIL:
         lost = ModelLost(
             f"seq_id {gap.seq_id}, whose operation the server refused, can't be filled: it refuses what changes "
-            f"nothing, too ({gone.error}). {_RESTORE}",
+            f"nothing, too ({gone.error.fact}). {_RESTORE}",
             trigger="operation_split",
         )
         lost.__cause__ = gone.error
@@ -97,7 +98,7 @@ def replay_failure(operation: Operation, error: TinkerError) -> ModelLost:
     """What was done to a lost model could not be done to the one in its place."""
     lost = ModelLost(
         f"{operation.kind} {operation.name} was applied to a model that was lost, and could not be applied again to "
-        f"the one in its place: {error}. {_RESTORE}",
+        f"the one in its place: {error.fact}. {_RESTORE}",
         operation=operation.name,
     )
     lost.__cause__ = error
@@ -153,14 +154,14 @@ def _common(
     elif gone.reaction is Reaction.LOST:
         error = ModelLost(
             f"{name} could not {what}: the server no longer holds its session, model or promise "
-            f"({gone.error}). {_RESTORE}",
+            f"({gone.error.fact}). {_RESTORE}",
             operation=operation,
             trigger=trigger,
         )
     elif gone.reaction is Reaction.ARRIVED:
         error = ModelLost(
-            f"{name} could not {what}: the server has had it before ({gone.error}), and the promise that it gave "
-            f"then is lost. {_RESTORE}",
+            f"{name} could not {what}: the server has had it before ({gone.error.fact}), and the promise that it "
+            f"gave then is lost. {_RESTORE}",
             operation=operation,
             trigger=None if trigger is None else "promise_lost",
         )

@@ -33,7 +33,7 @@ async def load_afresh(session: Session, model: Model, operation: Operation, poll
     request = chunk.request
     assert isinstance(request, LoadWeightsRequest)
     # under the same numbers and keys by whatever incarnation, so that no crash leaves a second one behind
-    source = Source(path=request.path, optimizer=request.optimizer)
+    source = Source(request.path, request.optimizer, request.weights_access_token)
     for left in reversed(range(MADE_ANEW + 1)):
         new = model.fresh.get(operation.op_no)
         if new is None or new.generation != session.generation:

@@ -56,6 +56,7 @@ class Model:
         base_model: str,
         lora: LoraConfig | None,
         source: Source | None = None,
+        optimizer: Mapping[str, Any] | None = None,
         user_metadata: Mapping[str, str],
         ledger: Ledger,
         ledgers: set[Ledger],
@@ -67,6 +68,8 @@ class Model:
         self.lora = lora
         self.source = source
         """Where it came from; then its shape is the checkpoint's, and ``base_model`` "" until it is known."""
+        self.optimizer = optimizer
+        """The optimizer's family, as it is sent; None: the server's default."""
         self.begun = False
         """Whether the server may have been asked for it."""
         self.user_metadata = user_metadata
@@ -205,4 +208,5 @@ def _renumber(operation: Operation, session: Session) -> None:
     # under its old number the server may hold the sampler of the lost model, or refuse this one
     (chunk,) = operation.chunks
     if isinstance(chunk.request, SaveWeightsForSamplerRequest) and chunk.request.path is None:
-        operation.chunks = (sampler_chunk(None, session.next_sampling_session_seq_id(), chunk.request.ttl_seconds),)
+        request, seq_id = chunk.request, session.next_sampling_session_seq_id()
+        operation.chunks = (sampler_chunk(None, seq_id, request.ttl_seconds, kind=request.kind),)

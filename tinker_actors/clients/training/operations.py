@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 import numpy as np
 
-from tinker_actors.checks import integer, number, text
+from tinker_actors.checks import flag, integer, number, text, texts
 from tinker_actors.clients.training.combine import combine_outputs, with_local_loss
 from tinker_actors.clients.training.data_processor import datum_size, split
 from tinker_actors.clients.training.losses import check_inputs, check_settings, known_loss
@@ -22,6 +22,7 @@ from tinker_actors.types import (
     AdamParams,
     ClientConfig,
     Datum,
+    DimuonParams,
     ForwardBackwardOutput,
     ForwardBackwardRequest,
     GetInfoResponse,
@@ -30,6 +31,7 @@ from tinker_actors.types import (
     ModelInput,
     OptimStepRequest,
     OptimStepResponse,
+    OtherOptimizer,
     Promise,
     SaveWeightsExternalRequest,
     SaveWeightsExternalResponse,
@@ -39,6 +41,7 @@ from tinker_actors.types import (
     SaveWeightsResponse,
     checkpoint_name,
     checkpoint_path,
+    optimizer_fields,
 )
 from tinker_actors.wire.api import Api
 from tinker_actors.wire.endpoints.training import Pack, forward_backward, optim_step
@@ -52,6 +55,8 @@ from tinker_actors.wire.endpoints.weights import (
 __all__ = [
     "REQUEST_TYPES",
     "RESULT_TYPES",
+    "SamplerKind",
+    "StepParams",
     "backward_chunk",
     "combine",
     "custom_chunks",
@@ -61,10 +66,15 @@ __all__ = [
     "load_chunk",
     "optim_chunk",
     "problem_of",
+    "require_kind",
     "sampler_chunk",
     "save_chunk",
     "submit",
 ]
+
+SamplerKind: TypeAlias = Literal["snapshot", "inflight"]
+StepParams: TypeAlias = AdamParams | DimuonParams | OtherOptimizer
+"""Parameters of one step, of the family that the model's optimizer is of (WIRE 5.6)."""
 
 _LONGEST_TTL = 100 * 365 * 24 * 3600  # seconds: what servers can add to a date
 _SMALL = 256  # bytes charged for an operation that carries no data
@@ -151,27 +161,59 @@ def backward_chunk(chunk: Chunk, gradients: Iterator[Any]) -> Chunk:
     return _chunk(surrogate, sum(map(datum_size, data)))
 
 
-def optim_chunk(params: AdamParams) -> Chunk:
-    """The one chunk of optim_step."""
-    if not isinstance(params, AdamParams):  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
-        raise InvalidInput("adam_params", f"is of type {type(params).__name__}", "Give AdamParams(learning_rate=...)")
-    return _chunk(OptimStepRequest(model_id="", seq_id=0, adam_params=params), _SMALL)
+def optim_chunk(params: StepParams | None, adam_params: AdamParams | None = None) -> Chunk:
+    """The one chunk of optim_step, by one of both."""
+    cure = "Give AdamParams(learning_rate=...), or the parameters of the model's own optimizer"
+    if params is not None and adam_params is not None:
+        raise InvalidInput("adam_params", "is given besides optim_params", "Give one of them")
+    given: Any = params if params is not None else adam_params
+    if isinstance(given, AdamParams):
+        return _chunk(OptimStepRequest(model_id="", seq_id=0, adam_params=given), _SMALL)
+    if isinstance(given, DimuonParams | OtherOptimizer):
+        return _chunk(OptimStepRequest(model_id="", seq_id=0, optimizer_params=optimizer_fields(given)), _SMALL)
+    problem = "is missing" if given is None else f"is of type {type(given).__name__}"
+    raise InvalidInput("optim_params" if adam_params is None else "adam_params", problem, cure)
 
 
-def save_chunk(name: str, ttl_seconds: int | None) -> Chunk:
+def save_chunk(
+    name: str,
+    ttl_seconds: int | None,
+    *,
+    overwrite: bool = False,
+    user_metadata: Mapping[str, str] | None = None,
+) -> Chunk:
     """The one chunk of save_state."""
-    request = SaveWeightsRequest(model_id="", seq_id=0, path=checkpoint_name(name), ttl_seconds=_ttl(ttl_seconds))
+    request = SaveWeightsRequest(
+        model_id="",
+        seq_id=0,
+        path=checkpoint_name(name),
+        ttl_seconds=_ttl(ttl_seconds),
+        overwrite=flag("overwrite", overwrite),
+        user_metadata=texts("user_metadata", user_metadata) or None,
+    )
     return _chunk(request, _SMALL)
 
 
-def sampler_chunk(name: str | None, sampling_session_seq_id: int | None, ttl_seconds: int | None) -> Chunk:
+def sampler_chunk(
+    name: str | None,
+    sampling_session_seq_id: int | None,
+    ttl_seconds: int | None,
+    *,
+    user_metadata: Mapping[str, str] | None = None,
+    kind: str = "snapshot",
+) -> Chunk:
     """The one chunk of save_weights_for_sampler: under a name, or for one sampling session."""
+    require_kind(kind)
+    if kind == "inflight" and name is not None:
+        raise InvalidInput("kind", '"inflight" weights have no name', 'Leave name out, or use "snapshot"')
     request = SaveWeightsForSamplerRequest(
         model_id="",
         seq_id=0,
         path=checkpoint_name(name) if name is not None else None,
         sampling_session_seq_id=sampling_session_seq_id,
+        kind=kind,
         ttl_seconds=_ttl(ttl_seconds),
+        user_metadata=texts("user_metadata", user_metadata) or None,
     )
     return _chunk(request, _SMALL)
 
@@ -193,10 +235,22 @@ def external_chunk(name: str, ttl_seconds: int | None, recipients: Sequence[str]
     return _chunk(request, _SMALL)
 
 
-def load_chunk(path: str, *, optimizer: bool) -> Chunk:
-    """The one chunk of load_state."""
+def require_kind(kind: object) -> None:
+    """Raise InvalidInput unless samplers' weights are of such a kind."""
+    if kind not in get_args(SamplerKind):
+        raise InvalidInput("kind", f"{kind!r} is none", 'Use "snapshot" or "inflight"')
+
+
+def load_chunk(path: str, access_token: str | None = None, *, optimizer: bool) -> Chunk:
+    """The one chunk of load_state; ``access_token`` is the leave of the checkpoint's owner."""
     checkpoint_path(path, kind="weights")
-    return _chunk(LoadWeightsRequest(model_id="", seq_id=0, path=path, optimizer=optimizer), _SMALL)
+    if access_token is not None:
+        cure = "Give the token that the checkpoint's owner gave you"
+        access_token = text("weights_access_token", access_token, cure)
+    request = LoadWeightsRequest(
+        model_id="", seq_id=0, path=path, optimizer=optimizer, weights_access_token=access_token
+    )
+    return _chunk(request, _SMALL)
 
 
 def filler() -> Chunk:

@@ -98,7 +98,8 @@ class Rebuilder:
         for cover in self._model.ledger.covers():
             if cover in rebuild.refused:
                 continue
-            if cover.path is None or await self._is_there(cover.path, rebuild):
+            # one that is another's can only be tried: /weights_info takes no token
+            if cover.path is None or cover.access_token is not None or await self._is_there(cover.path, rebuild):
                 return cover
             rebuild.refused.add(cover)
         raise ModelLost(
@@ -126,7 +127,9 @@ class Rebuilder:
         """Make the model and give it the state; False when the state can't be loaded."""
         session, model, ledger = self._session, self._model, self._model.ledger
         rebuild.explain(f"a new model is being created, since {rebuild.cause}")
-        source = None if cover.path is None or model.source is None else Source(cover.path, cover.optimizer)
+        source = None
+        if cover.path is not None and model.source is not None:
+            source = Source(cover.path, cover.optimizer, cover.access_token)
         try:
             made = await make_model(session, model, new, poller=self._poller, entry=rebuild.entry, source=source)
         except OutOfPatience as gone:
@@ -173,7 +176,7 @@ class Rebuilder:
             crashed = APIConnectionError("this client crashed while the state was being loaded")
             raise OutOfPatience(Reaction.UNKNOWN, crashed, 0.0)
         rebuild.loading = True
-        chunk = operations.load_chunk(cover.path, optimizer=cover.optimizer)
+        chunk = operations.load_chunk(cover.path, cover.access_token, optimizer=cover.optimizer)
         patience = self._poller.patience()
         promise = await patience.persist(
             lambda: operations.submit(

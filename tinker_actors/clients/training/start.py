@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -40,6 +40,7 @@ async def start_training_client(
     user_metadata: Mapping[str, str],
     lora: LoraConfig | None = None,
     source: Source | None = None,
+    optimizer: Mapping[str, Any] | None = None,
     checkpoints: CheckpointPolicy | None = None,
 ) -> TrainingClient:
     """Start the actor of a new model, of the shape ``lora`` or from ``source``, under ``clients``.
@@ -71,6 +72,7 @@ async def start_training_client(
         base_model=base_model,
         lora=lora,
         source=source,
+        optimizer=optimizer,
         user_metadata=user_metadata,
         ledger=ledger,
         ledgers=session.ledgers,
