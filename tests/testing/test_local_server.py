@@ -27,7 +27,7 @@ from tinker_actors import (
     local_server_thread,
     open_runtime,
 )
-from tinker_actors.testing.faults import DropAfter
+from tinker_actors.testing.faults import CrashAt, DropAfter, FaultPlan
 
 Opener = Callable[[ServerSettings], AbstractAsyncContextManager[LocalServer]]
 
@@ -138,6 +138,14 @@ async def test_settings_that_cannot_be_served_are_refused_as_they_are(opened: Op
     [
         ({"settings": {"max_rank": 2}}, r"settings: is of type dict. Give ServerSettings\(...\)"),
         ({"faults": [DropAfter(path="")]}, r"faults: is of type list. Give FaultPlan\(...\)"),
+        (
+            {"faults": FaultPlan((CrashAt(point="training.polling"),))},
+            r"faults\[0\] is a CrashAt, which happens in a",
+        ),
+        (
+            {"faults": FaultPlan((CrashAt(point="training.polling"),)), "loopback": True},
+            r"faults\[0\] is a CrashAt, which happens in a client's program",
+        ),
         ({"port": 70_000, "loopback": True}, "port: 70000 is out of range"),
         ({"loopback": "yes"}, "loopback: 'yes' is neither True nor False"),
     ],

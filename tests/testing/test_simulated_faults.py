@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 
 from supervision import ActorCrashed
 from tinker_actors.clients.training.events import ModelRebuilt
 from tinker_actors.config import Config, RecoveryPolicy
+from tinker_actors.errors import InvalidInput
 from tinker_actors.flow.pending import Pending
 from tinker_actors.local import ServerSettings
 from tinker_actors.testing.faults import (
@@ -140,3 +143,12 @@ def test_what_waits_says_that_the_queue_is_paused() -> None:
     (waiting,) = simulate(scenario, seed=1, plan=plan).value
     assert waiting.state == "server paused_capacity"
     assert "1 other(s) have work" in waiting.reason
+
+
+@pytest.mark.parametrize("plan", [[], "plan", (CrashActor(actor="training-0", step=1),), {}])
+def test_what_is_no_plan_is_refused(plan: Any) -> None:
+    async def scenario(_: World) -> None:
+        pytest.fail("it has begun")
+
+    with pytest.raises(InvalidInput, match=f"plan: is of type {type(plan).__name__}"):
+        simulate(scenario, seed=1, plan=plan)

@@ -33,7 +33,7 @@ from tinker_actors.testing.faults import (
 )
 from tinker_actors.testing.network import Application, Message
 
-__all__ = ["drawn_fault_plan", "FaultyApplication", "read_fault_plan"]
+__all__ = ["drawn_fault_plan", "FaultyApplication", "read_fault_plan", "require_network_faults"]
 
 _log = logging.getLogger("tinker_actors.faults")
 
@@ -67,8 +67,7 @@ class FaultyApplication:
     """
 
     def __init__(self, inner: Application, plan: FaultPlan) -> None:
-        for index, fault in enumerate(plan.faults):
-            _check_of_network(f"faults[{index}]", fault)
+        require_network_faults(plan)
         self._inner = inner
         self._schedule = Schedule(plan)
         self._whole_at = 0.0
@@ -167,6 +166,12 @@ def read_fault_plan(file: Path) -> FaultPlan:
     for index, fault in enumerate(plan.faults):
         _check_of_network(f"{file}: faults[{index}]", fault)
     return FaultPlan(plan.faults)
+
+
+def require_network_faults(plan: FaultPlan) -> None:
+    """Raise InvalidInput for a plan with faults that no request meets."""
+    for index, fault in enumerate(plan.faults):
+        _check_of_network(f"faults[{index}]", fault)
 
 
 def _check_of_network(place: str, fault: Fault) -> None:

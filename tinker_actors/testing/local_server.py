@@ -24,7 +24,7 @@ from tinker_actors.local.service import LocalService, open_service
 from tinker_actors.local.settings import ServerSettings
 from tinker_actors.ports import Server, ThreadOffload, Transport
 from tinker_actors.testing.faults import FaultPlan, FaultyTransport
-from tinker_actors.testing.faulty_server import FaultyApplication
+from tinker_actors.testing.faulty_server import FaultyApplication, require_network_faults
 from tinker_actors.testing.network import open_network
 
 __all__ = ["local_server", "local_server_thread", "LocalServer"]
@@ -95,7 +95,8 @@ async def local_server(
     """
     require_trio("local_server()", "local_server_thread()")
     chosen = _checked("settings", settings, ServerSettings) or ServerSettings()
-    _checked("faults", faults, FaultPlan)
+    if _checked("faults", faults, FaultPlan) is not None:
+        require_network_faults(faults)
     integer("port", port, "Give 0 for any free one, or one up to 65535", low=0, high=65535)
     loopback = flag("loopback", loopback)
     keys = (*(chosen.api_keys or ()), *(key for owned in chosen.owners.values() for key in owned), _ANY_KEY)

@@ -19,6 +19,7 @@ from supervision import Event
 from supervision.testing import run_seeded
 from tinker_actors.clients import TrainingClient
 from tinker_actors.config import Config
+from tinker_actors.errors import InvalidInput
 from tinker_actors.ledger import AcceptedOperation
 from tinker_actors.local.applied import AppliedOperation
 from tinker_actors.local.service import LocalService
@@ -158,9 +159,11 @@ def simulate(
     ``disk`` is one that an earlier run has left, by its ``die()``; by default an empty one.
     What the scenario raises comes out with a note that says how to run it again. Raises AssertionError when
     something is still under way an hour after the scenario's end, VirtualHang when it has not ended after ``limit``
-    virtual seconds.
+    virtual seconds, InvalidInput for a plan that is none.
     """
     faults = plan if plan is not None else FaultPlan()
+    if not isinstance(faults, FaultPlan):  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
+        raise InvalidInput("plan", f"is of type {type(faults).__name__}", "Give FaultPlan((DropAfter(...), ...))")
     steps = PlannedSteps(faults)
     try:
         return run_seeded(
