@@ -95,8 +95,9 @@ async def local_server(
     """
     require_trio("local_server()", "local_server_thread()")
     chosen = _checked("settings", settings, ServerSettings) or ServerSettings()
-    if _checked("faults", faults, FaultPlan) is not None:
-        require_network_faults(faults)
+    plan = _checked("faults", faults, FaultPlan)
+    if plan is not None:
+        require_network_faults(plan)
     integer("port", port, "Give 0 for any free one, or one up to 65535", low=0, high=65535)
     loopback = flag("loopback", loopback)
     keys = (*(chosen.api_keys or ()), *(key for owned in chosen.owners.values() for key in owned), _ANY_KEY)
