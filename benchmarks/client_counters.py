@@ -23,7 +23,7 @@ from benchmarks.rows import Goal, Row
 from supervision.testing import run_seeded
 from tinker_actors.ports import InlineOffload, Request, Response, Transport
 
-__all__ = ["KINDS", "ClientCounters", "Kind", "client_counters", "counter_rows"]
+__all__ = ["KINDS", "CannedTransport", "ClientCounters", "Kind", "client_counters", "counter_rows"]
 
 TOKENS: Final = 16
 DATUMS: Final = 4
@@ -62,12 +62,12 @@ class _Reply:
 
 
 @final
-class _Canned(Transport):
+class CannedTransport(Transport):
     """Answers at once, after a checkpoint as any network needs at least."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokens: int = TOKENS) -> None:
         self.requests = self.sent = 0
-        self._answers = Answers(TOKENS)
+        self._answers = Answers(tokens)
 
     async def send(self, request: Request) -> Response:
         await trio.lowlevel.checkpoint()
@@ -171,7 +171,7 @@ def client_counters(kind: str) -> ClientCounters:
 
 async def _count(kind: str) -> ClientCounters:
     start, times = KINDS[kind].start, KINDS[kind].times
-    transport = _Canned()
+    transport = CannedTransport()
     config = ta.Config.load(base_url="https://server", api_key="tml-benchmark", environ={}, telemetry_enabled=False)
     async with ta.open_runtime(config=config, transport=transport, seed=1, offload=InlineOffload()) as runtime:
         operations = await start(await runtime.create_service_client())
