@@ -35,7 +35,7 @@ def check_sum(result: Any) -> int | None:
                 seen = zlib.crc32(data, seen)
                 continue
             seen = zlib.crc32(data[:_HEAD], seen)  # sums alone would not show the order of the datums
-            whole = data if data.base is None or not isinstance(data.base, np.ndarray) else data.base
+            whole: Any = cast("Any", data.base) if isinstance(data.base, np.ndarray) else data
             if id(whole) not in summed:
                 summed.add(id(whole))
                 seen = _folded(whole, seen)
@@ -44,7 +44,7 @@ def check_sum(result: Any) -> int | None:
 
 def _folded(data: Any, seen: int) -> int:
     """Of sums of every 64th word, which is done sooner than of all words, and shows each single difference."""
-    raw = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+    raw: Any = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
     whole = len(raw) // (8 * _WORDS) * (8 * _WORDS)
     sums: Any = np.add.reduce(raw[:whole].view(np.uint64).reshape(-1, _WORDS), axis=0)
     return zlib.crc32(raw[whole:], zlib.crc32(sums, seen))
