@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import trio
 
-from supervision import ActorCrashed, ActorDegraded, ActorRestarted, ActorStarted, SupervisorRef
+from supervision import ActorCrashed, ActorDegraded, ActorRestarted, SupervisorRef, TreeNode
 from supervision.context import Context
 from tests.clients.scenario import batch, train
+from tests.clients.test_epochs import lose_session
+from tests.parity.rows import exists
 from tinker_actors.clients import ServiceClient, TrainingClient
-from tinker_actors.sessions import SessionState
+from tinker_actors.config import RecoveryPolicy
+from tinker_actors.recovery.events import RecoveryCompleted, RecoveryDetected, RecoveryEvent
+from tinker_actors.sessions import SessionRenewed, SessionState
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT, plain
 from tinker_actors.testing.simulation import World
 from tinker_actors.types import AdamParams, SamplingParams
 
 SESSION = "runtime/sessions/session-0"
-ROWS = {
-    f"{SESSION}/telemetry-sender": 1,
-    f"{SESSION}/telemetry": 1,
-    f"{SESSION}/manager": 1,
-    f"{SESSION}/heartbeat": 1,
-    f"{SESSION}/queue-observer": 1,
-    f"{SESSION}/checkpoints": 1,
-    f"{SESSION}/clients/service": 1,
-    "runtime/rest/rest-0": 1,
-    f"{SESSION}/clients/training-0": 1,
-    f"{SESSION}/clients/sampler-0": 1,
+ROWS = [
+    f"{SESSION}/telemetry-sender",
+    f"{SESSION}/telemetry",
+    f"{SESSION}/manager",
+    f"{SESSION}/heartbeat",
+    f"{SESSION}/queue-observer",
+    f"{SESSION}/checkpoints",
+    f"{SESSION}/clients/service",
+    "runtime/rest/rest-0",
+    f"{SESSION}/clients/training-0",
+    f"{SESSION}/clients/sampler-0",
+    "runtime/recovery/executor",
+    "runtime/recovery/monitor",
+    "runtime/long-waits",
+    "runtime/dump-on-signal",
+    "runtime/stalls",
+]
+ELSEWHERE = {
+    "spill": "clients/test_spill.py::test_a_crash_of_the_task_that_spills_loses_nothing",
+    "job-NAME": "recovery/jobs/test_deaths.py::test_a_crash_of_the_keeper_costs_nothing",
+    "attempt": "recovery/test_executor.py::test_a_killed_attempt_frees_its_place_and_is_made_again",
+    "joiner": "runtime/test_joining.py::test_a_crash_of_who_takes_part_costs_nothing",
 }
-RECOVERY = "runtime/recovery"
-WITH = {f"{RECOVERY}/executor": [f"{RECOVERY}/monitor"]}
+"""Where the rows are tested that a training run does not have."""
+WITH = {"runtime/recovery/executor": ["runtime/recovery/monitor"]}
 """What is restarted with an actor: it works by what that one does."""
-OF_THE_RUNTIME = (f"{RECOVERY}/executor", f"{RECOVERY}/monitor")
+POLICY = RecoveryPolicy(poll_interval=10.0)
 
 
 class Planted(Exception):
@@ -52,10 +69,31 @@ def crash(world: World, path: str) -> None:
     Context(life).start_task(fail, name="planted")
 
 
-async def work(world: World, service: ServiceClient, client: TrainingClient, path: str | None):
+async def crash_soon(world: World, path: str, delay: float) -> None:
+    await trio.sleep(delay)
+    while world.runtime.tree().find(path).state != "running":  # noqa: ASYNC110  # a tree has no event
+        await trio.sleep(0.01)
+    crash(world, path)
+
+
+async def work(
+    world: World,
+    service: ServiceClient,
+    client: TrainingClient,
+    path: str | None,
+    *,
+    idle: bool = False,
+    lost: float | None = None,
+):
+    """Train and sample; crash ``path`` before, or in the middle, or ``lost`` seconds after the session is lost."""
     sampler = await service.create_sampling_client(base_model=BASE_MODEL)
     rest = await world.runtime.create_rest_client()
     samples = {}
+    if idle:
+        await trio.sleep(30)
+        if path is not None:
+            crash(world, path)
+        await trio.sleep(30)
 
     async def sample(seed: int) -> None:
         samples[seed] = plain(await sampler.sample(PROMPT, 1, SamplingParams(max_tokens=4, seed=seed)))
@@ -67,8 +105,10 @@ async def work(world: World, service: ServiceClient, client: TrainingClient, pat
         for number in range(3):
             step = await client.forward_backward(batch(number, number + 10))
             update = await client.optim_step(AdamParams(learning_rate=0.01))
-            if number == 1 and path is not None:
-                crash(world, path)
+            if number == 1 and lost is not None:
+                await lose_session(world, client)
+            if number == 1 and path is not None and not idle:
+                nursery.start_soon(crash_soon, world, path, lost or 0.0)
             losses.append((await step).metrics["loss:sum"])
             await update
     await trio.sleep(60)
@@ -76,7 +116,7 @@ async def work(world: World, service: ServiceClient, client: TrainingClient, pat
     assert (await client.get_info()).model_id == client.model_id
     assert (await sampler.get_sampler_info()).base_model == BASE_MODEL
     assert (await service.get_server_capabilities()).supported_models
-    assert (await rest.list_sessions()).sessions == (service.session_id,)
+    assert (await rest.list_sessions()).sessions[0] == service.session_id
     assert len(world.service.sessions.alive()) == 1
     return losses, samples
 
@@ -86,9 +126,10 @@ def undisturbed():
     return train(lambda world, service, client: work(world, service, client, None))
 
 
-@pytest.mark.parametrize("path", [*ROWS, *OF_THE_RUNTIME])
-def test_a_crash_keeps_everything_and_disturbs_no_sibling(path: str, undisturbed):
-    outcome = train(lambda world, service, client: work(world, service, client, path))
+@pytest.mark.parametrize("path", ROWS)
+@pytest.mark.parametrize("idle", [False, True], ids=["at work", "idle"])
+def test_a_crash_keeps_everything_and_disturbs_no_sibling(path: str, idle: bool, undisturbed):
+    outcome = train(lambda world, service, client: work(world, service, client, path, idle=idle))
 
     crashed = [event.path for event in outcome.events if isinstance(event, ActorCrashed)]
     restarted = [event.path for event in outcome.events if isinstance(event, ActorRestarted)]
@@ -100,12 +141,41 @@ def test_a_crash_keeps_everything_and_disturbs_no_sibling(path: str, undisturbed
     assert outcome.counters["heartbeats"] >= 4
 
 
-def test_the_table_has_every_actor_of_a_session(undisturbed):
-    started = {event.path for event in undisturbed.events if isinstance(event, ActorStarted)}
-    actors = {path for path in started if not any(other.startswith(f"{path}/") for other in started)}
-    actors = {path for path in actors if not path.startswith("runtime/tasks/")}  # calls, such as those that close
+@pytest.mark.parametrize("delay", [0.01, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("path", ROWS)
+def test_a_crash_while_a_lost_session_is_made_good_costs_nothing(path: str, delay: float, undisturbed):
+    outcome = train(lambda world, service, client: work(world, service, client, path, lost=delay), recovery=POLICY)
 
-    assert actors == set(ROWS)
+    assert [event.path for event in outcome.events if isinstance(event, ActorCrashed)] == [path]
+    assert len([event for event in outcome.events if isinstance(event, SessionRenewed)]) == 1
+    assert [type(event) for event in outcome.events if isinstance(event, RecoveryEvent)] == [
+        RecoveryDetected,
+        RecoveryCompleted,
+    ]
+    assert outcome.value == undisturbed.value
+    assert outcome.models[0].digest == undisturbed.models[0].digest
+
+
+def test_the_table_has_every_actor_and_each_row_its_test():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[str]:
+        rest = await world.runtime.create_rest_client()
+        sampler = await service.create_sampling_client(base_model=BASE_MODEL)
+        actors = [node.path for node in nodes(world.runtime.tree().root) if node.kind == "actor"]
+        await rest.aclose()
+        await sampler.aclose()
+        return actors
+
+    calls = "runtime/tasks/"  # such as those that close clients
+    assert {path for path in train(story).value if not path.startswith(calls)} == {*ROWS}
+    page = (Path(__file__).parents[2] / "ARCHITECTURE.md").read_text("utf-8")
+    table = page.split("### What a crash keeps")[1].split("\n\n")[2]
+    rows = {line.split("|")[1].strip() for line in table.splitlines()[2:]}
+    assert rows == {path.split("/")[-1].replace("-0", "-N") for path in ROWS} | ELSEWHERE.keys()
+    assert all(exists(test) for test in ELSEWHERE.values())
+
+
+def nodes(node: TreeNode) -> list[TreeNode]:
+    return [node, *(below for child in node.children for below in nodes(child))]
 
 
 @pytest.mark.parametrize("path", [f"{SESSION}/clients/service", f"{SESSION}/clients/sampler-0"])

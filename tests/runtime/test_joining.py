@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import trio
 
+from supervision.context import Context
 from tests.clients.odd_server import ask
 from tests.local.harness import TINY
 from tinker_actors import (
@@ -50,6 +51,30 @@ def test_it_beats_in_the_session_and_neither_creates_nor_ends_it():
     beats = _bodies(asked, "session_heartbeat")
     assert 3 <= len(beats) <= 4
     assert {beat["session_id"] for beat in beats} == {"other"}
+
+
+@pytest.mark.parametrize("actor", ["joiner", "heartbeat", "clients/sampler-0"])
+def test_a_crash_of_who_takes_part_costs_nothing(actor: str):
+    async def story(runtime: Runtime) -> None:
+        client = await runtime.create_sampling_client_from_handle(HANDLE)
+        await client.sample(PROMPT)
+        place: Any = runtime.system.child("sessions")
+        for name in f"joined-0/{actor}".split("/"):
+            place = place.child(name)
+
+        async def crash() -> None:
+            raise RuntimeError("of this test")
+
+        Context(place.place.life).start_task(crash, name="planted")
+        await trio.sleep(20)
+        assert runtime.counters()["actor_restarts"] == 1
+        await client.sample(PROMPT)
+
+    asked: list[tuple[str, bytes]] = []
+    ask(story, {}, asked=asked)
+    assert {name for name, _ in asked} == {"client/config", "asample", "retrieve_future", "session_heartbeat"}
+    first, second = [body["seq_id"] for body in _bodies(asked, "asample")]
+    assert second == first + 1
 
 
 def test_each_copy_numbers_its_samples_apart():
