@@ -17,12 +17,14 @@ from tinker_actors import gather
 from tinker_actors.clients import SamplingClient, ServiceClient, TrainingClient
 from tinker_actors.errors import (
     APIStatusError,
+    BadRequestError,
     ClosedError,
     InvalidInput,
     NotFoundError,
     OperationCancelled,
     TinkerError,
 )
+from tinker_actors.local.refusals import Refusal
 from tinker_actors.testing.faults import Delay, DropAfter, Status
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT
 from tinker_actors.testing.operations import plain as plain_of
@@ -101,6 +103,33 @@ def test_at_older_servers_the_checkpoints_shape_is_asked_for_and_a_model_of_it_l
     old = [Status(path="/load_weights", nth=n, status=422) for n in (1, 3)]
     outcome = train(story, *old)
     assert len(outcome.fired) == 2
+
+
+def test_a_server_that_wants_a_models_id_by_400_is_an_older_one_too(monkeypatch: pytest.MonkeyPatch):
+    async def refuse(*_: object) -> None:
+        raise Refusal(400, "Missing model_id")
+
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        path = (await (await client.save_state("kept"))).path
+        same = await service.create_training_client_from_state_with_optimizer(path)
+        assert await world.service.digest(client.model_id) == await world.service.digest(same.model_id)
+
+    monkeypatch.setattr("tinker_actors.local.endpoints.training.create_by_load", refuse)
+    train(story)
+
+
+def test_a_refusal_of_the_state_itself_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch):
+    async def refuse(*_: object) -> None:
+        raise Refusal(400, "path: the state is of another kind")
+
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        path = (await (await client.save_state("kept"))).path
+        with pytest.raises(BadRequestError, match="another kind"):
+            await service.create_training_client_from_state(path)
+        assert open_models(world) == [client.model_id]
+
+    monkeypatch.setattr("tinker_actors.local.endpoints.training.create_by_load", refuse)
+    train(story)
 
 
 def test_the_shape_of_the_checkpoint_is_that_of_the_model_at_older_servers():

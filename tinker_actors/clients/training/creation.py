@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Final, final
 
@@ -10,7 +11,7 @@ import msgspec
 import trio
 
 from tinker_actors.clients.training.model import Model, Source
-from tinker_actors.errors import APIError, InvalidInput, TinkerError, UnprocessableEntityError
+from tinker_actors.errors import APIError, BadRequestError, InvalidInput, TinkerError, UnprocessableEntityError
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.flow.reaction import Reaction, by_class, while_calling, while_submitting
@@ -38,6 +39,7 @@ MADE_ANEW: Final = 5
 """Models in place of one of which it can't be known whether its state has been loaded."""
 _DOUBLINGS = 3  # of the time that creating a model may take
 _LOAD_SEQ_ID = 1
+_MODEL_ID = re.compile(r"\bmodel[_ ]?id\b", re.IGNORECASE)
 _SEED_BITS = 31
 _USUAL_RANK = 32
 
@@ -73,10 +75,17 @@ async def make_model(
     try:
         return Made(await maker.create_by_load(origin), 1)
     except OutOfPatience as gone:
-        if not isinstance(gone.error, UnprocessableEntityError):
+        if not _wants_a_model(gone.error):
             raise
         _log.info("%s: the server creates no model by loading (%s)", model.ledger.name, gone.error)
     return await maker.create_and_load(origin)
+
+
+def _wants_a_model(error: APIError) -> bool:
+    """Whether the server loads into models only, as it says by 422, or by 400 for want of an id (WIRE 11.1)."""
+    if isinstance(error, UnprocessableEntityError):
+        return True
+    return isinstance(error, BadRequestError) and _MODEL_ID.search(error.detail) is not None
 
 
 def while_loading(session: Session, error: APIError) -> Reaction:
