@@ -18,7 +18,7 @@ from tinker_actors.clients.downloading import CheckpointDownloads, Downloads
 from tinker_actors.clients.exporting import export_weights
 from tinker_actors.clients.own import OwnClients
 from tinker_actors.clients.rest import Account, RestClient, start_rest_client
-from tinker_actors.clients.rest.messages import ttl
+from tinker_actors.clients.rest.checkpoint_messages import ttl
 from tinker_actors.clients.sampler import Sampler
 from tinker_actors.clients.sampling import SamplingClient, start_sampling_client
 from tinker_actors.clients.training import Source, TrainingClient, start_training_client

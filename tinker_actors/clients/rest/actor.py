@@ -9,12 +9,9 @@ import trio
 
 from supervision import Actor, Reply, handles
 from tinker_actors.clients.rest.account import Account
-from tinker_actors.clients.rest.messages import (
-    ExportSessionTrace,
-    GetCheckpointArchiveUrl,
-    RestCall,
-    RestChange,
-)
+from tinker_actors.clients.rest.call import RestCall, RestChange
+from tinker_actors.clients.rest.checkpoint_messages import GetCheckpointArchiveUrl
+from tinker_actors.clients.rest.run_messages import ExportSessionTrace
 from tinker_actors.errors import (
     APIError,
     APIStatusError,

@@ -7,7 +7,7 @@ from typing import TypeVar
 from supervision import ActorRef
 from tinker_actors.clients.closing import closed_as_such
 from tinker_actors.clients.rest.account import Account
-from tinker_actors.clients.rest.messages import RestCall
+from tinker_actors.clients.rest.call import RestCall
 from tinker_actors.ledger import Future
 
 __all__ = ["Asking"]

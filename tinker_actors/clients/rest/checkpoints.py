@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tinker_actors.checks import text
-from tinker_actors.clients.rest import messages
+from tinker_actors.clients.rest import checkpoint_messages as messages
 from tinker_actors.clients.rest.asking import Asking
 from tinker_actors.errors import InvalidInput
 from tinker_actors.ledger import Future

@@ -11,11 +11,11 @@ import trio
 from supervision import ActorRef
 from tinker_actors.clients.closing import closed_as_such, stop_child, stopped_when_gone
 from tinker_actors.clients.downloading import CheckpointDownloads, Downloads
-from tinker_actors.clients.rest import messages
+from tinker_actors.clients.rest import account_messages as messages
 from tinker_actors.clients.rest.account import Account
+from tinker_actors.clients.rest.account_messages import AuditEvents
 from tinker_actors.clients.rest.actor import RestActor
 from tinker_actors.clients.rest.checkpoints import CheckpointCalls
-from tinker_actors.clients.rest.messages import AuditEvents
 from tinker_actors.clients.rest.runs import RunCalls
 from tinker_actors.clients.spec import client_spec
 from tinker_actors.config import Config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinker_actors.clients.rest import messages
+from tinker_actors.clients.rest import run_messages as messages
 from tinker_actors.clients.rest.asking import Asking
 from tinker_actors.ledger import Future
 from tinker_actors.types import (
