@@ -44,9 +44,19 @@ def test_blocking_handles_say_so_in_a_forked_process_whose_end_touches_nothing(s
         sampler = service.create_sampling_client(base_model=BASE_MODEL)
         held.held |= {"train"}
         unfinished = client.optim_step(AdamParams())
+        held.held |= {"poll"}
+        stream = sampler.sample_stream(PROMPT, SHORT)
+        next(stream)
+        list(stream)
+        held.held |= {"sample"}
+        begun = sampler.sample_stream(PROMPT)
         child = os.fork()
         if child == 0:
             refused({
+                "stream": lambda: sampler.sample_stream(PROMPT),
+                "token": lambda: next(begun),
+                "head": lambda: begun.fallback,
+                "close": begun.close,
                 "call": client.get_info,
                 "twin": client.get_info_async,
                 "operation": lambda: client.optim_step(AdamParams()),
@@ -63,6 +73,7 @@ def test_blocking_handles_say_so_in_a_forked_process_whose_end_touches_nothing(s
             })
             sys.exit(7)
         parent(child)
+        begun.close()
         assert client.get_info().model_id == client.model_id
         assert service.state == "active"
     """

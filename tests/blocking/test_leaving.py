@@ -128,6 +128,38 @@ ENDS = {
         0,
         "interrupted",
     ),
+    "futures and a stream that nobody waits for": (
+        """
+        runtime = opened()
+        service, client = start(runtime)
+        sampler = service.create_sampling_client(base_model=BASE_MODEL)
+        held.held |= {"train", "poll"}
+        kept = [client.optim_step(AdamParams()), sampler.sample_async(PROMPT), sampler.sample_stream(PROMPT)]
+        kept += [client.forward_backward(batch(seed)) for seed in range(20)]
+        kept[0].add_done_callback(lambda future: os.write(1, type(future.exception()).__name__.encode() + b"\\n"))
+        until(lambda: len(runtime.pending()) > 20)
+        """,
+        0,
+        "interrupted",
+    ),
+    "a block that is left with futures that nobody waits for": (
+        """
+        with opened() as runtime:
+            service, client = start(runtime)
+            sampler = service.create_sampling_client(base_model=BASE_MODEL)
+            held.held |= {"train", "poll"}
+            kept = [client.optim_step(AdamParams()), sampler.sample_async(PROMPT)]
+            stream = sampler.sample_stream(PROMPT)
+        assert engines() == []
+        assert [type(future.exception(0)).__name__ for future in kept] == ["ClosedError"] * 2
+        try:
+            list(stream)
+        except Exception as error:
+            assert type(error).__name__ == "ClosedError"
+        """,
+        0,
+        "success",
+    ),
     "an asyncio loop that is stopped and closed": (
         """
         with opened() as runtime:
@@ -156,6 +188,7 @@ def test_any_other_end_finishes_the_session_too(server: Served, code: str, statu
         found, text = end_of(process)
         assert found == status, text
         assert ("told" in text) == ("wait()" in code and "told" in code)
+        assert ("ClosedError" in text) == ("add_done_callback" in code), text
         assert ("Traceback" in text) == (status == 1), text
     _sessions_end(server, how)
 

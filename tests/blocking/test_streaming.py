@@ -298,3 +298,20 @@ def test_a_bad_value_is_refused_at_the_call(runtime: BlockingRuntime, sampler: S
     sampler.aclose()
     with pytest.raises(ClosedError):
         sampler.sample_stream(PROMPT)
+
+
+def test_a_stream_is_taken_in_threads_and_asyncio_only(carrier: Trickle, sampler: SamplingClient) -> None:
+    carrier.let = 0
+    stream = sampler.sample_stream(PROMPT, LONG)
+
+    async def plainly() -> None:
+        next(stream)
+
+    async def as_trio_does() -> None:
+        await anext(stream)
+
+    for taken in (plainly, as_trio_does):
+        with pytest.raises(WrongPlace, match="open_runtime"):
+            trio.run(taken)
+    carrier.release()
+    assert len(list(stream)) == COUNT
