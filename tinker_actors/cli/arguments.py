@@ -11,12 +11,13 @@ from typing import Final, NoReturn, TypeAlias, final
 import msgspec
 
 from tinker_actors import __version__
+from tinker_actors.cli.job_options import JobCommand, add_job_options, read_job_options
 from tinker_actors.cli.numbers import positive, seed
 from tinker_actors.cli.serve_options import KEY, ServeOptions, add_serve_options, read_serve_options
 from tinker_actors.config import Config, Secret, require_key
 from tinker_actors.errors import InvalidInput
 
-__all__ = ["DEFAULT_STEPS", "DemoOptions", "Options", "ServeOptions", "parse"]
+__all__ = ["DEFAULT_STEPS", "DemoOptions", "JobCommand", "Options", "ServeOptions", "parse"]
 
 DEFAULT_STEPS: Final = 150
 _LOOPBACK: Final = "127.0.0.1"
@@ -34,7 +35,7 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     json: bool = False
 
 
-Options: TypeAlias = DemoOptions | ServeOptions
+Options: TypeAlias = DemoOptions | ServeOptions | JobCommand
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
@@ -65,9 +66,22 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         description="Run a Tinker-compatible server with a small real model on this machine, until Ctrl-C.",
     )
     add_serve_options(serve)
+    job = commands.add_parser(
+        "job",
+        allow_abbrev=False,
+        help="list and show the jobs in a folder, and go on with one",
+        description="What programs have recorded of their jobs (runtime.job), and how to go on with one.",
+    )
+    add_job_options(job)
     values, unknown = parser.parse_known_args(arguments)
     if unknown:
-        (demo if values.command == "demo" else serve).error(f"unrecognized arguments: {' '.join(unknown)}")
+        named = {"demo": demo, "serve": serve, "job": job}
+        named[values.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+    if values.command == "job":
+        try:
+            return read_job_options(values, os.environ)
+        except InvalidInput as error:
+            job.error(str(error))
     if values.command == "demo":
         try:
             return _read_demo(values)

@@ -7,8 +7,8 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from tinker_actors.cli.arguments import DemoOptions, parse
-from tinker_actors.errors import InvalidInput
+from tinker_actors.cli.arguments import DemoOptions, JobCommand, parse
+from tinker_actors.errors import DiskError, InvalidInput, JobError
 
 __all__ = ["main"]
 
@@ -20,17 +20,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.SIGUSR1, signal.SIG_IGN
         )  # it asks a runtime for its state: no reason to end where none is
     options = parse(arguments)
-    name = "demo" if isinstance(options, DemoOptions) else "serve"
+    name = "demo" if isinstance(options, DemoOptions) else "job" if isinstance(options, JobCommand) else "serve"
     try:
         if isinstance(options, DemoOptions):
             from tinker_actors.cli.demo import run_demo
 
             return run_demo(options)
+        if isinstance(options, JobCommand):
+            from tinker_actors.cli.jobs import run_job_command
+
+            return run_job_command(options)
         from tinker_actors.cli.serve import run_serve
 
         return run_serve(options)
     except InvalidInput as error:
         print(f"tinker-actors {name}: {error}", file=sys.stderr)
         return 2
+    except (JobError, DiskError) as error:
+        print(f"tinker-actors {name}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:  # before or after the time in which the command looks after it
         return 130

@@ -53,7 +53,7 @@ from tinker_actors.metrics import OWN, Metrics, ModelUsage, Price, Usage, cost_o
 from tinker_actors.ports import Disk, FileDisk, NoPoints, Offload, Points, Server, ThreadOffload, Transport
 from tinker_actors.ports.spans import Spans
 from tinker_actors.recovery import Recovery
-from tinker_actors.recovery.jobs import Budget, JobBlock, JobHome, JobOptions
+from tinker_actors.recovery.jobs import Budget, Capture, JobBlock, JobHome, JobOptions
 from tinker_actors.recovery.tree import start_recovery
 from tinker_actors.runtime.dump import DumpOnSignal, render
 from tinker_actors.runtime.joining import Joined, Joining, check_handle
@@ -236,6 +236,7 @@ class Runtime:
         budget: Budget | None = None,
         folder: str | os.PathLike[str] | None = None,
         user_metadata: Mapping[str, str] | None = None,
+        capture: Capture = "update",
         catch_signals: bool = True,
     ) -> JobBlock:
         """A training run that goes on where it was when the same program runs again: ``async with ... as job``.
@@ -243,7 +244,8 @@ class Runtime:
         It has a folder of its own, ``name`` in ``folder`` (by default what TINKER_ACTORS_JOBS names, or ./jobs), and
         a session and a training client of its own: a new model of ``base_model``, as ``create_lora_training_client``
         makes it, or the one that the folder's record tells of. ``steps`` is how many it is to have (None: as many as
-        the program likes), each with ``updates_per_step`` optim_steps. ``checkpoints`` says when it is saved and
+        the program likes), each with ``updates_per_step`` optim_steps; what the job tracks is recorded as it is with
+        the last of them, or at the step's end with ``capture`` "step". ``checkpoints`` says when it is saved and
         recorded, by default each ten minutes; ``budget`` what it may use. The first Ctrl-C, or SIGTERM, lets it stop
         after the step that is being done, with a checkpoint; the second ends the process. ``catch_signals`` False
         leaves signals alone. docs/jobs.md tells all of it.
@@ -266,6 +268,7 @@ class Runtime:
             budget=budget,
             folder=folder,
             user_metadata=user_metadata,
+            capture=capture,
             catch_signals=catch_signals,
         )
         assert self._jobs is not None, "open_runtime starts it"

@@ -511,6 +511,39 @@ def test_all_kinds_of_what_is_tracked_come_back():
     in_lives(story)
 
 
+@pytest.mark.parametrize(("capture", "early"), [("update", True), ("step", True), ("step", False), ("update", False)])
+def test_what_is_drawn_after_the_update_counts_as_the_program_says(
+    capture: str, early: bool, caplog: pytest.LogCaptureFixture
+):
+    """``early``: drawn ahead for the next step, and drawn anew by who resumes; otherwise for the step itself."""
+
+    async def play(lives: Lives, runtime: Runtime, die_at: int | None) -> None:
+        async with job(runtime, capture=capture, checkpoints=CheckpointPolicy(every_steps=1)) as run:
+            ahead = run.rng.random() if early else 0.0
+            for step in run.steps():
+                await one_step(run, step)
+                drawn = run.rng.random()
+                run.log({"drawn": ahead if early else drawn})
+                ahead = drawn
+                await trio.sleep(1.0)
+                if step == die_at:
+                    lives.die()
+                    await trio.sleep(1.0)
+
+    async def story(lives: Lives) -> Any:
+        with pytest.raises(Died):
+            await lives.live(lambda runtime: play(lives, runtime, 3))
+        await lives.live(lambda runtime: play(lives, runtime, None))
+        return await lives.rows()
+
+    async def whole(lives: Lives) -> Any:
+        await lives.live(lambda runtime: play(lives, runtime, None))
+        return await lives.rows()
+
+    assert (in_lives(story) == in_lives(whole)) == ((capture == "update") == early)
+    assert ("has changed in step 1 after its optim_step" in caplog.text) == (capture == "update")
+
+
 def test_what_can_not_be_tracked_is_refused():
     class Sets:
         def get_state(self) -> Any:
@@ -590,6 +623,7 @@ def test_what_is_tracked_no_more_is_told_and_kept(caplog: pytest.LogCaptureFixtu
         ({"budget": Budget(cost=1.0, prices={"x": PRICES[BASE_MODEL]})}, "has no price of"),
         ({"folder": 3}, "folder"),
         ({"user_metadata": {"a": 1}}, "user_metadata"),
+        ({"capture": "never"}, "capture"),
         ({"catch_signals": "no"}, "catch_signals"),
     ],
 )

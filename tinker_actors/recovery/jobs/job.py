@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, Literal, TypeAlias, TypeVar, final
 
 import numpy as np
 
@@ -19,13 +19,15 @@ from tinker_actors.ledger import Future
 from tinker_actors.metrics import ModelUsage, Price, cost_of
 from tinker_actors.recovery.jobs.budget import Budget
 from tinker_actors.recovery.jobs.record import JobStatus
-from tinker_actors.recovery.jobs.recorder import Candidate, Recorder
+from tinker_actors.recovery.jobs.recorder import Candidate, Captured, Recorder
 from tinker_actors.recovery.jobs.tracked import Tracked, state_of_generator
 from tinker_actors.types import SaveWeightsResponse
 
-__all__ = ["Job"]
+__all__ = ["Capture", "Job"]
 
 T = TypeVar("T")
+Capture: TypeAlias = Literal["update", "step"]
+"""When what a job tracks is captured for a record: with the step's last optim_step, or at the step's end."""
 
 _log = logging.getLogger("tinker_actors.jobs")
 
@@ -54,6 +56,7 @@ class Job:
         folder: Path,
         budget: Budget | None,
         before: Mapping[str, ModelUsage],
+        captures: Capture,
         home: Home,
     ) -> None:
         record = recorder.record
@@ -73,6 +76,9 @@ class Job:
         self._budget = budget
         self._before = dict(before)
         self._home = home
+        self._captures: Capture = captures
+        self._captured: Candidate | None = None
+        self._warned = False
         self._position: Any = 0
         self._step = record.step
         self._in_step = False
@@ -244,18 +250,14 @@ class Job:
         """A save was accepted: what is captured now belongs to it."""
         if self._in_step and self._updates != self._recorder.record.config.updates_per_step:
             return  # asked for by the program itself, where nothing can go on
-        try:
-            states = self._tracked.states()
-        except TinkerError as error:
-            _log.error("the job %s records nothing: %s", self.name, error)
-            return
-        candidate = Candidate(
-            step=self._step,
-            op_no=self._operations_before + op_no,
-            states=states,
-            sampling=json.dumps(state_of_generator(self.service.seeds)),
-        )
-        self._recorder.propose(candidate, saved)
+        captured = self._capture()
+        if captured is not None:
+            whole = not self._in_step or self._captures == "update"
+            candidate = Candidate(
+                step=self._step, op_no=self._operations_before + op_no, captured=captured, whole=whole
+            )
+            self._captured = candidate
+            self._recorder.propose(candidate, saved)
 
     # ---- for its block
 
@@ -290,12 +292,38 @@ class Job:
             return
         due = self._recorder.record.config.updates_per_step
         self._in_step = False
+        if self._captured is not None and self._captured.step == self._step:
+            self._capture_again(self._captured)
         self._recorder.advance(self._step)
         if self._updates > due:
             raise InvalidInput(
                 "job.steps()",
                 f"step {self._step} made {self._updates} optim_steps, and the job has updates_per_step={due}",
                 "Begin a job with as many as each step makes",
+            )
+
+    def _capture(self) -> Captured | None:
+        try:
+            states = self._tracked.states()
+        except TinkerError as error:
+            _log.error("the job %s records nothing: %s", self.name, error)
+            return None
+        return Captured(states=states, sampling=json.dumps(state_of_generator(self.service.seeds)))
+
+    def _capture_again(self, candidate: Candidate) -> None:
+        """The step of ``candidate`` has ended."""
+        captured = self._capture()
+        if captured is None or captured == candidate.captured:
+            candidate.whole = True
+        elif self._captures == "step":
+            candidate.captured, candidate.whole = captured, True
+        elif not self._warned:
+            self._warned = True
+            _log.warning(
+                "the job %s: what it tracks has changed in step %d after its optim_step. The record has it as it was "
+                "at the optim_step, which is right if that was for a later step. If it was for this one, give "
+                'capture="step"',
+                *(self.name, self._step),
             )
 
     def _leave_step(self) -> bool:

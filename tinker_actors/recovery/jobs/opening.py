@@ -37,7 +37,7 @@ from tinker_actors.ports.time_of_day import time_of_day
 from tinker_actors.recovery.jobs.budget import Budget
 from tinker_actors.recovery.jobs.folder import JobFolder, job_name, jobs_folder
 from tinker_actors.recovery.jobs.interruption import Interruption
-from tinker_actors.recovery.jobs.job import Job
+from tinker_actors.recovery.jobs.job import Capture, Job
 from tinker_actors.recovery.jobs.metrics_file import MetricsFile
 from tinker_actors.recovery.jobs.record import JobConfig, ResumeRecord, program_command, versions, without_keys
 from tinker_actors.recovery.jobs.recorder import JobKeeper, Recorder
@@ -82,6 +82,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget | None = None
     folder: str | os.PathLike[str] | None = None
     user_metadata: Mapping[str, str] | None = None
+    capture: Capture = "update"
     catch_signals: bool = True
 
     def __post_init__(self) -> None:
@@ -96,6 +97,8 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
             keep(self, "steps", integer("steps", self.steps, "Give how many, or None", low=0))
         for name in ("train_mlp", "train_attn", "train_unembed", "catch_signals"):
             flag(name, getattr(self, name))
+        if self.capture not in ("update", "step"):
+            raise InvalidInput("capture", f"{self.capture!r} is neither", 'Give "update" or "step"')
         keep(self, "checkpoints", parse_checkpoints("checkpoints", self.checkpoints))
         if self.budget is not None:
             if not isinstance(self.budget, Budget):  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
@@ -302,6 +305,7 @@ class JobBlock:
             folder=self._folder.path,
             budget=self._options.budget,
             before={} if point is None else point.usage,
+            captures=self._options.capture,
             home=self._where,
         )
         recorder.tell()

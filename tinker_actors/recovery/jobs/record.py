@@ -7,7 +7,7 @@ import platform
 import re
 import sys
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from tinker_actors.sessions import SavedCheckpoint
 from tinker_actors.version import __version__
 
 __all__ = [
+    "HIDDEN",
     "JobConfig",
     "JobStatus",
     "ResumePoint",
@@ -33,7 +34,7 @@ JobStatus: TypeAlias = Literal["running", "stopped", "failed", "done"]
 
 _FORMAT = 1
 _KEY = re.compile(r"(?:tml-|eyJ)[^\s'\"]+")
-HIDDEN = "[hidden]"
+HIDDEN: Final = "[hidden]"
 
 
 class JobConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ from tinker_actors.recovery.jobs.record import JobStatus, ResumePoint, ResumeRec
 from tinker_actors.sessions import KeptCheckpoints
 from tinker_actors.types import SaveWeightsResponse
 
-__all__ = ["Candidate", "JobKeeper", "Recorder"]
+__all__ = ["Candidate", "Captured", "JobKeeper", "Recorder"]
 
 _log = logging.getLogger("tinker_actors.jobs")
 
@@ -31,17 +31,25 @@ _ROW_WITHIN = 16  # steps: one that has no row by then will have none
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0  # seconds between two tries at a disk that refuses
 
 
+class Captured(msgspec.Struct, frozen=True, kw_only=True):
+    """What the program tracks, and what draws seeds for samples: both as JSON, so that nothing changes them later."""
+
+    states: str
+    sampling: str
+
+
 @final
 class Candidate:
     """What was captured when a save was accepted: a point to go on from, once the save is done."""
 
-    __slots__ = ("op_no", "path", "sampling", "states", "step", "usage")
+    __slots__ = ("captured", "op_no", "path", "step", "usage", "whole")
 
-    def __init__(self, *, step: int, op_no: int, states: str, sampling: str) -> None:
+    def __init__(self, *, step: int, op_no: int, captured: Captured, whole: bool) -> None:
         self.step = step
         self.op_no = op_no
-        self.states = states
-        self.sampling = sampling
+        self.captured = captured
+        self.whole = whole
+        """Whether what was captured is what counts: not before the step's end, where that is to count."""
         self.path: str | None = None
         self.usage: dict[str, ModelUsage] = {}
 
@@ -166,7 +174,7 @@ class Recorder:
         """The newest that can be recorded; what is older is of no use then."""
         for candidate in reversed(self._candidates):
             settled = self.metrics.last_step >= candidate.step or self.step >= candidate.step + _ROW_WITHIN
-            if candidate.path is not None and (settled or self._ending):
+            if candidate.path is not None and candidate.whole and (settled or self._ending):
                 return candidate
         return None
 
@@ -180,8 +188,8 @@ class Recorder:
             step=candidate.step,
             metrics_step=metrics_step,
             metrics_offset=offset,
-            states=json.loads(candidate.states),
-            sampling=json.loads(candidate.sampling),
+            states=json.loads(candidate.captured.states),
+            sampling=json.loads(candidate.captured.sampling),
             usage=candidate.usage,
         )
         record = msgspec.structs.replace(
