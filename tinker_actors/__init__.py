@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         TrainingClient,
     )
     from tinker_actors.clients.training.events import (
+        DecisionDue,
         ModelGivenUp,
         ModelMissed,
         ModelRebuilt,
@@ -262,6 +263,7 @@ __all__ = [
     "CredentialUnavailable",
     "CustomLossOutput",
     "Datum",
+    "DecisionDue",
     "DecodeError",
     "DiskDamaged",
     "DiskError",
@@ -409,6 +411,7 @@ _HOMES = {
         "TrainingClient",
     ),
     "tinker_actors.clients.training.events": (
+        "DecisionDue",
         "ModelGivenUp",
         "ModelMissed",
         "ModelRebuilt",

@@ -434,7 +434,15 @@ class OutageError(OperationError):
 
 
 class UnknownVerdict(OperationError):
-    """It can't be known whether the server applied the operation, and repeating it might apply it twice."""
+    """It can't be known whether the server applied the operation, and repeating it might apply it twice.
+
+    ``behind`` names the operations that were accepted after it, which wait for its user's decision, too:
+    ``restore()``, ``assume_applied()`` or ``abandon()`` of its training client.
+    """
+
+    def __init__(self, message: str, *, operation: str | None = None, behind: tuple[str, ...] = ()) -> None:
+        super().__init__(message, operation=operation)
+        self.behind = behind
 
 
 class LaneStopped(OperationError):

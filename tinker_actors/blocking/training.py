@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 from tinker_actors.blocking.checkpoints import BlockingCheckpoints
 from tinker_actors.blocking.delegate import Handle, accepted, answered, at_once, blocking
+from tinker_actors.blocking.engine import Engine
+from tinker_actors.blocking.future import BlockingFuture
 from tinker_actors.blocking.observers import BlockingSubscription, PlainObserver, observe
 from tinker_actors.blocking.sampling import SamplingClient
 from tinker_actors.blocking.telemetry import telemetry_of
 from tinker_actors.clients import training as clients
-from tinker_actors.ledger import AcceptedOperation
+from tinker_actors.errors import OperationError
+from tinker_actors.ledger import AcceptedOperation, Future
 from tinker_actors.types import QueueState
 
 __all__ = ["TrainingClient"]
+
+
+def _adopted(engine: Engine, futures: tuple[Future[Any], ...]) -> tuple[BlockingFuture[Any], ...]:
+    return tuple([engine.adopt(future, "the operation") for future in futures])
 
 
 @final
@@ -57,6 +64,12 @@ class TrainingClient(Handle[clients.TrainingClient]):
     )
     create_sampling_client = blocking(clients.TrainingClient.create_sampling_client, SamplingClient)
     create_sampling_client_async = at_once(clients.TrainingClient.create_sampling_client_async, SamplingClient)
+    restore = blocking(clients.TrainingClient.restore, _adopted)
+    restore_async = at_once(clients.TrainingClient.restore_async, _adopted)
+    assume_applied = blocking(clients.TrainingClient.assume_applied, _adopted)
+    assume_applied_async = at_once(clients.TrainingClient.assume_applied_async, _adopted)
+    abandon = blocking(clients.TrainingClient.abandon)
+    abandon_async = at_once(clients.TrainingClient.abandon_async)
     unload_model = blocking(clients.TrainingClient.unload_model)
     unload_model_async = at_once(clients.TrainingClient.unload_model_async)
     get_info = blocking(clients.TrainingClient.get_info)
@@ -65,6 +78,11 @@ class TrainingClient(Handle[clients.TrainingClient]):
     get_tokenizer_async = at_once(clients.TrainingClient.get_tokenizer_async)
     aclose = blocking(clients.TrainingClient.aclose)
     get_telemetry = answered(clients.TrainingClient.get_telemetry, telemetry_of)
+
+    @property
+    def verdict(self) -> OperationError | None:
+        """What waits for a decision: ``restore``, ``assume_applied`` or ``abandon``; None: nothing does."""
+        return self._read("verdict", lambda inner: inner.verdict)
 
     @property
     def model_id(self) -> str:

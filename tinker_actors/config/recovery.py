@@ -39,6 +39,11 @@ class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How a lost session, model or result is made good: by a new model, from the newest checkpoint of the client's
     own or as the first was created, to which what came after that is applied again.
 
+    ``unknown_outcome`` is what follows when nobody can tell whether the server has applied an operation, which only
+    those of class "none" leave open: "restore" is another model, so that it is applied once, and nobody notices;
+    "ask" ends what waits with an UnknownVerdict until ``restore()``, ``assume_applied()`` or ``abandon()`` of the
+    training client is called; "assume_applied" and "abandon" do the same as those.
+
     ``triggers`` are the losses that count; any other is an error. ``max_attempts`` bounds the rebuilds in a row
     between which no operation of the user's has finished; they are ``backoff_first`` seconds apart, then twice as
     long each, up to ``backoff_longest``. To apply them again, what has been done since the checkpoint before the
@@ -68,6 +73,7 @@ class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     best_metric: str | None = None
     best: Literal["lowest", "highest"] = "lowest"
     restore_optimizer: bool = True
+    unknown_outcome: Literal["restore", "ask", "assume_applied", "abandon"] = "restore"
     max_attempts: int = 5
     backoff_first: float = 1.0
     backoff_longest: float = 60.0
@@ -103,6 +109,9 @@ class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput("recovery.backoff_longest", problem, "Give at least the first")
         keep(self, "triggers", _triggers(self.triggers))
         self._check_checkpoint()
+        _check_choice(
+            "recovery.unknown_outcome", self.unknown_outcome, ("restore", "ask", "assume_applied", "abandon")
+        )
         for name, arguments in (("on_recovery", 3), ("on_failure", 2)):
             _check_callback(f"recovery.{name}", getattr(self, name), arguments)
 
@@ -149,6 +158,11 @@ def parse_recovery(field: str, given: Any) -> RecoveryPolicy | None:
         if name not in RecoveryPolicy.__struct_fields__:
             raise InvalidInput(f"{field}.{name}", "is no field of a RecoveryPolicy", _CURE)
     return RecoveryPolicy(**fields)
+
+
+def _check_choice(field: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidInput(field, f"{value!r:.60} is none of them", f"Give one of {', '.join(choices)}")
 
 
 def _triggers(given: Any) -> tuple[Trigger, ...]:

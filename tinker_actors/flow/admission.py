@@ -71,6 +71,11 @@ class Admission:
         """The bytes that are admitted now."""
         return self._size
 
+    def dismiss(self) -> None:
+        """Let in all who wait, whatever room there is: nothing is accepted for now, as they are to be told."""
+        while self._waiters:
+            self._let_in(*self._waiters.popleft())
+
     def statistics(self) -> AdmissionStatistics:
         """What is admitted now and who waits."""
         return AdmissionStatistics(count=self._count, size=self._size, waiting=len(self._waiters))
@@ -80,7 +85,9 @@ class Admission:
 
     def _admit(self) -> None:
         while self._waiters and self._fits(self._waiters[0][1]):
-            event, size = self._waiters.popleft()
-            self._count += 1
-            self._size += size
-            event.set()
+            self._let_in(*self._waiters.popleft())
+
+    def _let_in(self, event: trio.Event, size: int) -> None:
+        self._count += 1
+        self._size += size
+        event.set()

@@ -18,8 +18,10 @@ from tinker_actors.ledger.shown import Shown
 from tinker_actors.ledger.spill import SpillStatistics
 from tinker_actors.ledger.spill_store import Spiller, SpillStore
 from tinker_actors.ledger.tasks import Tasks
+from tinker_actors.ledger.undecided import UNDECIDED, Undecided
 
 __all__ = [
+    "UNDECIDED",
     "AcceptedOperation",
     "Chunk",
     "Cover",
@@ -41,6 +43,7 @@ __all__ = [
     "SpillStatistics",
     "SpillStore",
     "Tasks",
+    "Undecided",
     "as_completed",
     "first",
     "gather",

@@ -11,10 +11,18 @@ from typing import Any, Final, Literal, final
 import msgspec
 from trio_util import AsyncValue
 
-from tinker_actors.errors import ClosedError, LaneStopped, OperationCancelled, OperationError, TinkerError
+from tinker_actors.errors import (
+    ClosedError,
+    InvalidInput,
+    LaneStopped,
+    OperationCancelled,
+    OperationError,
+    TinkerError,
+    UnknownVerdict,
+)
 from tinker_actors.flow.admission import Admission
 from tinker_actors.flow.home import Home
-from tinker_actors.flow.pending import PendingTable
+from tinker_actors.flow.pending import PendingEntry, PendingTable
 from tinker_actors.ledger.budget import Budget
 from tinker_actors.ledger.future import Future
 from tinker_actors.ledger.history import UPDATES, Cover, History
@@ -31,6 +39,7 @@ from tinker_actors.ledger.outcome import check_sum
 from tinker_actors.ledger.rebuild import Rebuild
 from tinker_actors.ledger.spill import SpillStatistics
 from tinker_actors.ledger.spill_store import SpillStore
+from tinker_actors.ledger.undecided import UNDECIDED, Undecided
 from tinker_actors.ports.spans import NO_SPANS, Spans
 from tinker_actors.types import LoadWeightsRequest, SaveWeightsForSamplerRequest
 
@@ -136,6 +145,7 @@ class Ledger:
         self._stopped: TinkerError | None = None
         self.halted: AsyncValue[TinkerError | None] = AsyncValue(None)
         """Why nothing is sent or asked for now although everything is kept; None while work goes on."""
+        self._undecided: AsyncValue[Undecided | None] = AsyncValue(None)
 
     @property
     def accepted(self) -> tuple[AcceptedOperation, ...]:
@@ -196,16 +206,12 @@ class Ledger:
         closed, LedgerFull when it could not be kept for a rebuild; the admission is given back.
         """
         size = sum(chunk.size for chunk in chunks)
-        if (why := self._stopped or self.halted.value) is not None:
+        try:
+            self.require_accepting(kind)
+        except (OperationError, ClosedError):
             if not automatic:
                 self.admission.release(size)
-            if isinstance(why, ClosedError):
-                raise ClosedError(f"{kind} was not accepted: {why}")
-            verb = "has stopped" if self._stopped is not None else "is halted"
-            raise LaneStopped(
-                f"{kind} was not accepted: the lane of {self.name} {verb}, because {why}",
-                operation=kind,
-            ) from why
+            raise
         if self._budget is not None and (full := self._budget.refusal(kind, size)) is not None:
             self.admission.release(size)
             raise full
@@ -216,7 +222,7 @@ class Ledger:
             op_no,
             kind,
             chunks,
-            Future(lambda: str(entry.snapshot()), lambda: self._cancel(op_no), self._home),
+            self._future(op_no, entry),
             entry,
             span=self._spans.begin(kind, {"tinker.operation": entry.name, "tinker.model_id": self.model_id or ""}),
             automatic=automatic,
@@ -236,6 +242,24 @@ class Ledger:
         if self._budget is not None:
             self._budget.look()
         return operation
+
+    def require_accepting(self, kind: OperationKind) -> None:
+        """Raises LaneStopped or ClosedError, as ``accept`` does."""
+        undecided = self._undecided.value
+        why = self._stopped or (undecided and undecided.error) or self.halted.value
+        if why is None:
+            return
+        if isinstance(why, ClosedError):
+            raise ClosedError(f"{kind} was not accepted: {why}")
+        verb = "is halted"
+        if self._stopped is not None:
+            verb = "has stopped"
+        elif undecided is not None:
+            verb = "waits for a decision (restore, assume_applied or abandon)"
+        raise LaneStopped(
+            f"{kind} was not accepted: the lane of {self.name} {verb}, because {why}",
+            operation=kind,
+        ) from why
 
     def updates_since(self, op_no: int, updates: int) -> int:
         """How many updates of the weights were accepted after ``op_no``, which came after ``updates`` of them, and
@@ -458,7 +482,119 @@ class Ledger:
         if self.halted.value is not None:
             self.halted.value = None
             for operation in self._unfinished.values():
-                operation.entry.explain("")
+                if not self.suspended(operation):
+                    operation.entry.explain("")
+
+    @property
+    def undecided(self) -> Undecided | None:
+        """What the user is to decide; None while all goes on by itself."""
+        return self._undecided.value
+
+    def suspended(self, operation: Operation) -> bool:
+        """Whether ``operation`` waits for the user's decision."""
+        undecided = self._undecided.value
+        return undecided is not None and operation.op_no > undecided.since
+
+    def suspend(self, error: OperationError, doubtful: Operation | None = None) -> None:
+        """Ask the user: those who wait get ``error``, and what was accepted is kept.
+
+        With ``doubtful`` those before it, which are promised, are still asked for.
+        """
+        known = self._undecided.value
+        since = 0 if doubtful is None else doubtful.op_no - 1
+        if known is not None:
+            since, error = min(since, known.since), known.error
+        waiting = [operation for operation in self._unfinished.values() if operation.op_no > since]
+        told = [operation for operation in waiting if not self.suspended(operation)]
+        number = known.doubtful if known is not None else None
+        if doubtful is not None:
+            number = doubtful.op_no
+            doubtful.state = OperationState.VERDICT
+        self._undecided.value = Undecided(error, since, number)
+        for operation in waiting:
+            state = OperationState.VERDICT if operation.op_no == number else UNDECIDED
+            operation.entry.enter(state, f"until restore, assume_applied or abandon: {_in_short(error)}")
+        for operation in told:
+            future = operation.future
+            operation.wait_anew(self._future(operation.op_no, operation.entry))
+            future.reject(error)
+        self.admission.dismiss()
+
+    async def until_decided(self) -> None:
+        """Wait while the user is to decide."""
+        await self._undecided.wait_value(None)  # pyright: ignore[reportUnknownMemberType]  # trio-util's own gap
+
+    def restore(self) -> tuple[Future[Any], ...]:
+        """Decide that nothing of what is in doubt counts: the model is left behind, if there is any such thing.
+
+        Gives Futures for those that wait. Raises InvalidInput when there is nothing to decide, or nothing was kept.
+        """
+        undecided = self._require_undecided("restore")
+        if undecided.doubtful is not None and self._history is None:
+            raise InvalidInput(
+                "restore", "is not possible: without recovery nothing is kept", "Use assume_applied() or abandon()"
+            )
+        futures = self._decide(undecided)
+        if undecided.doubtful is not None:
+            self._losses = 0
+            self.lose(_in_short(undecided.error))
+        return futures
+
+    def assume_applied(self) -> tuple[Future[Any], ...]:
+        """Decide that what is in doubt took effect: those behind it go on, and it has no result.
+
+        Gives Futures for those that wait. Raises InvalidInput when nothing is in doubt.
+        """
+        undecided = self._require_undecided("assume_applied")
+        if undecided.doubtful is None:
+            raise InvalidInput("assume_applied", "is not possible: nothing is in doubt", "Use restore() or abandon()")
+        self.take_for_applied(self._unfinished[undecided.doubtful])
+        return self._decide(undecided, undecided.doubtful)
+
+    def take_for_applied(self, operation: Operation) -> None:
+        """What may have arrived of ``operation`` has; the rest of it is still to be sent."""
+        sending = operation.sending
+        assert sending is not None
+        for index, request_id in enumerate(sending.request_ids):
+            if request_id is None and sending.doubts[index]:
+                sending.assumed.add(index)
+        self._enter(operation, OperationState.SENT)
+        if not sending.missing() or operation.half:
+            self.assume(operation)
+
+    def assume(self, operation: Operation) -> None:
+        """``operation`` counts as done, as its user says, and will have no result."""
+        error = UnknownVerdict(
+            f"{operation.kind} {operation.name} is assumed to have been applied, and has no result",
+            operation=operation.name,
+        )
+        chunks, future = operation.chunks, operation.future
+        applied = not operation.half
+        self._end(operation, OperationState.VERDICT, error, undone=not applied)
+        if self._history is not None and applied:
+            self._keep(self._history, operation, chunks, None)
+        future.reject(error)
+
+    def abandon(self) -> None:
+        """Decide that the model is given up: what waits ends with the error. Raises InvalidInput as ``restore``."""
+        undecided = self._require_undecided("abandon")
+        self.stop(undecided.error, state=OperationState.VERDICT)
+
+    def _require_undecided(self, what: str) -> Undecided:
+        undecided = self._undecided.value
+        if undecided is None:
+            raise InvalidInput(what, "there is nothing to decide", "Call it when an operation ends in such an error")
+        return undecided
+
+    def _decide(self, undecided: Undecided, assumed: int | None = None) -> tuple[Future[Any], ...]:
+        self._undecided.value = None
+        waiting = [operation for operation in self._unfinished.values() if operation.op_no > undecided.since]
+        for operation in waiting:
+            if operation.state is OperationState.VERDICT:
+                operation.state = OperationState.SENT
+            self._enter(operation, operation.state)
+        asked = [one for one in waiting if not one.automatic and one.op_no != assumed]
+        return tuple([operation.future for operation in asked])
 
     def stop(self, error: TinkerError, *, state: OperationState = OperationState.FAILED) -> None:
         """The lane stops: everything unfinished ends with ``error`` and nothing more is accepted."""
@@ -473,6 +609,7 @@ class Ledger:
         if self._budget is not None:
             self._budget.close()
         self.halted.value = None
+        self._undecided.value = None
         for operation in self.unfinished():
             self._end(operation, state, error)
             operation.future.reject(error)
@@ -492,7 +629,8 @@ class Ledger:
         if kind in (OperationKind.FORWARD, OperationKind.SAVE_WEIGHTS_EXTERNAL):
             return
         if kind is OperationKind.SAVE_STATE:
-            history.add_state(op_no, result.path, optimizer=True)
+            if result is not None:
+                history.add_state(op_no, result.path, optimizer=True)
         else:
             request = chunks[0].request
             if isinstance(request, SaveWeightsForSamplerRequest) and request.path is not None:
@@ -527,6 +665,9 @@ class Ledger:
             self._history.again(operation)
         outcome = check_sum(result)
         if outcome == operation.outcome:
+            return True
+        if operation.outcome is None:  # it was assumed to have been done, and has had no result so far
+            operation.outcome = outcome
             return True
         operation.outcome = outcome
         self.differing += 1
@@ -571,7 +712,17 @@ class Ledger:
         operation.state = state
         operation.entry.enter(state)
 
-    def _end(self, operation: Operation, state: OperationState, error: TinkerError | None = None) -> None:
+    def _future(self, op_no: int, entry: PendingEntry) -> Future[Any]:
+        return Future(lambda: str(entry.snapshot()), lambda: self._cancel(op_no), self._home)
+
+    def _end(
+        self,
+        operation: Operation,
+        state: OperationState,
+        error: TinkerError | None = None,
+        *,
+        undone: bool | None = None,
+    ) -> None:
         del self._unfinished[operation.op_no]
         self._unsent.pop(operation.op_no, None)
         self._enter(operation, state)
@@ -580,6 +731,11 @@ class Ledger:
         operation.span.end(error)
         if not operation.automatic:
             self.admission.release(operation.admitted)
-        if operation.kind in UPDATES and state is not OperationState.DONE:
+        undone = state is not OperationState.DONE if undone is None else undone
+        if operation.kind in UPDATES and undone:
             insort(self._undone, operation.op_no)
         operation.chunks = ()  # lets the payload go
+
+
+def _in_short(error: OperationError) -> str:
+    return str(error).partition(":")[0]

@@ -154,6 +154,12 @@ class Sending(msgspec.Struct):
     results: list[Any]
     doubts: list[bool]
     roundtrips: list[float | None]
+    assumed: set[int] = msgspec.field(default_factory=set[int])
+    """Chunks without a promise that the user has said to have arrived."""
+
+    def missing(self) -> list[int]:
+        """The chunks that are still to be sent."""
+        return [i for i, request_id in enumerate(self.request_ids) if request_id is None and i not in self.assumed]
 
     @property
     def complete(self) -> bool:
@@ -232,6 +238,10 @@ class Operation:
     def replayed(self) -> bool:
         """Whether its caller has had its result from an earlier model."""
         return self._future is None
+
+    def wait_anew(self, future: Future[Any]) -> None:
+        """Its caller was told that it is undecided; whoever decides waits by ``future``."""
+        self._future = future
 
     def settle(self) -> None:
         """Its caller has the result, which is nobody else's to hold."""

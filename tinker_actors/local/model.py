@@ -167,7 +167,10 @@ class Model:
         )
         operation = Operation(seq_id, request, digest, future)
         self._promises[seq_id] = (digest, future.request_id)
-        if seq_id > self._next_seq_id:
+        if self._class is ServerClass.NONE:
+            self._push(operation)
+            self._next_seq_id = max(self._next_seq_id, seq_id + 1)
+        elif seq_id > self._next_seq_id:
             self._early.setdefault(seq_id, []).append(operation)
             future.explain = self._gap
         else:

@@ -69,7 +69,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``load_first_only`` refuses load_weights to a model that has had another request, as the hosted service does.
 
     ``server_class`` is a test switch: "ordered" refuses with 409 every seq_id but the next one of a model, "none"
-    runs a repeated one again, as some servers do. Clients are told the class, unless ``tells_class`` is False.
+    runs whatever comes as it comes, a repeated one again, as some servers do. Clients are told the class, unless
+    ``tells_class`` is False.
     """
 
     base_model: str = DEFAULT_BASE_MODEL

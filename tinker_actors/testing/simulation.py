@@ -20,7 +20,8 @@ from supervision.testing import run_seeded
 from tinker_actors.clients import TrainingClient
 from tinker_actors.config import Config
 from tinker_actors.errors import InvalidInput
-from tinker_actors.ledger import AcceptedOperation
+from tinker_actors.flow.pending import Pending
+from tinker_actors.ledger import UNDECIDED, AcceptedOperation, OperationState
 from tinker_actors.local.applied import AppliedOperation
 from tinker_actors.local.service import LocalService
 from tinker_actors.local.settings import ServerSettings
@@ -124,11 +125,15 @@ class World:
         """Wait until nothing is under way; AssertionError, with the list, when that is not so within an hour."""
         pause = 0.1
         with trio.move_on_after(_SETTLED_WITHIN):
-            while self.runtime.pending():  # the table has no event
+            while self._under_way():  # the table has no event
                 await trio.sleep(pause)
                 pause = min(2.0 * pause, 5.0)
-        left = self.runtime.pending()
+        left = self._under_way()
         assert not left, "\n".join(("still under way after an hour:", *map(str, left)))
+
+    def _under_way(self) -> list[Pending]:
+        """What waits, but for what waits for a decision of the scenario's, which has come to its end."""
+        return [row for row in self.runtime.pending() if row.state not in (UNDECIDED, OperationState.VERDICT)]
 
     async def models(self) -> tuple[ModelOutcome, ...]:
         """The watched models now."""

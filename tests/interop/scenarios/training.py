@@ -13,6 +13,7 @@ from tinker_actors import (
     AdamParams,
     ClosedError,
     ForwardBackwardOutput,
+    InvalidInput,
     ModelInput,
     SamplingClient,
     SamplingParams,
@@ -264,6 +265,14 @@ async def save_weights_external(tools: Tools, call: Call) -> None:
     client, name = await tools.training(), tools.name()
     saved = await call(client, name, ttl_seconds=7200)
     assert saved.path.endswith(f"/external_weights/{name}")
+
+
+@operation("TrainingClient.restore", "TrainingClient.assume_applied", "TrainingClient.abandon")
+async def decisions(tools: Tools, call: Call) -> None:
+    client = await tools.trained()
+    with pytest.raises(InvalidInput, match="there is nothing to decide"):
+        await call(client)
+    assert await tools.step(client) > 0
 
 
 @operation("TrainingClient.unload_model")

@@ -12,7 +12,14 @@ import trio
 from supervision import Actor, Event, handles
 from tinker_actors.clients.training.creation import MADE_ANEW, Made, make_model, unload
 from tinker_actors.clients.training.custom_loss import differentiated, logprobs_of
-from tinker_actors.clients.training.events import ModelGivenUp, ModelMissed, ModelRebuilt, ReplayDiffers, StateSaved
+from tinker_actors.clients.training.events import (
+    DecisionDue,
+    ModelGivenUp,
+    ModelMissed,
+    ModelRebuilt,
+    ReplayDiffers,
+    StateSaved,
+)
 from tinker_actors.clients.training.failure import (
     brief_loss,
     poll_failure,
@@ -34,13 +41,15 @@ from tinker_actors.errors import (
     ConflictError,
     LossTermError,
     ModelLost,
+    OperationError,
+    OutageError,
     RequestFailedError,
     TinkerError,
     UnknownVerdict,
 )
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import Reaction, by_order, while_polling, while_polling_save
-from tinker_actors.ledger import Chunk, Operation, OperationKind, Rebuild, Sending, Shown
+from tinker_actors.ledger import Chunk, Operation, OperationKind, OperationState, Rebuild, Sending, Shown
 from tinker_actors.server_class import ServerClass
 from tinker_actors.sessions import ServerClassFound, Session
 from tinker_actors.types import (
@@ -211,6 +220,10 @@ class TrainingActor(Actor):
         """Send and poll in one epoch after the other."""
         ledger = self._ledger
         while ledger.stopped is None:
+            if ledger.undecided is not None and ledger.lost is not None:
+                await ledger.until_decided()
+                self._decided()
+                continue
             if self._unwanted is not None:
                 await self._settle(self._unwanted)
                 continue
@@ -219,9 +232,21 @@ class TrainingActor(Actor):
                 continue
             with self._until_stopped():
                 for operation in ledger.open_operations():
-                    if operation.sending is not None and operation.sending.complete and not operation.half:
+                    promised = operation.sending is not None and operation.sending.complete
+                    if promised and not operation.half and not ledger.suspended(operation):
                         self._start_poll(operation)
                 await self._lane.run()
+                self._decided()
+
+    def _decided(self) -> None:
+        """The user has said how to go on: begin anew with what the ledger has."""
+        session, ledger = self._session, self._ledger
+        _log.warning("%s: it was decided how to go on", ledger.name)
+        if ledger.stopped is not None:
+            self._over(ledger.stopped)
+        elif session.config.recovery is not None and session.generation != ledger.generation and ledger.lost is None:
+            self._give_up(self._session_lost(), None)
+        self._end_tasks("it was decided how to go on")
 
     async def _settle(self, error: ModelLost | UnknownVerdict) -> None:
         """A model or a promise that seems lost may be the end of its session, which is another loss."""
@@ -247,7 +272,7 @@ class TrainingActor(Actor):
             with self._until_stopped():
                 await Rebuilder(self._session, self._model, policy).run(rebuild)
         except OutOfPatience as gone:
-            self._stop_lane(rebuild_failure(self._ledger.name, gone, self._session.pending.lines()))
+            self._give_up(rebuild_failure(self._ledger.name, gone, self._session.pending.lines()), None)
         except TinkerError as error:
             self._stop_lane(error)
         else:
@@ -466,11 +491,28 @@ class TrainingActor(Actor):
             session.usage.add(self._model.base_model, trained=tokens)
 
     def _give_up(self, error: TinkerError, spoilt: Operation | None) -> None:
-        """Nothing more can be done with this model: rebuild it, without the ``spoilt`` operation, or stop."""
+        """Nothing more can be done with this model: rebuild it, without the ``spoilt`` operation, or ask, or stop.
+
+        With an UnknownVerdict ``spoilt`` is the operation that is in doubt.
+        """
         policy = self._session.config.recovery
+        if isinstance(error, OutageError):
+            if policy is not None and policy.covers("lane_stopped"):
+                self._stop_lane(error)
+            else:
+                self._suspend(error)
+            return
         if not isinstance(error, ModelLost | UnknownVerdict):
             self._stop_lane(error)
             return
+        if self._ledger.undecided is not None:
+            self._suspend(error)
+            return
+        if isinstance(error, UnknownVerdict):
+            assert spoilt is not None
+            if not spoilt.replayed and not self._restores(error, spoilt):
+                return
+            spoilt = None
         self._session.doubt()
         if policy is None or self._ledger.losses >= policy.max_attempts:
             self._stop_lane(error)
@@ -491,11 +533,41 @@ class TrainingActor(Actor):
             self._ledger.lose(cause)
         self._end_tasks("the model is lost")
 
-    def _stop_lane(self, error: TinkerError) -> None:
+    def _restores(self, error: UnknownVerdict, operation: Operation) -> bool:
+        """Whether the policy is to leave behind the model that may have taken ``operation``; else that is settled."""
+        policy, ledger = self._session.config.recovery, self._ledger
+        choice = "ask" if policy is None else policy.unknown_outcome
+        if choice == "restore" and policy is not None and policy.replay and ledger.losses < policy.max_attempts:
+            return True
+        if choice == "assume_applied":
+            _log.warning("%s: %s. It is assumed to have been, as the policy says", ledger.name, brief_loss(error))
+            ledger.take_for_applied(operation)
+        elif choice == "abandon":
+            self._stop_lane(error, OperationState.VERDICT)
+        else:
+            self._suspend(error, operation)
+        return False
+
+    def _suspend(self, error: OperationError, doubtful: Operation | None = None) -> None:
+        """Have the user say how to go on."""
+        session, ledger = self._session, self._ledger
+        if ledger.undecided is not None and ledger.undecided.since == 0:
+            return
+        _log.error("%s waits for restore(), assume_applied() or abandon(): %s", ledger.name, error)
+        session.failed(ledger.name, "lane", error)
+        ledger.suspend(error, doubtful)
+        if doubtful is None:
+            self._end_tasks("its user is to decide")
+        self._tell(DecisionDue(self.context.path, self._model_id(), str(error)))
+
+    def _stop_lane(self, error: TinkerError, state: OperationState = OperationState.FAILED) -> None:
         _log.error("the lane of %s stops: %s", self._ledger.name, error)
-        trigger = (error.trigger or "") if isinstance(error, ModelLost) else "lane_stopped"
         self._session.failed(self._ledger.name, "lane", error)
-        self._ledger.stop(error)
+        self._ledger.stop(error, state=state)
+        self._over(error)
+
+    def _over(self, error: TinkerError) -> None:
+        trigger = (error.trigger or "") if isinstance(error, ModelLost) else "lane_stopped"
         self._model.over("its lane has stopped")
         self._end_tasks("the lane has stopped")
         self._tell(ModelGivenUp(self.context.path, self._model_id(), trigger, str(error)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, final
 
 import trio
 from trio_util import AsyncValue
@@ -21,9 +21,9 @@ from tinker_actors.clients.training.messages import GetInfo, Unload, Wake
 from tinker_actors.clients.training.model import Model
 from tinker_actors.clients.training.operations import SamplerKind, StepParams
 from tinker_actors.config import RetryConfig, parse_retry
-from tinker_actors.errors import APIResponseError, ClosedError, InvalidInput
+from tinker_actors.errors import APIResponseError, ClosedError, InvalidInput, OperationError
 from tinker_actors.flow.queue_state import Observer, QueueSubscription
-from tinker_actors.ledger import AcceptedOperation, Chunk, Future, Operation, OperationKind, Shown
+from tinker_actors.ledger import AcceptedOperation, Chunk, Future, Ledger, Operation, OperationKind, Shown
 from tinker_actors.sessions import Session
 from tinker_actors.telemetry import Telemetry
 from tinker_actors.types import (
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from tinker_actors.tokenizers import Tokenizer
 
 __all__ = ["TrainingClient"]
+
+T = TypeVar("T")
 
 
 @final
@@ -366,16 +368,75 @@ class TrainingClient:
 
         return start
 
+    @property
+    def verdict(self) -> OperationError | None:
+        """What waits for a decision of yours: ``restore``, ``assume_applied`` or ``abandon``; None: nothing.
+
+        An UnknownVerdict where nobody can tell whether an operation took effect, an OutageError after an outage. The
+        Futures of all that waits have ended with it, and nothing more is accepted; what was accepted is kept.
+        """
+        undecided = self._model.ledger.undecided
+        return None if undecided is None else undecided.error
+
+    async def restore(self) -> tuple[Future[Any], ...]:
+        """Go on, so that what is in doubt takes effect exactly once: a new Future for each operation that waits.
+
+        A model that may or may not have taken an operation is left behind; another one takes its place, as when the
+        server has lost it. After an outage the model goes on where it is. Raises InvalidInput when there is nothing
+        to decide (``verdict``), or when nothing was kept to go on from (``Config(recovery=False)``).
+        """
+        return await self._decide(Ledger.restore)
+
+    def restore_async(self) -> Future[tuple[Future[Any], ...]]:
+        """``restore``, decided at the call."""
+        return self._decide_now("restore", Ledger.restore)
+
+    async def assume_applied(self) -> tuple[Future[Any], ...]:
+        """Go on as if what is in doubt had taken effect: a new Future for each operation that waits behind it.
+
+        It itself has no result. Whoever has looked at the server may know; on a guess an operation may be missing.
+        Raises InvalidInput when nothing is in doubt.
+        """
+        return await self._decide(Ledger.assume_applied)
+
+    def assume_applied_async(self) -> Future[tuple[Future[Any], ...]]:
+        """``assume_applied``, decided at the call."""
+        return self._decide_now("assume_applied", Ledger.assume_applied)
+
+    async def abandon(self) -> None:
+        """Give the model up: nothing more is accepted, and no operation waits any more.
+
+        Raises InvalidInput when there is nothing to decide.
+        """
+        await self._decide(Ledger.abandon)
+
+    def abandon_async(self) -> Future[None]:
+        """``abandon``, decided at the call."""
+        return self._decide_now("abandon", Ledger.abandon)
+
+    async def _decide(self, decide: Callable[[Ledger], T]) -> T:
+        self._session.home.require(self)
+        await trio.lowlevel.checkpoint()
+        return decide(self._model.ledger)
+
+    def _decide_now(self, what: str, decide: Callable[[Ledger], T]) -> Future[T]:
+        self._session.home.require(self)
+        decided: Future[T] = Future(lambda: what, lambda: False, self._session.home)
+        decided.resolve(decide(self._model.ledger))
+        return decided
+
     async def unload_model(self) -> UnloadModelResponse:
         """Have the server free the model, once everything that was accepted is done, and close this client.
 
-        Nothing more is accepted from the call on. Checkpoints stay, and so do sampling clients. A server that knows
-        no such call frees the model with its session.
+        Nothing more is accepted from the call on, and what waits for a decision is abandoned. Checkpoints stay, and
+        so do sampling clients. A server that knows no such call frees the model with its session.
         """
         if self._closed or self._unloading:
             raise ClosedError("unload_model was not done: this client was closed")
         self._session.home.require(self)
         self._unloading = True
+        if self.verdict is not None:
+            self._model.ledger.abandon()
         for future in [operation.future for operation in self._model.ledger.unfinished()]:
             await future.exception()
         with closed_as_such("unload_model"):
@@ -509,6 +570,7 @@ class TrainingClient:
         self._require_open(kind)
         await trio.lowlevel.checkpoint()
         ledger, size = self._model.ledger, sum(chunk.size for chunk in chunks)
+        ledger.require_accepting(kind)
         if not ledger.admission.try_enter(size):
             with self._session.pending.track(ledger.name, kind, "waiting to be accepted") as entry:
                 unfinished = ledger.admission.statistics()
@@ -524,6 +586,7 @@ class TrainingClient:
 
     def _admit_now(self, kind: OperationKind, chunks: tuple[Chunk, ...], loss: CustomLoss | None = None) -> Operation:
         self._require_open(kind)
+        self._model.ledger.require_accepting(kind)
         if not self._model.ledger.admission.try_enter(sum(chunk.size for chunk in chunks)):
             raise InvalidInput(
                 str(kind),

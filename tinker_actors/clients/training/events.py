@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from supervision import Event
 
-__all__ = ["ModelGivenUp", "ModelMissed", "ModelRebuilt", "ReplayDiffers", "StateSaved"]
+__all__ = ["DecisionDue", "ModelGivenUp", "ModelMissed", "ModelRebuilt", "ReplayDiffers", "StateSaved"]
 
 
 class ModelMissed(Event, frozen=True, eq=False):
@@ -41,6 +41,13 @@ class ModelGivenUp(Event, frozen=True, eq=False):
 
     model_id: str
     trigger: str
+    reason: str
+
+
+class DecisionDue(Event, frozen=True, eq=False):
+    """A training client waits for its user to call ``restore``, ``assume_applied`` or ``abandon``."""
+
+    model_id: str
     reason: str
 
 

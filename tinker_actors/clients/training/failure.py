@@ -38,9 +38,16 @@ class Failure(msgspec.Struct, frozen=True):
     spoilt: bool = False
 
 
-def send_failure(operation: Operation, gone: OutOfPatience, *, partly: bool, pending: tuple[str, ...]) -> Failure:
-    """The server did not take ``operation``; ``partly`` when it has promised some of its chunks."""
+def send_failure(
+    operation: Operation, gone: OutOfPatience, *, partly: bool, pending: tuple[str, ...], behind: tuple[str, ...]
+) -> Failure:
+    """The server did not take ``operation``; ``partly`` when it has taken some of its chunks.
+
+    ``behind``: what was accepted after it.
+    """
     name = f"{operation.kind} {operation.name}"
+    if gone.reaction is Reaction.UNKNOWN:
+        return Failure(_unknown(name, operation.name, gone, behind), stops_lane=True)
     if gone.reaction is Reaction.FAIL:
         if not partly:
             return Failure(gone.error, stops_lane=False)
@@ -124,8 +131,22 @@ def session_loss(name: str, session_id: str) -> ModelLost:
     return ModelLost(text, operation=name, trigger="session_lost")
 
 
+def _unknown(name: str, operation: str, gone: OutOfPatience, behind: tuple[str, ...]) -> UnknownVerdict:
+    error = UnknownVerdict(
+        f"it can't be known whether {name} was applied: no promise came ({brief(gone.error)}), and if it were sent "
+        f"again, it might be done twice. Behind it: {', '.join(behind) or 'nothing'}. Call restore(), "
+        "assume_applied() or abandon() of its client",
+        operation=operation,
+        behind=behind,
+    )
+    error.__cause__ = gone.error
+    return error
+
+
 def brief_loss(error: TinkerError) -> str:
     """``error`` without its advice: it is being followed."""
+    if isinstance(error, UnknownVerdict):
+        return str(error).partition(":")[0]
     return str(error).removesuffix(f". {_RESTORE}")
 
 
@@ -139,15 +160,11 @@ def _common(
     trigger: Trigger | None = "model_lost",
 ) -> TinkerError:
     if gone.reaction is Reaction.UNKNOWN:
-        error: OperationError = UnknownVerdict(
-            f"it can't be known whether {name} was applied: no promise came ({brief(gone.error)}), and this server "
-            f"would do it again if it were sent again. {_RESTORE}",
-            operation=operation,
-        )
-    elif gone.reaction is Reaction.REPEAT or gone.overdue:
-        error = OutageError(
+        return _unknown(name, operation, gone, ())
+    if gone.reaction is Reaction.REPEAT or gone.overdue:
+        error: OperationError = OutageError(
             f"{name} could not {what}: no usable answer for {gone.lasted:.0f} s, last {brief(gone.error)}. "
-            f"Check the server and the network. {_RESTORE}. Waiting:",
+            "Check the server and the network; then restore() of its client goes on, abandon() gives up. Waiting:",
             operation=operation,
             pending=pending,
         )

@@ -29,6 +29,7 @@ from tinker_actors.errors import (
     DiskError,
     RequestFailedError,
     TinkerError,
+    UnknownVerdict,
 )
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import (
@@ -89,9 +90,12 @@ class SendLane:
         self._work.set()
 
     async def run(self) -> None:
-        """Send for ever."""
+        """Send until something was to be decided by the user, and has been."""
         ledger = self._ledger
         while True:
+            if ledger.undecided is not None:
+                await ledger.until_decided()
+                return
             await ledger.until_resumed()
             self._mended = self._session.mended.value
             self._work = trio.Event()
@@ -157,10 +161,11 @@ class SendLane:
 
     async def _send(self, operation: Operation, sending: Sending) -> None:
         ledger = self._ledger
-        missing = [i for i, request_id in enumerate(sending.request_ids) if request_id is None]
+        missing = sending.missing()
         failures: list[OutOfPatience] = []
-        parallel = self._session.server_config.parallel_fwdbwd_chunks and not self._in_order
-        if parallel and len(missing) > 1:
+        # others take what comes first first, or refuse it
+        sorts = self._session.server_class is ServerClass.DEDUP
+        if sorts and self._session.server_config.parallel_fwdbwd_chunks and len(missing) > 1:
             # the first chunk last: the server then has the whole operation and can run it at once
             first, *rest = missing
             async with trio.open_nursery() as nursery:
@@ -179,14 +184,12 @@ class SendLane:
             await self._afresh(operation, sending, failures[0])
         elif failures:
             self._refused(operation, failures[0])
+        elif sending.assumed:
+            ledger.assume(operation)
         elif operation.half:
             await self._forwarded(operation, sending)  # nothing may come between the passes of a custom loss
         else:
             self._promised(operation)
-
-    @property
-    def _in_order(self) -> bool:
-        return self._session.server_class is ServerClass.ORDERED
 
     async def _send_chunk(
         self, operation: Operation, sending: Sending, index: int, failures: list[OutOfPatience]
@@ -297,10 +300,17 @@ class SendLane:
             self._ledger.refuse(operation, gone.error)
             return
         failure = send_failure(
-            operation, gone, partly=any(operation.sending.request_ids), pending=self._session.pending.lines()
+            operation,
+            gone,
+            partly=any(operation.sending.request_ids) or bool(operation.sending.assumed),
+            pending=self._session.pending.lines(),
+            behind=tuple(
+                f"{other.kind} {other.name}" for other in self._ledger.unfinished() if other.op_no > operation.op_no
+            ),
         )
         if failure.stops_lane or operation.replayed:
-            self._stop(failure.error, operation if failure.spoilt else None)
+            of = failure.spoilt or isinstance(failure.error, UnknownVerdict)
+            self._stop(failure.error, operation if of else None)
         else:
             # its Future says so, too, but a program may never look at it
             _log.warning("%s %s %s was refused: %s", self._ledger.name, operation.kind, operation.name, failure.error)
