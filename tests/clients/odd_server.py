@@ -86,6 +86,7 @@ def ask(
             "api_key": "tml-test",
             "environ": {},
             "recovery": False,
+            "server_class": "dedup",
         }
         config = Config.load(**given | options)
         async with (
