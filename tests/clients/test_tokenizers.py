@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+from pathlib import Path
+
 import pytest
 
 from tests.clients.odd_server import ask
@@ -67,3 +70,26 @@ def test_an_error_of_the_models_description_is_told():
             await service.create_lora_training_client("a/b", 2)
 
     ask(story, {"get_info": {"model_id": 5}})
+
+
+@pytest.mark.parametrize("model", ["a/b", "odd name!"])
+def test_a_tokenizer_of_the_users_own_asks_nobody(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked_of_the_hub = hub(monkeypatch)
+    packaged = files("tinker_actors").joinpath("local", "base", "tokenizer.json").read_text("utf-8")
+    (tmp_path / "tokenizer.json").write_text(packaged, "utf-8")
+
+    async def story(runtime: Runtime) -> None:
+        service = await runtime.create_service_client()
+        client = await service.create_lora_training_client(model, 2)
+        sampler = await service.create_sampling_client(base_model=model)
+        tokenizer = await client.get_tokenizer()
+        assert tokenizer is await sampler.get_tokenizer()
+        assert tokenizer.decode(tokenizer.encode("a word")) == "a word"
+        lost = await service.create_sampling_client(base_model="c/d")
+        with pytest.raises(InvalidInput, match=r"tokenizers\['c/d'\]: there is no .*none"):
+            await lost.get_tokenizer()
+
+    own = {model: tmp_path, "c/d": tmp_path / "none"}
+    info = {"model_id": "model", "model_data": {"model_name": model, "tokenizer_id": "x/y"}}
+    ask(story, {"get_info": info}, tokenizers=own)
+    assert not asked_of_the_hub

@@ -341,13 +341,15 @@ class SamplingClient:
     async def get_tokenizer(self) -> Tokenizer:
         """The tokenizer of the base model, loaded once for all clients of the runtime.
 
-        For weights by path the server is asked for their base model. Raises as ``get_base_model`` does, and
-        InvalidInput when there is none; then load it by a name, ``tokenizers.tokenizer_for(name)``.
+        It is the one that ``Config.tokenizers`` has for that, or comes from the package or the Hugging Face hub. For
+        weights by path the server is asked for their base model. Raises as ``get_base_model`` does, and InvalidInput
+        when there is none.
         """
         from tinker_actors.clients.tokenizing import load_tokenizer
         from tinker_actors.tokenizers import tokenizer_name_of
 
-        return await load_tokenizer(self._session, tokenizer_name_of(await self.get_base_model()))
+        base_model = await self.get_base_model()
+        return await load_tokenizer(self._session, (base_model,), lambda: tokenizer_name_of(base_model))
 
     def get_sampler_info_async(self) -> Future[SamplerInfo]:
         """``get_sampler_info``, started at once in a task of the runtime's."""

@@ -45,6 +45,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     cross the network unencrypted to a host that is not this machine. ``http_client`` is a Transport of the user's,
     or "module:name" of one. ``feature_gates`` are kept for programs that look at them; nothing here depends on them.
 
+    ``extra_loss_fns`` are losses of this server that the protocol doesn't document, or whose inputs differ there:
+    what they take only the server says. ``tokenizers`` are folders, or files tokenizer.json, of this machine by the
+    names of the models that they are for: nobody else is asked for the tokenizer of such a model.
+
     ``project_id`` is the project that sessions belong to. ``dump_headers`` logs the headers of each request, secrets
     hidden, at level info instead of debug. ``proxy`` carries all requests, unless they have a Transport of the
     user's; ``proxy_headers`` go to it alone, in place of the login in its URL. ``otel_propagate`` makes spans of
@@ -65,6 +69,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     user_metadata: Mapping[str, str] = {}
     feature_gates: tuple[str, ...] = ("async_sampling",)
     extra_loss_fns: tuple[str, ...] = ()
+    tokenizers: Mapping[str, str] = {}
     timeout: float = 60.0
     poll_timeout: float = 45.0
     outage_bound: float = 300.0
@@ -169,6 +174,7 @@ class ConfigOptions(TypedDict, total=False):
     user_metadata: Mapping[str, str] | None
     feature_gates: tuple[str, ...] | list[str] | None
     extra_loss_fns: tuple[str, ...] | list[str] | None
+    tokenizers: Mapping[str, str | Path] | None
     timeout: float | None
     poll_timeout: float | None
     outage_bound: float | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -73,6 +74,16 @@ def _names(field: str, given: Any) -> tuple[str, ...]:
 def _loss_fns(field: str, given: Any) -> tuple[str, ...]:
     names = _names(field, given)
     return tuple([text(field, name, "Give the names of losses that the server has") for name in names])
+
+
+def _tokenizers(field: str, given: Any) -> dict[str, str]:
+    if isinstance(given, Mapping):
+        items = cast("Mapping[Any, Any]", given).items()
+        given = {name: str(path) if isinstance(path, Path) else path for name, path in items}
+    paths = texts(field, given)
+    for name, path in paths.items():
+        text(f"{field}[{name!r}]", path, "Give a folder with a tokenizer.json")
+    return paths
 
 
 def _metadata(field: str, given: Any) -> dict[str, str]:
@@ -159,6 +170,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "user_metadata": _metadata,
     "feature_gates": _names,
     "extra_loss_fns": _loss_fns,
+    "tokenizers": _tokenizers,
     "timeout": seconds,
     "poll_timeout": seconds,
     "outage_bound": seconds,

@@ -463,16 +463,17 @@ class TrainingClient:
     async def get_tokenizer(self) -> Tokenizer:
         """The tokenizer of the base model, loaded once for all clients of the runtime.
 
-        It comes from the package or the Hugging Face hub, under the name that the server gives: never from a file of
-        this machine, which a server could choose otherwise. Raises InvalidInput when there is none; then load it
-        from a folder, ``tokenizers.tokenizer_for(folder)``.
+        It is the one that ``Config.tokenizers`` has for the model, or comes from the package or the Hugging Face hub,
+        under the name that the server gives: never from a file of this machine, which a server could choose
+        otherwise. Raises InvalidInput when there is none.
         """
         from tinker_actors.clients.tokenizing import load_tokenizer
         from tinker_actors.tokenizers import served_name
 
         self._session.home.require(self)
         info = self._model.info or await self.get_info()
-        return await load_tokenizer(self._session, served_name(info))
+        names = (info.model_data.model_name, info.model_name, info.tokenizer_id)
+        return await load_tokenizer(self._session, names, lambda: served_name(info))
 
     def get_tokenizer_async(self) -> Future[Tokenizer]:
         """``get_tokenizer``, started at once in a task of the runtime's."""
