@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar, TypeVarTuple, Unpack
+from typing import Final, TypeVar, TypeVarTuple, Unpack, final
 
 import trio
 from trio.testing import MockClock
@@ -15,9 +15,13 @@ __all__ = ["run_seeded", "VirtualHang"]
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+_STANDSTILL: Final = 100_000  # turns of the loop
+
 
 class VirtualHang(AssertionError):
-    """The program did not end within the virtual time allowed: it waits for something that never comes."""
+    """The program did not end within the virtual time allowed, for it waits for something that never comes; or it
+    runs for ever, so that no time passes.
+    """
 
 
 def _scheduler() -> tuple[object, random.Random]:
@@ -66,19 +70,21 @@ def run_seeded(
     """Run `async_fn(*args)` with trio, and give back what it returns.
 
     The clock is virtual: time passes only while nothing can run. The same seed gives the same schedule. After
-    `limit` virtual seconds the run is cancelled and VirtualHang raised, with what every task waited for. An error
-    gets a note with the seed.
+    `limit` virtual seconds the run is cancelled and VirtualHang raised, with what every task waited for; so it is
+    after 100,000 turns of the loop in which no time has passed. An error gets a note with the seed.
     """
+    standstill = _Standstill()
 
     async def main() -> T:
         trio.lowlevel.spawn_system_task(_guard, trio.current_time() + limit)
-        with trio.move_on_after(limit):
+        with trio.CancelScope(deadline=trio.current_time() + limit) as scope:
+            standstill.scope = scope
             return await async_fn(*args)
-        raise VirtualHang(f"not finished after {limit:g} virtual seconds")
+        raise VirtualHang(standstill.found or f"not finished after {limit:g} virtual seconds")
 
     with seeded_scheduler(seed):
         try:
-            return trio.run(main, clock=MockClock(autojump_threshold=0), instruments=list(instruments))
+            return trio.run(main, clock=MockClock(autojump_threshold=0), instruments=[*instruments, standstill])
         except trio.TrioInternalError as error:
             if isinstance(error.__cause__, VirtualHang):
                 raise VirtualHang(f"{error.__cause__} (seed {seed})") from None
@@ -86,6 +92,26 @@ def run_seeded(
         except BaseException as error:
             error.add_note(f"run_seeded: seed={seed}")
             raise
+
+
+@final
+class _Standstill(trio.abc.Instrument):
+    """Ends a program that always has something to do: the virtual clock stands still for it."""
+
+    def __init__(self) -> None:
+        self.scope: trio.CancelScope | None = None
+        self.found: str | None = None
+        self._turns = 0
+        self._at = -1.0
+
+    def before_io_wait(self, timeout: float) -> None:
+        """For trio."""
+        now = trio.current_time()
+        self._turns = self._turns + 1 if now == self._at else 0
+        self._at = now
+        if self._turns > _STANDSTILL and self.found is None and self.scope is not None:
+            self.found = f"after {_STANDSTILL:,} turns of the loop no time has passed since {now:g}"
+            self.scope.cancel(reason=self.found)
 
 
 _PATIENCE = 1000.0  # virtual seconds for a cancelled program to end, shields included

@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import tomllib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -108,16 +110,22 @@ def _plant(copy: Path, mutant: Mutant) -> str:
 def _pytest(copy: Path, tests: Sequence[str]) -> tuple[int, str]:
     # the copy comes first on the path of `python -m`, before the installed project
     command = [sys.executable, "-m", "pytest", "-x", "-q", *tests]
-    done = subprocess.run(
+    process = subprocess.Popen(
         command,
         cwd=copy,
-        check=False,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=TIMEOUT,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_PROFILE": "mutants"},
+        start_new_session=True,
     )
-    return done.returncode, done.stdout + done.stderr
+    try:
+        output, _ = process.communicate(timeout=TIMEOUT)
+        return process.returncode, output
+    finally:  # a mutant that hangs may do so in a process of the test's
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 if __name__ == "__main__":
