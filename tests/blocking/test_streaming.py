@@ -18,7 +18,7 @@ from tests.blocking.served import Served, served
 from tinker_actors.blocking import BlockingRuntime, BlockingStream, SamplingClient
 from tinker_actors.errors import ClosedError, InvalidInput, NotStreamed, WaitTimeout, WrongPlace
 from tinker_actors.ports import Request, Response
-from tinker_actors.types import SamplingParams
+from tinker_actors.types import SampleStreamChunk, SamplingParams
 
 COUNT = 60
 LONG = SamplingParams(max_tokens=COUNT, seed=3, stop=())
@@ -315,3 +315,23 @@ def test_a_stream_is_taken_in_threads_and_asyncio_only(carrier: Trickle, sampler
             trio.run(taken)
     carrier.release()
     assert len(list(stream)) == COUNT
+
+
+@pytest.mark.parametrize("front", ["thread", "asyncio"])
+def test_no_token_is_lost_between_a_look_and_the_end(front: str, carrier: Trickle, sampler: SamplingClient) -> None:
+    carrier.let = 0
+    stream = sampler.sample_stream(PROMPT, LONG)
+    look = stream._arrived.take
+
+    def looked_too_early() -> SampleStreamChunk | None:
+        found = look()
+        carrier.release()
+        until(lambda: stream._arrived.over)
+        return found
+
+    stream._arrived.take = looked_too_early  # type: ignore[method-assign]
+
+    async def taken() -> int:
+        return len([chunk async for chunk in stream])
+
+    assert (len(list(stream)) if front == "thread" else asyncio.run(taken())) == COUNT

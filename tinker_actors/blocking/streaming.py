@@ -71,20 +71,22 @@ class BlockingStream(Iterator[SampleStreamChunk], AsyncIterator[SampleStreamChun
     def __next__(self) -> SampleStreamChunk:
         """The next one. Raises WaitTimeout where the handle is one ``within`` seconds: the stream goes on then."""
         while True:
+            over = self._arrived.over  # before the look, or what comes between both would be lost
             chunk = self._arrived.take()
             if chunk is not None:
                 return chunk
-            if self._arrived.over:
+            if over:
                 self._arrived.reraise()
                 raise StopIteration
             self._signal().result(self._timeout)
 
     async def __anext__(self) -> SampleStreamChunk:
         while True:
+            over = self._arrived.over
             chunk = self._arrived.take()
             if chunk is not None:
                 return chunk
-            if self._arrived.over:
+            if over:
                 self._arrived.reraise()
                 raise StopAsyncIteration
             await self._signal()
