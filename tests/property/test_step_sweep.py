@@ -12,6 +12,7 @@ import trio
 from supervision import ActorCrashed
 from supervision.context import Context
 from supervision.testing import run_seeded
+from tests.property.steps import AtStep
 from tinker_actors.clients import TrainingClient
 from tinker_actors.clients.training.actor import TrainingActor
 from tinker_actors.config import Config, RecoveryPolicy
@@ -29,30 +30,6 @@ from tinker_actors.types import AdamParams
 
 class Planted(Exception):
     """The crash of this test."""
-
-
-class AtStep(trio.abc.Instrument):
-    """Calls ``act`` once, before the scheduler step number ``step`` after ``arm``, counting all steps."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-        self.steps = 0
-        self.acted = False
-        self.act: Callable[[], None] | None = None
-
-    def arm(self, act: Callable[[], None]) -> None:
-        self.act = act
-
-    def disarm(self) -> None:
-        self.act = None
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if self.act is None:
-            return
-        self.steps += 1
-        if self.steps == self.step:
-            self.acted = True
-            self.act()
 
 
 def crash(client: TrainingClient) -> None:

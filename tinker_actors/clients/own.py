@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, final
 
-import msgspec
 from trio_util import AsyncValue
 
 from supervision import ActorRef
@@ -17,13 +17,25 @@ if TYPE_CHECKING:
 __all__ = ["OwnClient", "OwnClients"]
 
 
-class OwnClient(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """One training client: the handle, its actor, its ledger, and who made it."""
+@final
+class OwnClient:
+    """One training client: the handle, its actor, its ledger, and who made it. None of it keeps a handle."""
 
-    client: TrainingClient
-    service: ServiceClient
-    ref: ActorRef
-    ledger: Ledger
+    def __init__(self, *, client: TrainingClient, service: ServiceClient, ref: ActorRef, ledger: Ledger) -> None:
+        self._client = weakref.ref(client)
+        self._service = weakref.ref(service)
+        self.ref = ref
+        self.ledger = ledger
+
+    @property
+    def client(self) -> TrainingClient | None:
+        """The handle; None once it was let go."""
+        return self._client()
+
+    @property
+    def service(self) -> ServiceClient | None:
+        """Who made it; there for as long as the client is."""
+        return self._service()
 
     @property
     def path(self) -> str:
@@ -39,7 +51,7 @@ class OwnClient(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     @property
     def living(self) -> bool:
         """Whether it takes operations, or will when its model has been rebuilt."""
-        return self.ledger.stopped is None
+        return self.ledger.stopped is None and self._client() is not None
 
 
 @final

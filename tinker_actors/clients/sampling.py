@@ -14,7 +14,8 @@ from trio_util import AsyncValue
 from supervision import ActorRef, SupervisorRef
 from tinker_actors.checks import flag, integer, number
 from tinker_actors.clients.base_model import find_base_model
-from tinker_actors.clients.closing import closed_as_such, stop_child, stopped_when_gone
+from tinker_actors.clients.closing import closed_as_such, stop_child
+from tinker_actors.clients.letting_go import stopped_when_gone
 from tinker_actors.clients.sample_request import checked_request, require_honoured
 from tinker_actors.clients.sampler import GetSamplerInfo, Sampler, SamplerInfo, SamplingActor, close_sampler
 from tinker_actors.clients.sampler_handle import SamplerHandle
@@ -83,6 +84,7 @@ class SamplingClient:
         name: str,
         *,
         retry: RetryConfig | None,
+        keeps: object,
     ) -> None:
         self._session = session
         self._sampler = sampler
@@ -94,7 +96,7 @@ class SamplingClient:
         self._closed = False
         self._guard: tuple[int, OnStale] | None = None
         self._warn_above = 0
-        self._unclosed = stopped_when_gone(self, session.tasks, clients, name)
+        self._unclosed = stopped_when_gone(self, session.tasks, clients, name, keeps=keeps)
 
     @property
     def sampling_session_id(self) -> str:
@@ -608,8 +610,13 @@ async def start_sampling_client(
     clients: SupervisorRef,
     retry: RetryConfig | None = None,
     on_close: Callable[[], object] | None = None,
+    *,
+    keeps: object,
 ) -> SamplingClient:
-    """Start the actor under ``clients`` and return its handle; ``on_close`` is called when its place closes."""
+    """Start the actor under ``clients`` and return its handle. ``on_close`` is called when its place closes.
+
+    The client ``keeps`` another handle from being let go.
+    """
     name = f"sampler-{sampler.seq_id}"
     if sampler.shown is None and sampler.model_path is not None:
         sampler.shown = session.shown(sampler.model_path)
@@ -622,7 +629,7 @@ async def start_sampling_client(
     spec = client_spec(name, lambda: SamplingActor(session, sampler), on_close=lambda _: close())
     with closed_as_such("creating a sampling client"):
         ref = await clients.start_child(spec)
-    return SamplingClient(session, sampler, ref, clients, name, retry=retry)
+    return SamplingClient(session, sampler, ref, clients, name, retry=retry, keeps=keeps)
 
 
 def _with_ids(response: SampleResponse, ids: tuple[str, ...] | None) -> SampleResponse:

@@ -16,6 +16,7 @@ from tinker_actors.checks import flag, text, texts
 from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.downloading import CheckpointDownloads, Downloads
 from tinker_actors.clients.exporting import export_weights
+from tinker_actors.clients.letting_go import released_when_gone
 from tinker_actors.clients.own import OwnClients
 from tinker_actors.clients.rest import Account, RestClient, start_rest_client
 from tinker_actors.clients.rest.checkpoint_messages import ttl
@@ -95,7 +96,10 @@ class ServiceActor(Actor):
 
 @final
 class ServiceClient(CheckpointDownloads):
-    """One session at a server. Get one from ``runtime.create_service_client()``."""
+    """One session at a server. Get one from ``runtime.create_service_client()``.
+
+    One that is let go, together with all clients of its session, is closed, with a ResourceWarning.
+    """
 
     def __init__(
         self,
@@ -115,6 +119,15 @@ class ServiceClient(CheckpointDownloads):
         self._sessions = sessions
         self._account = account
         self._own = own
+        released_when_gone(
+            self,
+            session.tasks,
+            f"close {place.name}",
+            partial(stop_child, sessions, place.name),
+            over=lambda: session.over,
+            warning=f"the ServiceClient of {place.name} was let go without close(), and all clients of its session: "
+            "the session ends",
+        )
 
     @property
     def session_id(self) -> str:
@@ -348,7 +361,7 @@ class ServiceClient(CheckpointDownloads):
         return self._start("copy_weights", self._copy(path, ttl_seconds, weights_access_token))
 
     def _start(self, what: str, call: Callable[[], Awaitable[T]]) -> Future[T]:
-        return self._session.tasks.start(what, call)
+        return self._session.tasks.start(what, partial(_kept, self, call))
 
     def _require_open(self) -> Session:
         self._session.home.require(self)
@@ -459,7 +472,7 @@ class ServiceClient(CheckpointDownloads):
                 sampling_session_id=None,
                 key=session.new_key(),
             )
-            return await start_sampling_client(session, sampler, self._clients, retry)
+            return await start_sampling_client(session, sampler, self._clients, retry, keeps=self)
 
         return start
 
@@ -536,6 +549,11 @@ class ServiceClient(CheckpointDownloads):
 
     def __repr__(self) -> str:
         return f"<ServiceClient {self._session.name} {self._session.state.value}>"
+
+
+async def _kept(_service: ServiceClient, call: Callable[[], Awaitable[T]]) -> T:
+    """What ``call`` gives; the service client, and so its session, is not let go meanwhile."""
+    return await call()
 
 
 def _token(weights_access_token: str | None) -> str | None:

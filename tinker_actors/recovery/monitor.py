@@ -82,11 +82,9 @@ class Monitor(Actor):
         assert self._room.policy is not None
         return Watch(
             own.model_id,
-            service=own.service,
             rest=self._rest,
             policy=self._room.policy,
             metadata={},
-            client=own.client,
             own=own,
         )
 
@@ -136,9 +134,12 @@ class Monitor(Actor):
             with suppress(MailboxFull, NotRunning):  # the next answer says the same
                 own.ref.cast_nowait(LoseModel(run_id, cause))
             return
+        service = watch.service
+        if service is None:  # its client was let go: nobody wants it
+            return
         wanted = Wanted(
             run_id=run_id,
-            service=watch.service,
+            service=service,
             rest=watch.rest,
             policy=watch.policy,
             chooser=PolicyChooser(watch.policy, self._scores),
@@ -167,6 +168,8 @@ class Monitor(Actor):
         assert policy is not None
         watch = self._watches.find(run_id)
         wanted = self._wanted(fact, watch)
+        if wanted is None:
+            return
         match event:
             case ModelMissed():
                 self._detected(run_id, watch, event.cause, None)
@@ -188,12 +191,15 @@ class Monitor(Actor):
                     if self._submit(wanted) and watch is not None:
                         watch.recovering = True
 
-    def _wanted(self, fact: Fact, watch: Watch | None) -> Wanted:
-        policy = self._room.policy
+    def _wanted(self, fact: Fact, watch: Watch | None) -> Wanted | None:
+        """None for a client that was let go: nobody wants it."""
+        policy, service = self._room.policy, fact.own.service
         assert policy is not None
+        if service is None:
+            return None
         return Wanted(
             run_id=fact.model_id,
-            service=fact.own.service,
+            service=service,
             rest=self._rest,
             policy=policy,
             chooser=PolicyChooser(policy, self._scores),

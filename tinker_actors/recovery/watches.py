@@ -38,7 +38,7 @@ class Watch:
         self,
         run_id: str,
         *,
-        service: ServiceBehaviour,
+        service: ServiceBehaviour | None = None,
         rest: RestBehaviour,
         policy: RecoveryPolicy,
         metadata: Mapping[str, str],
@@ -46,11 +46,11 @@ class Watch:
         own: OwnClient | None = None,
     ) -> None:
         self._run_id = run_id
-        self.service = service
+        self._service = service
         self.rest = rest
         self.policy = policy
         self.metadata = metadata
-        self.client = client
+        self._client = client
         self.own = own
         """Of a run in training here: it is watched for as long as its client lives, whatever model it has."""
         self.detected: str | None = None
@@ -64,10 +64,20 @@ class Watch:
         """The run to ask about."""
         return self._run_id if self.own is None else self.own.model_id
 
+    @property
+    def service(self) -> ServiceBehaviour | None:
+        """What makes the client that it goes on with; None when its own was let go."""
+        return self._service if self.own is None else self.own.service
+
+    @property
+    def client(self) -> Any:
+        """The client that trains it, where that is known."""
+        return self._client if self.own is None else self.own.client
+
     def follow(self, run_id: str, client: Any) -> None:
         """The run goes on as another one."""
         self._run_id = run_id
-        self.client = client
+        self._client = client
         self.recovering = False
         self.errors = 0
 

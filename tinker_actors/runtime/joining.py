@@ -74,7 +74,7 @@ class Joining:
                 first_request=clone * _BLOCK,
             )
             sampler.renew(handle.sampling_session_id, session.generation)
-            client = await start_sampling_client(session, sampler, joined.clients)
+            client = await start_sampling_client(session, sampler, joined.clients, keeps=None)
             self._samplers[handle.sampling_session_id] = client
             return client
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TextIO, final
 from weakref import WeakSet
 
+import trio
 from msgspec import structs
 
 from supervision import (
@@ -33,7 +34,7 @@ from supervision import (
     open_system,
 )
 from tinker_actors.checks import integer, text, texts
-from tinker_actors.clients.closing import closed_as_such
+from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.exporting import export_weights
 from tinker_actors.clients.own import OwnClients
 from tinker_actors.clients.rest import Account, RestClient, start_rest_client
@@ -213,9 +214,14 @@ class Runtime:
             telemetry=telemetry,
             usage=usage,
         )
-        with closed_as_such("create_service_client"):
-            place, clients = await self._start(session, ChildSpec("manager", lambda: SessionManager(session)))
-            ref = await clients.start_child(client_spec("service", lambda: ServiceActor(session)))
+        try:
+            with closed_as_such("create_service_client"):
+                place, clients = await self._start(session, ChildSpec("manager", lambda: SessionManager(session)))
+                ref = await clients.start_child(client_spec("service", lambda: ServiceActor(session)))
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await stop_child(self._sessions, name)
+            raise
         return ServiceClient(
             session, ref, place, clients, self._sessions, account=self._account, own=self._own_clients
         )

@@ -82,7 +82,7 @@ def length_of_a_life() -> int:
     return death.steps
 
 
-LENGTH = 950
+LENGTH = 900
 """Scheduler steps of a whole life, about."""
 
 

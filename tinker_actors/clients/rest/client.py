@@ -9,8 +9,9 @@ from typing import Any, Self, final
 import trio
 
 from supervision import ActorRef
-from tinker_actors.clients.closing import closed_as_such, stop_child, stopped_when_gone
+from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.downloading import CheckpointDownloads, Downloads
+from tinker_actors.clients.letting_go import stopped_when_gone
 from tinker_actors.clients.rest import account_messages as messages
 from tinker_actors.clients.rest.account import Account
 from tinker_actors.clients.rest.account_messages import AuditEvents

@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from supervision import Actor, Event, handles
-from tinker_actors.clients.training.creation import MADE_ANEW, Made, make_model, unload
+from tinker_actors.clients.training.creation import MADE_ANEW, Made, free, make_model, unload
 from tinker_actors.clients.training.custom_loss import differentiated, logprobs_of
 from tinker_actors.clients.training.events import (
     DecisionDue,
@@ -60,7 +60,7 @@ from tinker_actors.types import (
     SaveWeightsResponse,
     UnloadModelResponse,
 )
-from tinker_actors.wire.endpoints.models import get_info, unload_model
+from tinker_actors.wire.endpoints.models import get_info
 
 __all__ = ["TrainingActor"]
 
@@ -140,7 +140,7 @@ class TrainingActor(Actor):
         reply = self.context.defer_reply()
         session, model_id = self._session, self._model_id()
 
-        async def free() -> None:
+        async def ask() -> None:
             try:
                 answer = await unload(session, self._ledger.name, model_id, self._poller)
             except OutOfPatience as gone:
@@ -152,7 +152,7 @@ class TrainingActor(Actor):
                     _log.info("%s: the server frees models with their session", self._ledger.name)
                 reply.send(answer if answer is not None else UnloadModelResponse(model_id=model_id))
 
-        self.context.start_task(free, name="unload")
+        self.context.start_task(ask, name="unload")
 
     async def _create(self) -> None:
         session, model = self._session, self._model
@@ -306,10 +306,7 @@ class TrainingActor(Actor):
         """Have the server free a model, once ``operations`` have the results that it owes them."""
         for operation in operations:
             await self._ledger.until_ended(operation)
-        try:
-            await unload_model(self._session.api, model_id, key=self._session.new_key())
-        except APIError as error:
-            _log.info("%s: %s was not freed, which its session's end will do: %s", self._ledger.name, model_id, error)
+        await free(self._session, self._ledger.name, model_id, self._poller)
 
     @contextmanager
     def _until_stopped(self) -> Generator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, final
 
 import trio
@@ -12,10 +13,12 @@ from trio_util import AsyncValue
 from supervision import ActorRef, MailboxFull, NotRunning, SupervisorRef
 from tinker_actors.checks import flag
 from tinker_actors.clients.closing import closed_as_such, stop_child
+from tinker_actors.clients.letting_go import released_when_gone
 from tinker_actors.clients.sampler import Sampler
 from tinker_actors.clients.sampling import SamplingClient, start_sampling_client
 from tinker_actors.clients.training import operations
 from tinker_actors.clients.training.checkpoints import AutomaticCheckpoints
+from tinker_actors.clients.training.creation import release
 from tinker_actors.clients.training.custom_loss import LOSS_TIMEOUT, CustomLoss, Differentiation
 from tinker_actors.clients.training.messages import GetInfo, Unload, Wake
 from tinker_actors.clients.training.model import Model
@@ -42,6 +45,7 @@ from tinker_actors.types import (
 )
 
 if TYPE_CHECKING:
+    from tinker_actors.clients.service import ServiceClient
     from tinker_actors.tokenizers import Tokenizer
 
 __all__ = ["TrainingClient"]
@@ -62,9 +66,20 @@ class TrainingClient:
 
     Each ``_async`` twin is a plain function that accepts at the call. An error of either means that nothing was
     accepted or sent: InvalidInput for a bad value, LaneStopped when an earlier failure stopped this model.
+
+    A client that is let go is unloaded once everything that was accepted is done, with a ResourceWarning.
     """
 
-    def __init__(self, session: Session, model: Model, ref: ActorRef, clients: SupervisorRef, name: str) -> None:
+    def __init__(
+        self,
+        session: Session,
+        model: Model,
+        ref: ActorRef,
+        clients: SupervisorRef,
+        name: str,
+        *,
+        service: ServiceClient,
+    ) -> None:
         self._session = session
         self._model = model
         self._ref = ref
@@ -73,6 +88,16 @@ class TrainingClient:
         self._closed = False
         self._unloading = False
         model.checkpoints.sent_by(lambda op_no: _wake(ref, op_no))
+        self._service = service
+        self._unclosed = released_when_gone(
+            self,
+            session.tasks,
+            f"unload {model.ledger.name}",
+            partial(release, session, model, partial(stop_child, clients, name), service),
+            over=lambda: session.over,
+            warning=f"the TrainingClient {model.ledger.name} ({model.ledger.model_id}) was let go without "
+            "unload_model() or aclose(): it is unloaded once its operations are done",
+        )
 
     @property
     def model_id(self) -> str:
@@ -364,7 +389,7 @@ class TrainingClient:
                 sampling_session_id=None,
                 key=session.new_key(),
             )
-            return await start_sampling_client(session, sampler, self._clients, retry)
+            return await start_sampling_client(session, sampler, self._clients, retry, keeps=self._service)
 
         return start
 
@@ -487,6 +512,7 @@ class TrainingClient:
             await trio.lowlevel.checkpoint()
             return
         self._closed = True
+        self._unclosed.detach()
         await stop_child(self._clients, self._name)
 
     def _custom(
@@ -554,7 +580,7 @@ class TrainingClient:
                     model.hide(op_no)  # they can be had again without the model
                     sampler.model_path = saved.path
                 return await start_sampling_client(
-                    self._session, sampler, self._clients, retry, on_close=lambda: model.hide(op_no)
+                    self._session, sampler, self._clients, retry, lambda: model.hide(op_no), keeps=self._service
                 )
             except BaseException:
                 model.hide(op_no)

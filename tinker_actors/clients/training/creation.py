@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, final
 
 import msgspec
@@ -31,7 +31,7 @@ from tinker_actors.types import (
 from tinker_actors.wire.endpoints.models import create_model, unload_model
 from tinker_actors.wire.endpoints.weights import load_weights, weights_info
 
-__all__ = ["MADE_ANEW", "Made", "make_model", "undo", "unload", "while_loading"]
+__all__ = ["MADE_ANEW", "Made", "free", "make_model", "release", "undo", "unload", "while_loading"]
 
 _log = logging.getLogger("tinker_actors.clients")
 
@@ -109,7 +109,20 @@ async def undo(session: Session, model: Model) -> None:
         except (TinkerError, OutOfPatience) as error:
             _tell_unfreed(name, error)
             return
-    await _free(session, name, model_id, poller)
+    await free(session, name, model_id, poller)
+
+
+async def release(session: Session, model: Model, stop: Callable[[], Awaitable[object]], _kept: object) -> None:
+    """The client of ``model`` was let go: once everything that was accepted is done, ``stop`` it, and free the model.
+
+    ``_kept``, who made it, is not let go until then.
+    """
+    ledger = model.ledger
+    for operation in ledger.unfinished():
+        await operation.future.exception()
+    await stop()
+    if ledger.model_id is not None and not session.over:
+        await free(session, ledger.name, ledger.model_id, session.poller())
 
 
 async def unload(session: Session, name: str, model_id: str, poller: Poller) -> UnloadModelResponse | None:
@@ -230,7 +243,7 @@ class _Maker:
         try:
             await self._load(request, self._new.load_key, lambda error: while_loading(session, error))
         except (TinkerError, OutOfPatience):
-            await _free(session, model.ledger.name, model_id, self._poller)
+            await free(session, model.ledger.name, model_id, self._poller)
             raise
         return Made(model_id, _LOAD_SEQ_ID + 1)
 
@@ -253,7 +266,8 @@ class _Maker:
         )
 
 
-async def _free(session: Session, name: str, model_id: str, poller: Poller) -> None:
+async def free(session: Session, name: str, model_id: str, poller: Poller) -> None:
+    """As ``unload``, as well as it can be done: what is left, the server frees with its session."""
     try:
         await unload(session, name, model_id, poller)
     except (TinkerError, OutOfPatience) as error:

@@ -97,6 +97,6 @@ async def start_training_client(
             with suppress(ClosedError):  # the runtime is ending, and its sessions with it
                 session.tasks.start(f"undo {what}", lambda: undo(session, model))
         raise
-    client = TrainingClient(session, model, ref, clients, name)
+    client = TrainingClient(session, model, ref, clients, name, service=service)
     own.add(OwnClient(client=client, service=service, ref=ref, ledger=ledger))
     return client
