@@ -12,7 +12,7 @@ from tests.clients.test_epochs import LOSSES, PARAMS, STEP, lose_session, rebuil
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.errors import APIStatusError, OperationCancelled
 from tinker_actors.local import ServerSettings
-from tinker_actors.testing.faults import Delay, Status
+from tinker_actors.testing.faults import CorruptModels, Delay, Status
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT
 from tinker_actors.testing.simulation import World
 from tinker_actors.types import SampleResponse
@@ -80,6 +80,21 @@ def test_a_client_can_be_created_whenever_its_session_is_lost():
             await trio.sleep(20.0)
 
     run(story)
+
+
+def test_an_ephemeral_save_whose_caller_has_gone_is_no_failure_when_its_model_is_rebuilt():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        await steps(client, 1)
+        with trio.move_on_after(1.0) as scope:
+            await client.save_weights_and_get_sampling_client()
+        assert scope.cancelled_caught
+        await world.server.suffer(CorruptModels(path=""))
+        await steps(client, 2)
+
+    outcome = run(story, Delay(path="/retrieve_future", nth=4, seconds=40.0, reply=True))
+    kinds = [(operation.seq_id, operation.kind) for operation in outcome.models[0].applied]
+    assert (3, "save_weights_for_sampler") in kinds
+    assert [seq_id for seq_id, _ in kinds] == list(range(1, len(kinds) + 1))
 
 
 @pytest.mark.parametrize("status", [404, 410])

@@ -1,4 +1,4 @@
-"""A crash, or a cancellation, at every scheduler step of a two-step training run."""
+"""A crash, or a cancellation, at every scheduler step of a three-step training run; `make test` samples them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,23 @@ from tinker_actors.local import ServerSettings
 from tinker_actors.local.service import open_service
 from tinker_actors.ports import InlineOffload
 from tinker_actors.runtime import open_runtime
+from tinker_actors.testing.faults import CrashActor, FaultPlan
 from tinker_actors.testing.network import open_network
-from tinker_actors.testing.operations import BASE_MODEL, datum, start_client
+from tinker_actors.testing.operations import BASE_MODEL, PROMPT, datum, plain, start_client
 from tinker_actors.testing.simulation import Outcome, World, simulate
-from tinker_actors.types import AdamParams
+from tinker_actors.types import AdamParams, SamplingParams
+
+EVERY = [pytest.param(5, id="sampled"), pytest.param(1, id="all", marks=pytest.mark.ci)]
+ACTORS = (
+    "training-0",
+    "sampler-0",
+    "service",
+    "manager",
+    "heartbeat",
+    "queue-observer",
+    "telemetry",
+    "telemetry-sender",
+)
 
 
 class Planted(Exception):
@@ -43,9 +56,9 @@ def crash(client: TrainingClient) -> None:
         Context(life).start_task(fail, name="planted")
 
 
-async def two_steps(client: TrainingClient) -> list[float]:
+async def three_steps(client: TrainingClient) -> list[float]:
     losses: list[float] = []
-    for number in range(2):
+    for number in range(3):
         step = await client.forward_backward([datum(number), datum(number + 10), datum(number + 20)])
         update = await client.optim_step(AdamParams(learning_rate=0.01))
         losses.append((await step).metrics["loss:sum"])
@@ -69,7 +82,7 @@ def run(
         losses: list[float] = []
         with trio.CancelScope() as scope:
             instrument.arm(scope.cancel if cancel else lambda: act(client))
-            losses = await two_steps(client)
+            losses = await three_steps(client)
         instrument.disarm()
         return losses
 
@@ -87,6 +100,29 @@ def run(
     )
 
 
+def work(instrument: AtStep, plan: FaultPlan) -> Outcome[tuple[list[float], Any]]:
+    """Three steps and a sample, from the creation of the session on; ``instrument`` counts the steps."""
+
+    async def scenario(world: World) -> tuple[list[float], Any]:
+        instrument.arm(lambda: None)
+        service = await world.runtime.create_service_client()
+        sampler = await service.create_sampling_client(base_model=BASE_MODEL)
+        client = world.watch(await start_client(service))
+        losses = await three_steps(client)
+        sample = plain(await sampler.sample(PROMPT, 1, SamplingParams(max_tokens=3, seed=5)))
+        instrument.disarm()
+        return losses, sample
+
+    return simulate(
+        scenario,
+        seed=3,
+        plan=plan,
+        settings=ServerSettings(base_model=BASE_MODEL, fwdbwd_max_chunk_len=2),
+        config=Config.load(base_url="https://server", api_key="tml-test", environ={}),
+        instruments=[instrument],
+    )
+
+
 @pytest.fixture(scope="module")
 def undisturbed() -> tuple[int, Outcome[list[float]]]:
     counter = AtStep(step=0)
@@ -94,11 +130,12 @@ def undisturbed() -> tuple[int, Outcome[list[float]]]:
     return counter.steps, outcome
 
 
+@pytest.mark.parametrize("every", EVERY)
 def test_a_loss_of_the_model_at_every_step_changes_nothing_and_crashes_nobody(
-    undisturbed: tuple[int, Outcome[list[float]]],
+    undisturbed: tuple[int, Outcome[list[float]]], every: int
 ):
     steps, truth = undisturbed
-    for step in range(1, steps + 1):
+    for step in range(1, steps + 1, every):
         outcome = run(AtStep(step), act=lose)
         assert outcome.value == truth.value, f"step {step}"
         assert outcome.models[0].digest == truth.models[0].digest, f"step {step}"
@@ -110,10 +147,12 @@ def digests(outcome: Outcome[list[float]]) -> tuple[list[str], list[str]]:
     return [d for o in model.accepted for d in o.digests], [o.digest for o in model.applied]
 
 
-def test_a_crash_at_every_step_changes_nothing(undisturbed: tuple[int, Outcome[list[float]]]):
+@pytest.mark.parametrize("every", EVERY)
+def test_a_crash_at_every_step_changes_nothing(undisturbed: tuple[int, Outcome[list[float]]], every: int):
     steps, truth = undisturbed
     crashes = 0
-    for step in range(1, steps + 1):
+    swept = range(1, steps + 1, every)
+    for step in swept:
         instrument = AtStep(step)
         outcome = run(instrument, cancel=False)
         crashes += sum(event.__class__.__name__ == "ActorCrashed" for event in outcome.events)
@@ -121,12 +160,35 @@ def test_a_crash_at_every_step_changes_nothing(undisturbed: tuple[int, Outcome[l
         assert outcome.models[0].digest == truth.models[0].digest, f"step {step}"
         assert outcome.models[0].accepted == truth.models[0].accepted, f"step {step}"
         assert outcome.models[0].applied == truth.models[0].applied, f"step {step}"
-    assert crashes > steps * 0.8, "most steps did crash the client"
+    assert crashes > len(swept) * 0.8, "most steps did crash the client"
 
 
-def test_a_cancellation_at_every_step_loses_nothing_that_was_accepted(undisturbed: tuple[int, Outcome[list[float]]]):
+@pytest.mark.parametrize("every", [pytest.param(41, id="sampled"), pytest.param(1, id="all", marks=pytest.mark.ci)])
+@pytest.mark.parametrize("actor", ACTORS)
+def test_a_crash_of_any_actor_at_every_step_changes_nothing(every: int, actor: str):
+    counter = AtStep(step=0)
+    truth = work(counter, FaultPlan())
+    assert counter.steps > 400
+    crashes = 0
+    first = 1 + ACTORS.index(actor) * 5 % every  # so that samples differ
+    swept = range(first, counter.steps + 1, every)
+    for step in swept:
+        outcome = work(AtStep(step=0), FaultPlan((CrashActor(step=step, actor=actor),)))
+        crashes += sum(isinstance(event, ActorCrashed) for event in outcome.events)
+        assert outcome.value == truth.value, f"step {step}"
+        assert outcome.models[0].digest == truth.models[0].digest, f"step {step}"
+        assert outcome.models[0].accepted == truth.models[0].accepted, f"step {step}"
+        assert [one.digest for one in outcome.models[0].applied] == [one.digest for one in truth.models[0].applied]
+        assert outcome.left == ()
+    assert crashes > len(swept) * 0.6, "most steps did crash it"
+
+
+@pytest.mark.parametrize("every", EVERY)
+def test_a_cancellation_at_every_step_loses_nothing_that_was_accepted(
+    undisturbed: tuple[int, Outcome[list[float]]], every: int
+):
     steps, truth = undisturbed
-    for step in range(1, steps + 1):
+    for step in range(1, steps + 1, every):
         outcome = run(AtStep(step), cancel=True)
         accepted, applied = digests(outcome)
         whole, _ = digests(truth)
@@ -152,7 +214,7 @@ async def leave_at(instrument: AtStep) -> None:
             ) as runtime:
                 client = await start_client(await runtime.create_service_client())
                 instrument.arm(scope.cancel)
-                for number in range(2):
+                for number in range(3):
                     futures.append(await client.forward_backward([datum(number)]))
                     futures.append(await client.optim_step(AdamParams()))
                 for future in futures:
@@ -169,11 +231,12 @@ async def leave_at(instrument: AtStep) -> None:
         assert applied == accepted[: len(applied)]
 
 
-def test_the_runtime_can_be_left_at_every_step():
+@pytest.mark.parametrize("every", EVERY)
+def test_the_runtime_can_be_left_at_every_step(every: int):
     counter = AtStep(step=0)
     run_seeded(leave_at, counter, seed=3, instruments=[counter])
     assert counter.steps > 50
-    for step in range(1, counter.steps + 1):
+    for step in range(1, counter.steps + 1, every):
         instrument = AtStep(step)
         run_seeded(leave_at, instrument, seed=3, instruments=[instrument])
         assert instrument.acted

@@ -16,6 +16,7 @@ from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.config import RecoveryPolicy
 from tinker_actors.recovery.events import RecoveryCompleted, RecoveryDetected, RecoveryEvent
 from tinker_actors.sessions import SessionRenewed, SessionState
+from tinker_actors.testing.faults import Status
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT, plain
 from tinker_actors.testing.simulation import World
 from tinker_actors.types import AdamParams, SamplingParams
@@ -119,6 +120,20 @@ async def work(
     assert (await rest.list_sessions()).sessions[0] == service.session_id
     assert len(world.service.sessions.alive()) == 1
     return losses, samples
+
+
+def test_a_pause_that_the_server_has_asked_for_outlives_a_crash():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        update = await client.optim_step(AdamParams())
+        await trio.sleep(5.0)
+        crash(world, f"{SESSION}/clients/training-0")
+        await trio.sleep(5.0)
+        (row,) = world.runtime.pending()
+        assert "asked for a pause" in row.reason
+        await update
+        assert world.transport.hasty == []
+
+    train(story, Status(path="/optim_step", status=503, retry_after=30.0))
 
 
 @pytest.fixture(scope="module")

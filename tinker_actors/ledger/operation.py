@@ -156,6 +156,8 @@ class Sending(msgspec.Struct):
     roundtrips: list[float | None]
     assumed: set[int] = msgspec.field(default_factory=set[int])
     """Chunks without a promise that the user has said to have arrived."""
+    not_before: float = 0.0
+    """The end of the pause that the server has asked for, also of the next incarnation."""
 
     def missing(self) -> list[int]:
         """The chunks that are still to be sent."""

@@ -24,6 +24,7 @@ from tinker_actors.testing.faults import (
     Fired,
     NetworkFault,
     Partition,
+    RefuseSeqId,
     Reorder,
     Reset,
     Schedule,
@@ -123,7 +124,10 @@ class FaultyApplication:
             case Status(after=after):
                 if after:
                     await self._inner(scope, receive, _nowhere)
-                await _answer(send, fault)
+                detail = f"HTTP {fault.status} injected by the fault plan"
+                await _answer(send, fault.status, fault.retry_after, detail)
+            case RefuseSeqId(expected=expected):
+                await _answer(send, 409, None, f"expected seq_id {expected} (injected by the fault plan)")
             case Truncate(keep=keep):
                 await self._inner(scope, receive, _cut(scope, send, keep))
             case other:
@@ -269,10 +273,10 @@ def _again(body: bytes, receive: _Receive) -> _Receive:
     return again
 
 
-async def _answer(send: _Send, fault: Status) -> None:
-    body = msgspec.json.encode({"detail": f"HTTP {fault.status} injected by the fault plan"})
+async def _answer(send: _Send, status: int, retry_after: float | None, detail: str) -> None:
+    body = msgspec.json.encode({"detail": detail})
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if fault.retry_after is not None:
-        headers.append((b"retry-after", f"{fault.retry_after:g}".encode()))
-    await send({"type": "http.response.start", "status": fault.status, "headers": headers})
+    if retry_after is not None:
+        headers.append((b"retry-after", f"{retry_after:g}".encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

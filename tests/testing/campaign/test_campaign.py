@@ -128,9 +128,11 @@ def test_a_case_is_made_as_small_as_it_fails():
 
 
 def test_too_little_is_said():
-    covered = Covered(kinds=("DropAfter",), faults=1, recovered=False, operations=2, seconds=3600.0)
+    covered = Covered(
+        kinds=("DropAfter",), server_class="dedup", faults=1, recovered=False, operations=2, seconds=3600.0
+    )
     coverage = Coverage.of([covered] * 10)
-    assert "DropBefore fired in 0 runs only" in coverage.gaps()
+    assert "DropBefore: 0 runs only" in coverage.gaps()
     assert "something was made good in 0 of 10 runs only" in coverage.gaps()
     assert not any(gap.startswith("DropAfter") for gap in coverage.gaps())
     assert "10 runs, 20 operations, 10 faults, 10.0 simulated hours" in str(coverage)

@@ -208,6 +208,10 @@ class SendLane:
             failures.append(OutOfPatience(_for(operation, Reaction.UNKNOWN), crashed, 0.0))
             return
 
+        if sending.not_before > trio.current_time():
+            operation.entry.explain("the server has asked for a pause before it is sent again")
+            await trio.sleep_until(sending.not_before)
+
         async def attempt() -> str:
             nonlocal doubted
             # held while it is sent, not while it waits to be sent again
@@ -226,6 +230,8 @@ class SendLane:
                     )
                 except APIError as error:
                     sending.doubts[index] = doubted = doubted or may_have_arrived(error)
+                    if isinstance(error, APIStatusError) and error.retry_after is not None:
+                        sending.not_before = max(sending.not_before, trio.current_time() + error.retry_after)
                     raise
             return promise.request_id
 

@@ -118,8 +118,9 @@ class Model:
         lost = {op_no: sampler for op_no, sampler in self._samplers.items() if not sampler.current(session)}
         replays: list[Operation] = []
         for operation in self.ledger.unfinished():
-            if lost.pop(operation.op_no, None) is not None:
-                _renumber(operation, session)
+            lost.pop(operation.op_no, None)
+            if operation.kind is OperationKind.SAVE_WEIGHTS_FOR_SAMPLER:
+                _renumber(operation, session)  # also one that nobody waits for any more
         for operation in history.since(cover.op_no):
             if operation.kind is OperationKind.SAVE_WEIGHTS_FOR_SAMPLER:
                 if lost.pop(operation.op_no, None) is None:

@@ -6,6 +6,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar, final
 
+import trio
+
+from supervision import SupervisionError
 from tinker_actors.clients import TrainingClient
 from tinker_actors.errors import TinkerError
 from tinker_actors.ledger import Future
@@ -85,7 +88,12 @@ class Caller:
     async def look(self) -> None:
         """Ask for the model, as a user may who has nothing left to do."""
         with suppress(TinkerError):
-            await self._client.get_info()
+            while True:
+                try:
+                    await self._client.get_info()
+                    break
+                except SupervisionError:  # the actor has crashed over the question
+                    await trio.lowlevel.checkpoint()
         error = self._client._model.ledger.stopped  # noqa: SLF001  # it is what the operations' errors say
         self.stopped = None if error is None else str(error)
 

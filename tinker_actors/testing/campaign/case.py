@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from tinker_actors.server_class import ServerClass
 from tinker_actors.testing.campaign.drawn_faults import drawn_plan
 from tinker_actors.testing.faults import FaultPlan
 from tinker_actors.testing.operations import (
@@ -26,6 +27,7 @@ __all__ = ["Case", "drawn_case"]
 
 _SEEDS = 1000
 _SESSIONS: tuple[tuple[int, ...], ...] = ((1,), (1,), (1,), (2,), (1, 1))  # how many models in each session
+_CLASSES = {ServerClass.DEDUP: 7, ServerClass.ORDERED: 2, ServerClass.NONE: 1}
 _RATES = (1e-3, 1e-2, 0.1)
 
 
@@ -33,7 +35,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """One simulated run. ``repr`` is the Python that makes an equal one.
 
     ``sessions`` holds, for each session, the program of each of its clients; all run at the same time. ``chunk_len``,
-    ``parallel_chunks`` and ``load_first_only`` are settings of the server, which count for all programs.
+    ``parallel_chunks`` and what follows are settings of the server, which count for all programs.
     """
 
     seed: int
@@ -42,6 +44,13 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     chunk_len: int = 2
     parallel_chunks: bool = True
     load_first_only: bool = False
+    server_class: ServerClass = ServerClass.DEDUP
+    tells_class: bool = True
+
+    def __repr__(self) -> str:
+        fields = {name: repr(getattr(self, name)) for name in self.__struct_fields__}
+        fields["server_class"] = f"ServerClass.{self.server_class.name}"
+        return f"Case({', '.join(f'{name}={value}' for name, value in fields.items())})"
 
     @property
     def steps(self) -> int:
@@ -52,16 +61,19 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 def drawn_case(seed: int) -> Case:
     """The case of ``seed``: the same wherever it is drawn."""
     rng = random.Random(f"case {seed}")
+    (server_class,) = rng.choices(tuple(_CLASSES), tuple(_CLASSES.values()))
     models = rng.choice(_SESSIONS)
     most = 10 if sum(models) == 1 else 7
     sessions = tuple(tuple([_program(rng, most) for _ in range(count)]) for count in models)
     return Case(
         seed=seed,
         sessions=sessions,
-        plan=drawn_plan(rng, sessions),
+        plan=drawn_plan(rng, sessions, server_class),
         chunk_len=rng.randint(1, 3),
         parallel_chunks=rng.random() < 0.5,
         load_first_only=rng.random() < 0.15,
+        server_class=server_class,
+        tells_class=rng.random() < 0.7,
     )
 
 
@@ -79,7 +91,7 @@ def _step(rng: random.Random, before: list[Step]) -> Step:
         (6, lambda: OptimStep(learning_rate=rng.choice(_RATES))),
         (2, lambda: CustomLoss(seeds=_batch(rng))),
         (3, SaveState),
-        (1, SaveWeightsForSampler),
+        (2, SaveWeightsForSampler),
         (2, lambda: Sample(seed=rng.randrange(_SEEDS))),
         (2, Await),
         (2 if saves else 0, lambda: LoadState(place=rng.choice(saves), optimizer=rng.random() < 0.7)),

@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from tinker_actors.server_class import ServerClass
+from tinker_actors.testing.campaign.case import Case
 from tinker_actors.testing.campaign.run import Report
 from tinker_actors.testing.faults import FAULT_KINDS
 
@@ -22,6 +24,7 @@ class Covered(msgspec.Struct, frozen=True):
     """Of one run: the kinds of the faults that fired, whether something was made good, how much was done."""
 
     kinds: tuple[str, ...]
+    server_class: str
     faults: int
     recovered: bool
     operations: int
@@ -29,7 +32,9 @@ class Covered(msgspec.Struct, frozen=True):
 
 
 class Coverage(msgspec.Struct, frozen=True):
-    """Of many runs. ``runs_of`` says in how many each kind of fault fired; ``seconds`` is virtual time."""
+    """Of many runs. ``runs_of`` says in how many each kind of fault fired, and how many had a server of each class;
+    ``seconds`` is virtual time.
+    """
 
     runs: int
     runs_of: dict[str, int]
@@ -43,9 +48,11 @@ class Coverage(msgspec.Struct, frozen=True):
         """Add them up."""
         all_runs = tuple(runs)
         kinds = Counter(kind for run in all_runs for kind in run.kinds)
+        classes = Counter(run.server_class for run in all_runs)
         return Coverage(
             runs=len(all_runs),
-            runs_of={kind.__name__: kinds[kind.__name__] for kind in FAULT_KINDS},
+            runs_of={kind.__name__: kinds[kind.__name__] for kind in FAULT_KINDS}
+            | {f"class {each}": classes[each] for each in ServerClass},
             recovered=sum(run.recovered for run in all_runs),
             faults=sum(run.faults for run in all_runs),
             operations=sum(run.operations for run in all_runs),
@@ -55,7 +62,7 @@ class Coverage(msgspec.Struct, frozen=True):
     def gaps(self) -> tuple[str, ...]:
         """What is too little for a gate: a kind that fired in too few runs, too few runs with a recovery."""
         least = _EACH_KIND * self.runs / _OF
-        found = [f"{kind} fired in {count} runs only" for kind, count in self.runs_of.items() if count < least]
+        found = [f"{kind}: {count} runs only" for kind, count in self.runs_of.items() if count < least]
         if self.recovered < _RECOVERIES * self.runs:
             found.append(f"something was made good in {self.recovered} of {self.runs} runs only")
         return tuple(found)
@@ -69,9 +76,10 @@ class Coverage(msgspec.Struct, frozen=True):
         )
 
 
-def covered_by(report: Report) -> Covered:
-    """What the run of ``report`` has covered."""
+def covered_by(case: Case, report: Report) -> Covered:
+    """What the run of ``case`` has covered."""
     return Covered(
+        server_class=case.server_class,
         kinds=tuple(sorted({type(fired.fault).__name__ for fired in report.fired})),
         faults=len(report.fired),
         recovered=report.recovered,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any, Final, TypeAlias
 
+from tinker_actors.server_class import ServerClass
 from tinker_actors.testing.faults import (
     FAULT_KINDS,
     BlockLoop,
@@ -23,6 +24,7 @@ from tinker_actors.testing.faults import (
     NetworkFault,
     Partition,
     PauseQueue,
+    RefuseSeqId,
     Reorder,
     Reset,
     RestartServer,
@@ -32,7 +34,16 @@ from tinker_actors.testing.faults import (
 )
 from tinker_actors.testing.faults.client import AtStep
 from tinker_actors.testing.faults.kinds import AtRequest, FaultKind
-from tinker_actors.testing.operations import CustomLoss, ForwardBackward, LoadState, Program, Sample, SaveState, Step
+from tinker_actors.testing.operations import (
+    Await,
+    CustomLoss,
+    ForwardBackward,
+    LoadState,
+    Program,
+    Sample,
+    SaveState,
+    Step,
+)
 
 __all__ = ["drawn_plan"]
 
@@ -56,14 +67,21 @@ _LOSING: Final = (CrashAt, CrashActor, LosePromises, ExpireSessions, CorruptMode
 _Sessions: TypeAlias = tuple[tuple[Program, ...], ...]
 
 
-def drawn_plan(rng: random.Random, sessions: _Sessions) -> FaultPlan:
-    """One to four faults; most plans hold one that a new incarnation, session or model must make good."""
+def drawn_plan(rng: random.Random, sessions: _Sessions, server_class: ServerClass) -> FaultPlan:
+    """One to five faults; most plans hold one that a new incarnation, session or model must make good.
+
+    A server of class "none" gets no training request twice from anybody but its client: nobody could notice that.
+    """
     programs = [program for session in sessions for program in session]
-    draw = _Draw(rng, len(programs), [step for program in programs for step in program.steps])
+    draw = _Draw(rng, server_class, len(programs), [step for program in programs for step in program.steps])
     faults: list[Fault] = []
     if rng.random() < 0.85:
         faults.append(draw.fault(rng.choice(_LOSING)))
     kinds = [kind for kind in FAULT_KINDS if kind not in _LOSING]
+    if server_class is not ServerClass.ORDERED:
+        kinds.remove(RefuseSeqId)  # it would prove nothing, and stop the lane
+    else:
+        kinds += [RefuseSeqId] * 5
     faults.extend([draw.fault(rng.choice(kinds)) for _ in range(rng.randint(0 if faults else 1, 3))])
     if rng.random() < _WITH_SOLE_ERRORS:
         faults.append(draw.refusal())
@@ -72,20 +90,25 @@ def drawn_plan(rng: random.Random, sessions: _Sessions) -> FaultPlan:
 
 
 class _Draw:
-    def __init__(self, rng: random.Random, models: int, steps: list[Step]) -> None:
+    def __init__(self, rng: random.Random, server_class: ServerClass, models: int, steps: list[Step]) -> None:
         self._rng = rng
         kinds = {type(step) for step in steps}
         self._paths = [*_ALWAYS, *(path for kind, path in _OWN if kind in kinds)]
         batches = sum(isinstance(step, ForwardBackward | CustomLoss) for step in steps)
         self._often = max(1, min(batches, 4))
+        self._class = server_class
         self._models = models
-        self._long = len(steps)
+        self._long = sum(not isinstance(step, Await) for step in steps)
 
     def fault(self, kind: type[FaultKind]) -> Fault:
         pick = self._rng.choice
         place: dict[str, Any] = {}
         if issubclass(kind, AtRequest):
             path = pick([*self._paths, ""])
+            if kind is Duplicate and self._class is ServerClass.NONE:
+                path = _POLL
+            if kind is RefuseSeqId:
+                path = pick(("/forward_backward", "/optim_step"))
             place = {"path": path, "nth": self._nth(path)}
             if issubclass(kind, NetworkFault):
                 place["times"] = pick((1, 1, 1, 2, 3))
@@ -110,6 +133,8 @@ class _Draw:
             return Partition(**place, seconds=pick((0.5, 20.0, 200.0)))
         if kind is Status:
             return self._status(place)
+        if kind is RefuseSeqId:
+            return RefuseSeqId(**place, expected=rng.randint(1, 6))
         if kind is Truncate:
             return Truncate(**place, keep=rng.randint(0, 20))
         if kind is PauseQueue:
@@ -139,5 +164,5 @@ class _Draw:
         return Status(path=path, nth=self._nth(path), status=self._rng.choice(_REFUSED))
 
     def _nth(self, path: str) -> int:
-        most = {"": 4 + 2 * self._long, _POLL: 1 + self._long, "/forward_backward": self._often}.get(path, 1)
+        most = {"": 4 + 2 * self._long, _POLL: self._long, "/forward_backward": self._often}.get(path, 1)
         return self._rng.randint(1, most)

@@ -94,6 +94,8 @@ def run_case(case: Case) -> Report:
             fwdbwd_max_chunk_len=case.chunk_len,
             parallel_fwdbwd_chunks=case.parallel_chunks,
             load_first_only=case.load_first_only,
+            server_class=case.server_class,
+            tells_class=case.tells_class,
         ),
         config=_CONFIG,
         limit=_LIMIT,
@@ -157,7 +159,7 @@ class _Scenario:
         for service in services:
             watch.check_gates(service)
         log = Counter(operation.digest for operation in world.server.log())
-        return self._callers, tuple(watch.problems), dict(log)
+        return self._callers, (*watch.problems, *(f"back-off: {hasty}" for hasty in world.transport.hasty)), dict(log)
 
     async def _service(self, world: World) -> ServiceClient:
         while True:

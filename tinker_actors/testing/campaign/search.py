@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -51,8 +51,14 @@ def check_case(case: Case) -> tuple[tuple[str, ...], Covered | None]:
     try:
         report = run_case(case)
     except Exception as error:  # noqa: BLE001  # whatever comes out of a run is a finding
-        return (f"P5: the run ended with {type(error).__name__}: {error}",), None
-    return violations(case, report), covered_by(report)
+        return (f"P5: the run ended with {_first_of(error)}",), None
+    return violations(case, report), covered_by(case, report)
+
+
+def _first_of(error: Exception) -> str:
+    while isinstance(error, ExceptionGroup):
+        error = cast("ExceptionGroup[Exception]", error).exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
 def work(first: int, step: int, last: int | None, seconds: float | None) -> Iterator[bytes]:

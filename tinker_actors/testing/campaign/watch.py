@@ -54,3 +54,7 @@ class Watch:
         )
         if any(held):
             self.problems.append(f"P5: {service} holds {held} of its gates, and nothing is under way")
+        for client in self._clients:
+            admitted = client._model.ledger.admission.statistics()  # noqa: SLF001  # as above
+            if admitted.count or admitted.size:
+                self.problems.append(f"P5: {client} keeps {admitted} admitted, and nothing is under way")

@@ -23,6 +23,7 @@ from tinker_actors.testing.faults.network import DropBefore as DropBefore
 from tinker_actors.testing.faults.network import Duplicate as Duplicate
 from tinker_actors.testing.faults.network import NetworkFault as NetworkFault
 from tinker_actors.testing.faults.network import Partition as Partition
+from tinker_actors.testing.faults.network import RefuseSeqId as RefuseSeqId
 from tinker_actors.testing.faults.network import Reorder as Reorder
 from tinker_actors.testing.faults.network import Reset as Reset
 from tinker_actors.testing.faults.network import Status as Status

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from tinker_actors.errors import InvalidInput
 from tinker_actors.testing.faults.kinds import AtRequest, Ending, not_negative, positive
 
@@ -12,6 +14,7 @@ __all__ = [
     "Duplicate",
     "NetworkFault",
     "Partition",
+    "RefuseSeqId",
     "Reorder",
     "Reset",
     "Status",
@@ -114,6 +117,21 @@ class Status(NetworkFault, frozen=True, kw_only=True):
             return Ending.EQUAL
         refused = self.status in (400, 413, 422)
         return Ending.EQUAL if refused and self.path == _POLL and self.times <= _RECHECKS else Ending.ERROR
+
+
+class RefuseSeqId(NetworkFault, frozen=True, kw_only=True):
+    """The answer is 409, which names ``expected`` as the seq_id that is due (WIRE 11.1).
+
+    At a server that keeps the order it shows that a request has arrived or was lost, and the model is made anew; any
+    other gives no such answer, and its client stops.
+    """
+
+    ends: ClassVar[Ending] = Ending.ERROR
+    expected: int
+
+    def __post_init__(self) -> None:
+        NetworkFault.__post_init__(self)
+        positive("expected", self.expected)
 
 
 class Truncate(NetworkFault, frozen=True, kw_only=True):

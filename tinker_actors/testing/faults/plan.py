@@ -17,6 +17,7 @@ from tinker_actors.testing.faults.network import (
     Duplicate,
     NetworkFault,
     Partition,
+    RefuseSeqId,
     Reorder,
     Reset,
     Status,
@@ -41,6 +42,7 @@ Fault: TypeAlias = (
     | Duplicate
     | Partition
     | Status
+    | RefuseSeqId
     | Truncate
     | LosePromises
     | PauseQueue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from tinker_actors.testing.faults.kinds import AtRequest, not_negative
+from tinker_actors.testing.faults.kinds import AtRequest, Ending, not_negative
 
 __all__ = [
     "CorruptModels",
@@ -63,6 +63,11 @@ class RestartServer(ServerFault, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         ServerFault.__post_init__(self)
         not_negative("down", self.down)
+
+    @property
+    def ending(self) -> Ending:
+        """Where nothing is kept, checkpoints are gone: what loads one fails."""
+        return Ending.ERROR if self.keeps == "nothing" else Ending.EQUAL
 
 
 class ServerUnderTest(Protocol):

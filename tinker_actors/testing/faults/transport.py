@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
-from typing import final
+from typing import Final, final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,12 +12,14 @@ import trio
 
 from tinker_actors.errors import APIConnectionError, APIResponseError, APITimeoutError, InvalidInput
 from tinker_actors.ports import Request, Response, Transport
+from tinker_actors.testing.faults.kinds import AtRequest
 from tinker_actors.testing.faults.network import (
     Delay,
     DropAfter,
     DropBefore,
     Duplicate,
     Partition,
+    RefuseSeqId,
     Reorder,
     Reset,
     Status,
@@ -27,6 +29,9 @@ from tinker_actors.testing.faults.plan import FaultPlan, Fired, Schedule
 from tinker_actors.testing.faults.server import ServerFault, ServerUnderTest
 
 __all__ = ["FaultyTransport"]
+
+_KEY: Final = "x-idempotency-key"
+_ROUNDING: Final = 1e-6  # seconds
 
 
 @final
@@ -55,6 +60,9 @@ class FaultyTransport(Transport):
         self._server = server
         self._schedule = Schedule(plan)
         self._whole_at = 0.0
+        self._not_before: dict[str, float] = {}
+        self.hasty: list[str] = []
+        """Requests that came again before the time that a Status of the plan has asked for."""
         self._answered = 0
         self._answers = trio.lowlevel.ParkingLot()
 
@@ -68,6 +76,7 @@ class FaultyTransport(Transport):
         path = urlsplit(request.url).path
         name = f"{request.method} {path}"
         fault = self._schedule.due(path, name)
+        self._heed(request, fault, name)
         match fault:
             case None:
                 return await self._passed(request, name)
@@ -100,7 +109,10 @@ class FaultyTransport(Transport):
                 if after:
                     await self._discard(request, name)
                 await trio.lowlevel.checkpoint()
-                return _StatusResponse(status, retry_after)
+                return _StatusResponse(status, retry_after, f"HTTP {status} injected by the fault plan")
+            case RefuseSeqId(expected=expected):
+                await trio.lowlevel.checkpoint()
+                return _StatusResponse(409, None, f"expected seq_id {expected} (injected by the fault plan)")
             case Truncate(keep=keep):
                 return _TruncatedResponse(await self._passed(request, name), keep, name)
             case ServerFault():
@@ -113,6 +125,17 @@ class FaultyTransport(Transport):
                 return await self._passed(request, name)
             case other:
                 raise AssertionError(f"no rule for {other!r}")
+
+    def _heed(self, request: Request, fault: AtRequest | None, name: str) -> None:
+        key = next((value for header, value in request.headers if header == _KEY), None)
+        if key is None:
+            return
+        now = trio.current_time()
+        early = self._not_before.pop(key, now) - now
+        if early > _ROUNDING:
+            self.hasty.append(f"{name} came again {early:.3f} s before its Retry-After was over")
+        if isinstance(fault, Status) and fault.retry_after is not None:
+            self._not_before[key] = now + fault.retry_after
 
     async def aclose(self) -> None:
         """Close ``inner``."""
@@ -246,9 +269,9 @@ class _LateExchange:
 class _StatusResponse(Response):
     """An answer of something between client and server."""
 
-    def __init__(self, status: int, retry_after: float | None) -> None:
+    def __init__(self, status: int, retry_after: float | None, detail: str) -> None:
         self._status = status
-        self._body = msgspec.json.encode({"detail": f"HTTP {status} injected by the fault plan"})
+        self._body = msgspec.json.encode({"detail": detail})
         self._headers = {"content-type": "application/json", "content-length": str(len(self._body))}
         if retry_after is not None:
             self._headers["retry-after"] = f"{retry_after:g}"
