@@ -111,7 +111,7 @@ class BlockingStream(Iterator[SampleStreamChunk], AsyncIterator[SampleStreamChun
     async def __aenter__(self) -> Self:
         try:
             while self._arrived.fallback is None and not self._arrived.over:
-                await self._signal()
+                await self._arrived.signal(head=True)
             self._arrived.reraise()
         except BaseException:
             self._give_up()
@@ -123,7 +123,7 @@ class BlockingStream(Iterator[SampleStreamChunk], AsyncIterator[SampleStreamChun
 
     def _wait_open(self) -> None:
         while self._arrived.fallback is None and not self._arrived.over:
-            self._signal().result(self._timeout)
+            self._arrived.signal(head=True).result(self._timeout)
         if self._arrived.fallback is None:
             self._arrived.reraise()
 
@@ -169,11 +169,11 @@ class _Arrived:
             self._dropped = True
             self._chunks.clear()
 
-    def signal(self) -> BlockingFuture[None]:
-        """Done at the next change, or already when there was one that has not been looked at."""
+    def signal(self, *, head: bool = False) -> BlockingFuture[None]:
+        """Done at the next change, or already when a chunk is there, or the end, or the ``head`` that is due."""
         with self._lock:
             future = self._engine.signal(_WHAT)
-            if self.over or self._chunks:
+            if self.over or self._chunks or (head and self.fallback is not None):
                 future.give(None)
             else:
                 self._waiting.append(future)
