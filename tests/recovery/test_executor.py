@@ -17,6 +17,7 @@ from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.config import RecoveryPolicy
 from tinker_actors.errors import (
     APIConnectionError,
+    AuthenticationError,
     BadRequestError,
     ClosedError,
     InvalidInput,
@@ -213,6 +214,19 @@ def test_what_would_come_to_the_same_is_not_tried_again(policy: Any, runs: Runs,
     assert outcome.value <= 1
     assert [event.permanent for event in heard(outcome) if isinstance(event, RecoveryFailure)] == [True]
     assert [event.attempts for event in heard(outcome) if isinstance(event, RecoveryExhausted)] == [1]
+
+
+def test_a_refused_credential_is_waited_out_and_counts_as_no_attempt():
+    async def story(world: World) -> tuple[int, int]:
+        refused = AuthenticationError(401, "the key is no more")
+        service = Service(Runs(checkpoint("a")), refusing(9, refused))
+        recovered = await world.runtime.recovery.recover("run", service)
+        return recovered.attempts, len(service.calls)
+
+    outcome = run(story)
+    assert outcome.value == (1, 10)
+    assert {event.attempt for event in heard(outcome) if isinstance(event, RecoveryFailure)} == {1}
+    assert "RecoveryExhausted" not in told(outcome)
 
 
 def test_one_run_is_recovered_once_at_a_time_and_never_without_a_policy():

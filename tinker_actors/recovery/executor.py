@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import final
 
 import trio
@@ -51,14 +52,19 @@ class Executor(Actor):
         queue = self._queue
         while True:
             seen = queue.changed.value
-            while len(queue.in_progress()) < self._room.max_concurrent and (order := queue.next()) is not None:
+            while self._has_room and (order := queue.next()) is not None:
                 name = f"{order.run_id}-{order.attempts + 1}".replace("/", "-")
                 run = self._room.attempts.start_nowait(attempt, order, order.attempts + 1, self._room, name=name)
                 queue.begin(order, run)
                 self._follow(order)
-            with trio.move_on_at(queue.next_due()):
+            # what is due while there is no room waits for that
+            with trio.move_on_at(queue.next_due() if self._has_room else math.inf):
                 while queue.changed.value == seen:
                     await queue.changed.wait_transition()  # pyright: ignore[reportUnknownMemberType]  # trio-util's own gap
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._queue.in_progress()) < self._room.max_concurrent
 
     def _follow(self, order: Order) -> None:
         self.context.start_task(self._conclude, order, name=f"follow {order.run_id}")
@@ -98,12 +104,12 @@ class Executor(Actor):
 
     def _failed(self, order: Order, error: Exception) -> None:
         room, wanted = self._room, order.wanted
-        path, policy = self.context.path, wanted.policy
-        permanent = _permanent(error)
+        path, policy, number = self.context.path, wanted.policy, order.attempts
+        permanent, refused = _permanent(error), isinstance(error, AuthenticationError)
         why = str(error) if isinstance(error, TinkerError) else f"{type(error).__name__}: {error}"
         _log.warning("attempt %d to recover run %s failed: %s", order.attempts, order.run_id, why)
         room.metrics.add("recovery_attempts_failed")
-        last = permanent or order.attempts >= policy.max_attempts
+        last = permanent or (order.attempts >= policy.max_attempts and not refused)
         if last:
             self._queue.remove(order)
             room.metrics.add("recoveries_exhausted")
@@ -111,8 +117,8 @@ class Executor(Actor):
             order.end(_given_up(order, error, why))
         else:
             delay = policy.delay(order.attempts) * self.context.random.uniform(1.0 - _JITTER, 1.0)
-            self._queue.retry(order, delay, why)
-        room.tell(RecoveryFailure(path, order.run_id, wanted.metadata, order.attempts, why, permanent))
+            self._queue.retry(order, delay, why, counts=not refused)
+        room.tell(RecoveryFailure(path, order.run_id, wanted.metadata, number, why, permanent))
         if last:
             _log.error("run %s is given up: %s", order.run_id, why)
             room.tell(RecoveryExhausted(path, order.run_id, wanted.metadata, order.attempts, why))

@@ -141,9 +141,10 @@ class RecoveryQueue:
         order.task = task
         order.enter(RecoveryState.IN_PROGRESS, f"attempt {order.attempts}", expected=True)
 
-    def retry(self, order: Order, delay: float, why: str) -> None:
-        """Another attempt, in ``delay`` seconds."""
+    def retry(self, order: Order, delay: float, why: str, *, counts: bool = True) -> None:
+        """Another attempt, in ``delay`` seconds; it has the number of the last one where that does not count."""
         order.task = None
+        order.attempts -= not counts
         order.due = trio.current_time() + delay
         order.enter(RecoveryState.PENDING_RETRY, f"attempt {order.attempts + 1} in {delay:.1f} s, since {why}")
         # who waits for a retry holds no place, and those that came meanwhile are not behind it
