@@ -15,6 +15,7 @@ import trio.testing
 from tests.clients.scenario import batch, train
 from tinker_actors import gather
 from tinker_actors.clients import SamplingClient, ServiceClient, TrainingClient
+from tinker_actors.clients.rest import RestClient
 from tinker_actors.errors import (
     APIStatusError,
     BadRequestError,
@@ -25,6 +26,7 @@ from tinker_actors.errors import (
     TinkerError,
 )
 from tinker_actors.local.refusals import Refusal
+from tinker_actors.runtime import Runtime
 from tinker_actors.testing.faults import Delay, DropAfter, Status
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT
 from tinker_actors.testing.operations import plain as plain_of
@@ -224,8 +226,41 @@ def test_several_creations_run_together():
     train(story, *(Delay(path="/create_model", nth=n, seconds=30.0) for n in (2, 3, 4)))
 
 
+HANDLES = (Runtime, ServiceClient, TrainingClient, SamplingClient, RestClient)
+NO_TWIN = {
+    "aclose": "it is the end, which is waited for",
+    "close": "it is the end, which is waited for",
+    "watch": "for open_runtime",
+}
+
+
+@pytest.mark.parametrize("kind", HANDLES, ids=lambda kind: kind.__name__)
+def test_what_is_awaited_has_a_twin_that_gives_a_future_or_a_reason(kind: type):
+    awaited = [
+        name for name in dir(kind) if not name.startswith("_") and inspect.iscoroutinefunction(getattr(kind, name))
+    ]
+    assert awaited
+    for name in awaited:
+        assert name in NO_TWIN or hasattr(kind, f"{name}_async"), f"{kind.__name__}.{name} has no twin, and no reason"
+
+
+def test_a_session_is_created_by_its_twin_and_one_that_is_cancelled_leaves_nothing():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        made = await world.runtime.create_service_client_async(tags=("one",))
+        assert made.session_id in {session.session_id for session in world.service.sessions.alive()}
+        future = world.runtime.create_service_client_async()
+        await trio.sleep(10)
+        assert future.cancel()
+        with pytest.raises(OperationCancelled):
+            await future
+        await world.settle()
+        assert sorted(children(world, "runtime/sessions")) == ["session-0", "session-1"]
+
+    train(story, Delay(path="/create_session", nth=3, seconds=30.0))
+
+
 def test_twins_take_what_their_calls_take():
-    for kind in (ServiceClient, TrainingClient, SamplingClient):
+    for kind in HANDLES:
         twins = [name for name in dir(kind) if name.endswith("_async") and name != "create_async"]
         assert twins
         for name in twins:

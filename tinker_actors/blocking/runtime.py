@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import ParamSpec, Self, final
 
-from tinker_actors.blocking.delegate import Handle, answered, at_once, blocking, started
+from tinker_actors.blocking.delegate import Handle, answered, at_once, blocking
 from tinker_actors.blocking.engine import Engine
 from tinker_actors.blocking.jobs import BlockingJobBlock
 from tinker_actors.blocking.recovery import BlockingRecovery, shown
@@ -42,7 +42,7 @@ class BlockingRuntime(Handle[Runtime]):
     """The way in. Made by ``blocking_runtime``; everything in it ends with its block, or with ``close()``."""
 
     create_service_client = blocking(Runtime.create_service_client, ServiceClient)
-    create_service_client_async = started(Runtime.create_service_client, ServiceClient)
+    create_service_client_async = at_once(Runtime.create_service_client_async, ServiceClient)
     create_rest_client = blocking(Runtime.create_rest_client, RestClient)
     create_rest_client_async = at_once(Runtime.create_rest_client_async, RestClient)
     create_sampling_client_from_handle = blocking(Runtime.create_sampling_client_from_handle, SamplingClient)

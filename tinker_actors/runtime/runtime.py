@@ -185,6 +185,20 @@ class Runtime:
             user_metadata=user_metadata, tags=tags, project_id=project_id, usage=self._usage
         )
 
+    def create_service_client_async(
+        self,
+        *,
+        user_metadata: Mapping[str, str] | None = None,
+        tags: tuple[str, ...] | None = None,
+        project_id: str | None = None,
+    ) -> Future[ServiceClient]:
+        """``create_service_client``, started at once in a task of the runtime's."""
+        self._home.require("the runtime")
+        return self._tasks.start(
+            "create_service_client",
+            lambda: self.create_service_client(user_metadata=user_metadata, tags=tags, project_id=project_id),
+        )
+
     async def _export(self, path: TinkerPath) -> str:
         async with await self.create_service_client() as service:
             return await export_weights(service, path)
