@@ -10,6 +10,8 @@ import trio
 from tests.clients.scenario import train
 from tests.clients.test_epochs import lose_model, lose_session, rebuilt, steps
 from tests.clients.test_triggers import corrupt
+from tests.clients.test_verdicts import LOST, in_doubt
+from tests.clients.test_verdicts import run as in_doubt_run
 from tests.recovery.stand_ins import Runs, Service, checkpoint, heard, told
 from tests.recovery.test_executor import ATTEMPT, DONE, crash, run
 from tinker_actors.clients import ServiceClient, TrainingClient
@@ -364,3 +366,15 @@ def test_when_nobody_watches_any_more_that_is_said():
         await steps(client, 1)
 
     train(story, recovery=POLICY)
+
+
+@pytest.mark.parametrize("way", ["abandon", "unload_model"])
+def test_what_its_user_abandons_is_not_recovered(way: str):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        await in_doubt(client)
+        await getattr(client, way)()
+        await minutes()
+
+    policy = RecoveryPolicy(triggers=TRIGGERS, unknown_outcome="ask")
+    outcome = in_doubt_run(story, LOST, recovery=policy)
+    assert told(outcome) == []

@@ -243,7 +243,7 @@ class TrainingActor(Actor):
         session, ledger = self._session, self._ledger
         _log.warning("%s: it was decided how to go on", ledger.name)
         if ledger.stopped is not None:
-            self._over(ledger.stopped)
+            self._over("abandoned", ledger.stopped)
         elif session.config.recovery is not None and session.generation != ledger.generation and ledger.lost is None:
             self._give_up(self._session_lost(), None)
         self._end_tasks("it was decided how to go on")
@@ -561,10 +561,9 @@ class TrainingActor(Actor):
         _log.error("the lane of %s stops: %s", self._ledger.name, error)
         self._session.failed(self._ledger.name, "lane", error)
         self._ledger.stop(error, state=state)
-        self._over(error)
+        self._over((error.trigger or "") if isinstance(error, ModelLost) else "lane_stopped", error)
 
-    def _over(self, error: TinkerError) -> None:
-        trigger = (error.trigger or "") if isinstance(error, ModelLost) else "lane_stopped"
+    def _over(self, trigger: str, error: TinkerError) -> None:
         self._model.over("its lane has stopped")
         self._end_tasks("the lane has stopped")
         self._tell(ModelGivenUp(self.context.path, self._model_id(), trigger, str(error)))

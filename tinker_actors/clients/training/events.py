@@ -36,7 +36,8 @@ class ModelRebuilt(Event, frozen=True, eq=False):
 class ModelGivenUp(Event, frozen=True, eq=False):
     """A training client takes no more operations, and its model stays as it is, if it is there at all.
 
-    ``trigger`` is what of a RecoveryPolicy's that was; "" after a recovery that has failed.
+    ``trigger`` is what of a RecoveryPolicy's that was; "" after a recovery that has failed, "abandoned" when its user
+    has said so.
     """
 
     model_id: str
