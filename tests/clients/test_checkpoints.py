@@ -14,8 +14,10 @@ from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.config import CheckpointPolicy, Config, RecoveryPolicy
 from tinker_actors.errors import InvalidInput, RequestFailedError
 from tinker_actors.ledger import OperationKind
+from tinker_actors.local import ServerSettings
+from tinker_actors.server_class import ServerClass
 from tinker_actors.sessions import CheckpointFailed, CheckpointPruned, CheckpointSaved
-from tinker_actors.testing.faults import DropAfter, Fault, FaultPlan, Status
+from tinker_actors.testing.faults import DropAfter, DropBefore, Fault, FaultPlan, Status
 from tinker_actors.testing.operations import ADAPTER_SEED, BASE_MODEL, RANK
 from tinker_actors.testing.simulation import Outcome, World, simulate
 from tinker_actors.types import AdamParams
@@ -23,7 +25,9 @@ from tinker_actors.types import AdamParams
 STEP = AdamParams(learning_rate=1e-2)
 
 
-def run(story: Any, policy: Any, *faults: Fault, **options: Any) -> Outcome[Any]:
+def run(
+    story: Any, policy: Any, *faults: Fault, server: ServerSettings | None = None, **options: Any
+) -> Outcome[Any]:
     """``story`` with a client that saves by ``policy``."""
 
     async def scenario(world: World) -> Any:
@@ -34,7 +38,7 @@ def run(story: Any, policy: Any, *faults: Fault, **options: Any) -> Outcome[Any]
         return await story(world, service, world.watch(client))
 
     config = Config.load(base_url="https://server", api_key="tml-test", environ={}, **options)
-    return simulate(scenario, seed=1, plan=FaultPlan(faults), config=config)
+    return simulate(scenario, seed=1, plan=FaultPlan(faults), config=config, settings=server)
 
 
 async def steps(client: TrainingClient, count: int, first: int = 0) -> None:
@@ -254,6 +258,30 @@ def test_a_save_that_had_arrived_and_was_given_up_holds_nobody_up():
     outcome = run(story, CheckpointPolicy(every_steps=3), fault)
     assert outcome.value < 60.0
     assert outcome.models[0].digest == run(story, False).models[0].digest
+
+
+@pytest.mark.parametrize("server_class", ServerClass)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(Status(path="/save_weights", nth=1, status=status, times=4) for status in (403, 500)),
+        Status(path="/save_weights", nth=1, status=500, times=4, after=True),
+        DropAfter(path="/save_weights", nth=1),
+        DropBefore(path="/save_weights", nth=1),
+    ],
+)
+def test_whatever_a_server_does_with_repeats_a_save_that_fails_fails_nobody(server_class: ServerClass, fault: Fault):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> int:
+        for number in range(6):
+            await steps(client, 1, number)
+        await world.settle()
+        return len(client.checkpoints.saved)
+
+    server = ServerSettings(base_model=BASE_MODEL, server_class=server_class)
+    outcome = run(story, CheckpointPolicy(every_steps=2, keep_last=None), fault, server=server)
+    assert outcome.value >= (0 if server_class is ServerClass.NONE else 1)
+    assert not rebuilt(outcome)
+    assert outcome.models[0].digest == run(story, False, server=server).models[0].digest
 
 
 @pytest.mark.parametrize("status", [404, 410])

@@ -13,6 +13,7 @@ import trio
 from supervision import Event
 from supervision.testing import run_seeded
 from tests.clients.scenario import batch
+from tests.recovery.jobs.data import STEP, Deck
 from tinker_actors.config import CheckpointPolicy, Config
 from tinker_actors.local import ServerSettings
 from tinker_actors.ports import InlineOffload, Request, Response
@@ -21,13 +22,11 @@ from tinker_actors.runtime import Runtime, open_runtime
 from tinker_actors.testing.disk import SimulatedDisk
 from tinker_actors.testing.operations import BASE_MODEL
 from tinker_actors.testing.simulated_server import SimulatedServer, open_simulated_server
-from tinker_actors.types import AdamParams
 
 __all__ = ["FOLDER", "Died", "Lives", "in_lives", "train"]
 
 T = TypeVar("T")
 FOLDER = Path("/jobs")
-STEP = AdamParams(learning_rate=1e-2)
 
 
 class Died(Exception):
@@ -123,30 +122,6 @@ def in_lives(story: Callable[[Lives], Awaitable[T]], seed: int = 1, **options: A
             return await story(Lives(server, seed))
 
     return run_seeded(run, seed=seed, **options)
-
-
-class Deck:
-    """The user's own data: a place in it, and an order that is drawn anew each time around."""
-
-    def __init__(self, size: int) -> None:
-        self.order = list(range(size))
-        self.place = size
-
-    def draw(self, rng: random.Random, count: int) -> list[int]:
-        drawn = []
-        for _ in range(count):
-            if self.place == len(self.order):
-                rng.shuffle(self.order)
-                self.place = 0
-            drawn.append(self.order[self.place])
-            self.place += 1
-        return drawn
-
-    def get_state(self) -> Any:
-        return [self.order, self.place]
-
-    def set_state(self, state: Any) -> None:
-        self.order, self.place = list(state[0]), state[1]
 
 
 async def train(

@@ -7,10 +7,8 @@ import sys
 
 import trio
 
-from tests.clients.scenario import batch
-from tests.recovery.jobs.lives import STEP, Deck
+from tests.recovery.jobs.data import BASE_MODEL, STEP, Deck, example
 from tinker_actors import CheckpointPolicy, open_runtime
-from tinker_actors.testing.operations import BASE_MODEL
 
 
 async def main(folder: str, steps: int, pause: float) -> None:
@@ -25,7 +23,7 @@ async def main(folder: str, steps: int, pause: float) -> None:
         deck = job.track("deck", Deck(5))
         for step in job.steps():
             noise = float(job.generator.random())
-            loss = await job.client.forward_backward(batch(*deck.draw(job.rng, 3)))
+            loss = await job.client.forward_backward([example(number) for number in deck.draw(job.rng, 3)])
             await job.client.optim_step(STEP)
             job.log({"loss": (await loss).metrics["loss:sum"], "noise": noise})
             print(f"step {step}", flush=True)

@@ -13,7 +13,8 @@ import pytest
 import trio
 
 from tests.clients.scenario import batch
-from tests.recovery.jobs.lives import FOLDER, STEP, Deck, Died, Lives, in_lives, train
+from tests.recovery.jobs.data import STEP, Deck
+from tests.recovery.jobs.lives import FOLDER, Died, Lives, in_lives, train
 from tinker_actors.config import CheckpointPolicy
 from tinker_actors.errors import (
     ClosedError,

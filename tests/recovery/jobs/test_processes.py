@@ -97,7 +97,7 @@ def calm(server: Served, tmp_path_factory: pytest.TempPathFactory) -> tuple[str,
 
 def test_a_kill_at_a_random_moment_changes_nothing(server: Served, tmp_path: Path, calm: tuple[str, list[str]]):
     rng = random.Random(int.from_bytes(str(tmp_path).encode()[-8:]))
-    for _ in range(3):
+    for _ in range(2):
         with program(server, tmp_path, pause=0.05) as process:
             until(process, "step ")
             time.sleep(rng.uniform(0.0, 0.4))
