@@ -1,0 +1,3 @@
+"""What the program and the tests call their job."""
+
+JOB = "cycle"
