@@ -6,7 +6,7 @@ DEMO_OPTIONS ?=
 PARALLEL ?= --numprocesses=auto --dist=worksteal
 SDKS := 0.25.0 0.24.1
 
-.PHONY: venv sdks demo lint types layers tests test conformance ci soak soak-codecs soak-supervision mutants parity bench clean
+.PHONY: venv sdks demo lint types layers tests test conformance ci soak soak-codecs soak-supervision cycles mutants parity bench clean
 
 venv: .venv.stamp
 
@@ -64,6 +64,11 @@ soak-codecs: venv
 
 soak-supervision: venv
 	$(BIN)/python -m tests.supervision.soak $(PARALLEL)
+
+# Client and server of a job killed, frozen and asked to end at random moments: a quarter of an hour for 50 runs.
+CYCLES ?= 50
+cycles: venv
+	$(BIN)/python -m tests.processes.cycles $(CYCLES)
 
 mutants: venv sdks
 	$(BIN)/python -m tests.mutants.run

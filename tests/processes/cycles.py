@@ -7,6 +7,7 @@ line for each, and last ``cycles N, signals M, lives L, failures F``; its exit c
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import signal
 import socket
@@ -107,6 +108,11 @@ class Client:
         self.process = self._start()
         return None
 
+    def rows(self) -> int:
+        """How many are in the metrics file."""
+        file = self.folder / JOB / "metrics.jsonl"
+        return file.read_bytes().count(b"\n") if file.exists() else 0
+
     def close(self) -> None:
         """Kill it."""
         _end(self.process)
@@ -125,12 +131,13 @@ def cycle(folder: Path, seed: int) -> Cycle:
     happened: list[str] = []
     began = time.monotonic()
     with _both(folder) as (server, client):
-        for _ in range(rng.randint(2, 4)):
-            moment, number, target = rng.uniform(0.2, 4.0), rng.choice(_SIGNALS), rng.choice(_TARGETS)
+        # by rows, so that a busy machine is hit where an idle one is; those that are there already hit the next start
+        for row in sorted(rng.randrange(STEPS) for _ in range(rng.randint(2, 4))):
+            number, target, delay = rng.choice(_SIGNALS), rng.choice(_TARGETS), rng.uniform(0.0, 0.5)
             frozen, apart = rng.uniform(0.1, 1.5), rng.uniform(0.0, 0.3)
-            if _is_done_within(client, moment):
+            if _is_done_before(client, row, delay):
                 break
-            happened.append(f"{time.monotonic() - began:.2f} s: {number.name} to {target}")
+            happened.append(f"{time.monotonic() - began:.2f} s, row {client.rows()}: {number.name} to {target}")
             hit = [one.process for name, one in (("client", client), ("server", server)) if target in (name, "both")]
             for process in hit:
                 process.send_signal(number)
@@ -144,13 +151,15 @@ def cycle(folder: Path, seed: int) -> Cycle:
         return _finish(server, client, tuple(happened), ends)
 
 
-def _is_done_within(client: Client, seconds: float) -> bool:
-    """Let it work for so long; a process that has ended meanwhile is started again."""
-    until = time.monotonic() + seconds
+def _is_done_before(client: Client, row: int, delay: float) -> bool:
+    """Let it work until there are so many rows, and for ``delay`` seconds more."""
+    until = math.inf
     while client.done() is None:
+        if until == math.inf and client.rows() >= row:
+            until = time.monotonic() + delay
         if time.monotonic() >= until:
             return False
-        time.sleep(0.02)
+        time.sleep(0.01)
     return True
 
 

@@ -14,7 +14,7 @@ from tests.local.process import KEY, TINY
 from tests.processes.names import JOB
 from tinker_actors.testing.operations import datum
 
-PAUSE = 0.05  # seconds: so that a step is not too short to be hit
+PAUSE = 0.1  # seconds: so that a step is not too short to be hit
 
 
 async def main(url: str, folder: str, steps: int) -> None:
