@@ -297,6 +297,23 @@ def test_a_save_whose_result_is_lost_is_no_lost_model(status: int):
     assert outcome.models[0].digest == run(story, False).models[0].digest
 
 
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_save_that_is_the_last_is_made_again_where_its_model_is_lost_with_its_result(status: int):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[int]:
+        await steps(client, 1)
+        await lose_model(world, client)
+        await client.checkpoints.drained()
+        await world.settle()
+        return [saved.step for saved in client.checkpoints.saved]
+
+    fault = Status(path="/retrieve_future", nth=4, status=status)  # as after a restart of the server
+    outcome = run(story, CheckpointPolicy(every_steps=1), fault)
+    assert outcome.value == [1]
+    assert len(rebuilt(outcome)) == 1
+    assert not [event for event in outcome.events if isinstance(event, CheckpointFailed)]
+    assert outcome.models[0].digest == run(story, False).models[0].digest
+
+
 def test_a_refused_credential_halts_a_save_as_all_else():
     async def story(world: World, service: ServiceClient, client: TrainingClient) -> int:
         with trio.move_on_after(100.0):

@@ -332,7 +332,7 @@ class TrainingActor(Actor):
                     if operation.half and not failures:
                         await self._differentiate(operation, sending)
                         return
-                    lost = await loss_behind(self._session, self._model_id(), failures, self._get_info)
+                    lost = await loss_behind(self._session, self._model_id(), operation, failures, self._get_info)
                     if self._ledger.at(operation, sending):
                         if lost is not None:
                             self._give_up(lost, None)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
 
 from tinker_actors.errors import APIError, APIStatusError, ModelLost, RequestFailedError
-from tinker_actors.flow.patience import OutOfPatience
+from tinker_actors.flow.patience import OutOfPatience, brief
+from tinker_actors.flow.reaction import Reaction
+from tinker_actors.ledger import Operation
 from tinker_actors.sessions import Session
 from tinker_actors.wire.endpoints.listings import get_training_run
 
@@ -15,15 +18,18 @@ __all__ = ["loss_behind"]
 async def loss_behind(
     session: Session,
     model_id: str,
+    operation: Operation,
     failures: Sequence[RequestFailedError | OutOfPatience],
     get_info: Callable[[], Awaitable[object]],
 ) -> ModelLost | None:
-    """What has become of the model when an operation has failed; None when it is there and sound.
+    """What has become of the model when ``operation`` has failed; None when it is there and sound.
 
-    ``get_info`` asks the server for it.
+    ``get_info`` asks the server for it. The lost result of a save that nobody has asked for is no lost model, unless
+    that is gone, too.
     """
     failed = next((failure for failure in failures if isinstance(failure, RequestFailedError)), None)
-    if failed is None or session.config.recovery is None:
+    gone = next((failure for failure in failures if operation.automatic and _lost(failure)), None)
+    if (failed is None and gone is None) or session.config.recovery is None:
         return None
     try:
         await get_info()
@@ -33,10 +39,15 @@ async def loss_behind(
     except APIError:
         return None  # whatever is wrong there, others will meet it, too
     else:
-        return await _corrupted(session, model_id, failed)
+        return None if failed is None else await _corrupted(session, model_id, failed)
     await session.confirm()
-    text = f"the server no longer holds it ({failed.message})"
-    return ModelLost(text, operation=failed.operation, trigger="model_lost")
+    why = failed.message if failed is not None else brief(cast("OutOfPatience", gone).error)
+    text = f"the server no longer holds it ({why})"
+    return ModelLost(text, operation=operation.name, trigger="model_lost")
+
+
+def _lost(failure: RequestFailedError | OutOfPatience) -> bool:
+    return isinstance(failure, OutOfPatience) and failure.reaction is Reaction.LOST
 
 
 async def _corrupted(session: Session, model_id: str, failed: RequestFailedError) -> ModelLost | None:
