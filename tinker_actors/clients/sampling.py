@@ -5,56 +5,45 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final, get_args
+from typing import TYPE_CHECKING, Any, final
 
 import msgspec
 import trio
 from trio_util import AsyncValue
 
 from supervision import ActorRef, SupervisorRef
-from tinker_actors.checks import flag, integer, number
+from tinker_actors.checks import flag, number
 from tinker_actors.clients.base_model import find_base_model
 from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.letting_go import stopped_when_gone
-from tinker_actors.clients.sample_request import checked_request, require_honoured
+from tinker_actors.clients.sample_request import checked_request
 from tinker_actors.clients.sampler import GetSamplerInfo, Sampler, SamplerInfo, SamplingActor, close_sampler
 from tinker_actors.clients.sampler_handle import SamplerHandle
+from tinker_actors.clients.samples import Samples
 from tinker_actors.clients.spec import client_spec
-from tinker_actors.clients.streaming import StreamedSample, open_stream
+from tinker_actors.clients.stale_guard import OnStale, StalenessGuard
+from tinker_actors.clients.streaming import StreamedSample
 from tinker_actors.config import RetryConfig
 from tinker_actors.errors import (
     APIResponseError,
     ClosedError,
     InvalidInput,
-    ModelLost,
-    OutageError,
-    RequestFailedError,
-    StaleSampler,
-    TinkerError,
 )
-from tinker_actors.flow.patience import OutOfPatience, Patience, brief
-from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.flow.queue_state import Observer, QueueSubscription
-from tinker_actors.flow.reaction import Reaction, while_submitting
 from tinker_actors.ledger import Future
-from tinker_actors.ports.spans import Span
 from tinker_actors.sessions import Session
 from tinker_actors.telemetry import Telemetry
 from tinker_actors.types import (
-    ByteEstimator,
     ModelInput,
-    Promise,
     QueueState,
     SampleRequest,
     SampleResponse,
     SamplingParams,
     TensorData,
 )
-from tinker_actors.wire.endpoints.sampling import asample
 
 if TYPE_CHECKING:
     from tinker_actors.clients.service import ServiceClient
-    from tinker_actors.polling import Poller
     from tinker_actors.tokenizers import Tokenizer
 
 __all__ = ["Sampler", "SamplerInfo", "SamplingClient", "start_sampling_client"]
@@ -62,8 +51,6 @@ __all__ = ["Sampler", "SamplerInfo", "SamplingClient", "start_sampling_client"]
 _log = logging.getLogger("tinker_actors.clients")
 
 _SEED_BITS = 31
-
-OnStale: TypeAlias = Literal["refuse", "warn"]
 
 
 @final
@@ -91,11 +78,9 @@ class SamplingClient:
         self._ref = ref
         self._clients = clients
         self._name = name
-        self._handler = session.retry_handler(retry)
-        self._poller: Poller = session.poller(self._handler)
+        self._samples = Samples(session, sampler, name, session.retry_handler(retry))
         self._closed = False
-        self._guard: tuple[int, OnStale] | None = None
-        self._warn_above = 0
+        self._staleness = StalenessGuard(sampler, name)
         self._unclosed = stopped_when_gone(self, session.tasks, clients, name, keeps=keeps)
 
     @property
@@ -153,15 +138,8 @@ class SamplingClient:
 
         Raises InvalidInput for weights whose training client isn't known here.
         """
-        limit = integer("max_updates", max_updates, "Allow 0 or more updates", low=0)
-        if on_stale not in get_args(OnStale):
-            raise InvalidInput("on_stale", f"{on_stale!r} is none", 'Use "refuse" or "warn"')
         self._session.home.require(self)
-        if self._sampler.shown is None:
-            problem = f"can't be minded: no training client of this session has saved the weights of {self._name}"
-            raise InvalidInput("staleness", problem, "Make the client by the training client that saves its weights")
-        self._guard = (limit, on_stale)
-        self._warn_above = limit
+        self._staleness.set(max_updates, on_stale)
 
     @property
     def queue_state(self) -> AsyncValue[QueueState]:
@@ -204,7 +182,7 @@ class SamplingClient:
         same answer. Raises InvalidInput before anything is sent, RequestFailedError when the server says that it
         failed, APIResponseError where it does not give what was asked for, OutageError after the outage bound.
         """
-        return await self._run(
+        return await self._samples.run(
             self._request(
                 prompt,
                 num_samples,
@@ -242,7 +220,7 @@ class SamplingClient:
             prompt_alt_tokens_k=prompt_alt_tokens_k,
             prompt_logprobs_last_n=prompt_logprobs_last_n,
         )
-        return self._session.tasks.start("sample", lambda: self._run(request))
+        return self._session.tasks.start("sample", lambda: self._samples.run(request))
 
     def compute_logprobs_async(
         self, prompt: ModelInput, prompt_logprobs_last_n: int | None = None
@@ -394,211 +372,16 @@ class SamplingClient:
             raise ClosedError("sample was not sent: this client was closed")
         session = self._session
         session.require_open()
-        self._mind_staleness()
+        self._staleness.mind()
         params = request.sampling_params
         if params.seed is None:
             params = msgspec.structs.replace(params, seed=session.seeds.getrandbits(_SEED_BITS))
         return msgspec.structs.replace(request, sampling_params=params)
 
-    async def _run(self, request: SampleRequest) -> SampleResponse:
-        session = self._session
-        entry = session.pending.open(f"{session.name}/{self._name}", "sample", "waiting")
-        entry.enter("waiting", "as many as the server bears are in flight", expected=True)
-        span = session.spans.begin("sample", {"tinker.sampling_session_id": self.sampling_session_id})
-        span.enter("queue")
-        try:
-            async with session.limits.sampling.in_flight(), self._handler.connection():
-                return await self._sample(request, entry, span)
-        except TinkerError as error:
-            session.failed(entry.name, "sample", error)
-            span.end(error)
-            raise
-        finally:
-            span.end()
-            session.pending.close(entry)
-
     @asynccontextmanager
     async def _stream(self, request: SampleRequest, timeout: float, fallback: bool) -> AsyncGenerator[StreamedSample]:
-        session = self._session
-        entry = session.pending.open(f"{session.name}/{self._name}", "sample_stream", "waiting")
-        entry.enter("waiting", "as many as the server bears are in flight", expected=True)
-        span = session.spans.begin("sample_stream", {"tinker.sampling_session_id": self.sampling_session_id})
-        try:
-            async with (
-                session.limits.sampling.in_flight(),
-                self._handler.connection(),
-                open_stream(
-                    session,
-                    self._sampler,
-                    self._poller,
-                    request,
-                    entry,
-                    timeout=timeout,
-                    whole=(lambda: self._sample(request, entry, span)) if fallback else None,
-                    comes_back=self._comes_back,
-                    failure=self._failure,
-                    ended=lambda sampled: self._count(request, sampled, entry),
-                ) as stream,
-            ):
-                yield stream
-        except TinkerError as error:
-            session.failed(entry.name, "sample_stream", error)
-            span.end(error)
-            raise
-        finally:
-            span.end()
-            session.pending.close(entry)
-
-    async def _sample(self, request: SampleRequest, entry: PendingEntry, span: Span) -> SampleResponse:
-        session = self._session
-        dispatch = session.limits.sampling
-        size = ByteEstimator().prompt(request.prompt)
-        lost_since: float | None = None
-
-        def held_back(reason: str) -> None:
-            entry.enter("waiting", reason)
-
-        while True:
-            seq_id = self._sampler.next_seq_id()
-            entry.name = f"{session.name}/{self._name}/{seq_id}"
-            sampling_session_id, generation = await self._sampler.ready(session, entry), session.generation
-            numbered = msgspec.structs.replace(request, seq_id=seq_id, sampling_session_id=sampling_session_id)
-            entry.enter("waiting", "its turn to be sent", expected=True)
-            key = session.new_key()
-            began = trio.current_time()
-            try:
-                session.points.reach("sampling.before_send", entry.name)
-                patience = self._poller.patience()
-
-                async def send(
-                    numbered: SampleRequest = numbered, key: str = key, patience: Patience = patience
-                ) -> Promise:
-                    entry.enter("sent")
-                    span.enter("send")
-                    with span.current():
-                        return await asample(session.api, numbered, key=key, attempt=patience.tries)
-
-                promise = await patience.persist(
-                    lambda send=send: dispatch.attempt(send, size, held_back), while_submitting, entry.explain
-                )
-            except OutOfPatience as gone:
-                lost_since = began if lost_since is None else lost_since
-                if trio.current_time() - lost_since < session.config.outage_bound and await self._comes_back(
-                    gone, sampling_session_id, generation
-                ):
-                    continue
-                raise self._failure(gone, "be sent") from gone.error
-            entry.enter("promised")
-            span.enter("poll")
-            roundtrip = trio.current_time() - began
-            try:
-                with session.cancellations.unless_settled(promise.request_id):
-                    await self._sampler.completions.until_there(promise.request_id)
-                    response = await self._poller.result(
-                        promise.request_id,
-                        SampleResponse,
-                        entry,
-                        request_type="Sample",
-                        point="sampling.polling",
-                        on_queue_state=self._sampler.queue.report,
-                        roundtrip=roundtrip,
-                        span=span,
-                    )
-            except OutOfPatience as gone:
-                if gone.reaction is not Reaction.LOST or session.over:
-                    raise self._failure(gone, "get its result") from gone.error
-                # the promise expired or the server restarted: the sample is asked for anew, but not for ever
-                now = trio.current_time()
-                lost_since = now if lost_since is None else lost_since
-                if now - lost_since >= session.config.outage_bound:
-                    raise self._failure(gone, "get its result") from gone.error
-                _log.warning("%s: %s; sampling again", entry.name, gone.error)
-                session.doubt()
-                session.metrics.add("samples_repeated")
-                span.enter("queue")
-                await trio.sleep(session.random.uniform(0.0, 1.0))
-                continue
-            except RequestFailedError as failed:
-                lost_since = began if lost_since is None else lost_since
-                if (
-                    trio.current_time() - lost_since >= session.config.outage_bound
-                    or not await self._session_was_lost(generation)
-                ):
-                    raise
-                _log.warning("%s: %s; sampling again", entry.name, failed)
-                session.metrics.add("samples_repeated")
-                span.enter("queue")
-                continue
-            self._sampler.completions.fetched(promise.request_id)
-            if len(response.sequences) != request.num_samples:
-                given = f"{len(response.sequences)} sequences where {request.num_samples} are due"
-                raise APIResponseError(f"{entry.name}: the server gives {given} (request {promise.request_id})")
-            self._count(request, sum(len(one.tokens) for one in response.sequences), entry)
-            require_honoured(request, response)
-            return _with_ids(response, promise.sample_sequence_ids)
-
-    def _mind_staleness(self) -> None:
-        shown = self._sampler.shown
-        if self._guard is None or shown is None:
-            return
-        behind, (limit, on_stale) = shown.behind, self._guard
-        if behind <= limit:
-            self._warn_above = limit
-            return
-        text = (
-            f"{self._name} has the weights of {shown.name}#{shown.op_no}, {behind} updates ago ({limit} are allowed)"
-        )
-        if on_stale == "refuse":
-            raise StaleSampler(f"sample was not sent: {text}. Save the weights anew", operation=self._name)
-        if behind > self._warn_above:
-            self._warn_above = 2 * behind
-            _log.warning("%s", text)
-
-    async def _comes_back(self, gone: OutOfPatience, sampling_session_id: str, generation: int) -> bool:
-        """Whether the weights that the server no longer holds are to be had again, so that waiting for them helps."""
-        session, sampler = self._session, self._sampler
-        if gone.reaction is not Reaction.LOST or session.config.recovery is None:
-            return False
-        await session.confirm()
-        if session.generation == generation:  # the session lives: it has lost these weights alone
-            if sampler.ephemeral:
-                return False
-            sampler.miss(sampling_session_id)
-        return True
-
-    async def _session_was_lost(self, generation: int) -> bool:
-        """Whether a sample has failed with its session, which servers say in words of their own only."""
-        session = self._session
-        if session.config.recovery is None:
-            return False
-        await session.confirm()
-        return session.generation != generation and not session.over
-
-    def _count(self, request: SampleRequest, sampled: int, entry: PendingEntry) -> None:
-        session = self._session
-        prompted = request.prompt.known_length or 0
-        session.metrics.add("samples_done")
-        session.metrics.add("tokens_prompted", prompted)
-        session.metrics.add("tokens_sampled", sampled)
-        session.metrics.observe("sample_seconds", entry.snapshot().age)
-        session.usage.add(self._sampler.counted_as, prompted=prompted, sampled=sampled)
-
-    def _failure(self, gone: OutOfPatience, what: str) -> TinkerError:
-        if gone.reaction is Reaction.REPEAT or gone.overdue:
-            return OutageError(
-                f"a sample of {self._name} could not {what}: no usable answer for {gone.lasted:.0f} s, last "
-                f"{brief(gone.error)}. Check the server and the network. Waiting:",
-                operation=self._name,
-                pending=self._session.pending.lines(),
-            )
-        if gone.reaction is Reaction.LOST:
-            self._session.doubt()
-            return ModelLost(
-                f"a sample of {self._name} could not {what}: the server no longer holds its session or weights "
-                f"({gone.error.fact}). Create a new sampling client from a saved path",
-                operation=self._name,
-            )
-        return gone.error
+        async with self._samples.stream(request, timeout, fallback) as stream:  # a client with a stream is not let go
+            yield stream
 
     def __repr__(self) -> str:
         return f"<SamplingClient {self._name} {self._sampler.sampling_session_id}>"
@@ -630,14 +413,3 @@ async def start_sampling_client(
     with closed_as_such("creating a sampling client"):
         ref = await clients.start_child(spec)
     return SamplingClient(session, sampler, ref, clients, name, retry=retry, keeps=keeps)
-
-
-def _with_ids(response: SampleResponse, ids: tuple[str, ...] | None) -> SampleResponse:
-    # servers older than SDK 0.26 promise no sequence ids
-    if ids is None or len(ids) != len(response.sequences):
-        return response
-    sequences = tuple(
-        msgspec.structs.replace(sequence, sequence_id=id_)
-        for sequence, id_ in zip(response.sequences, ids, strict=True)
-    )
-    return msgspec.structs.replace(response, sequences=sequences)
