@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import cast
+from typing import TypeGuard
 
 from tinker_actors.errors import APIError, APIStatusError, ModelLost, RequestFailedError
 from tinker_actors.flow.patience import OutOfPatience, brief
@@ -28,8 +28,8 @@ async def loss_behind(
     that is gone, too.
     """
     failed = next((failure for failure in failures if isinstance(failure, RequestFailedError)), None)
-    gone = next((failure for failure in failures if operation.automatic and _lost(failure)), None)
-    if (failed is None and gone is None) or session.config.recovery is None:
+    gone = [failure.error for failure in failures if operation.automatic and _is_loss(failure)]
+    if (failed is None and not gone) or session.config.recovery is None:
         return None
     try:
         await get_info()
@@ -41,12 +41,12 @@ async def loss_behind(
     else:
         return None if failed is None else await _corrupted(session, model_id, failed)
     await session.confirm()
-    why = failed.message if failed is not None else brief(cast("OutOfPatience", gone).error)
+    why = failed.message if failed is not None else brief(gone[0])
     text = f"the server no longer holds it ({why})"
     return ModelLost(text, operation=operation.name, trigger="model_lost")
 
 
-def _lost(failure: RequestFailedError | OutOfPatience) -> bool:
+def _is_loss(failure: RequestFailedError | OutOfPatience) -> TypeGuard[OutOfPatience]:
     return isinstance(failure, OutOfPatience) and failure.reaction is Reaction.LOST
 
 
