@@ -157,6 +157,36 @@ def test_a_record_that_points_to_a_checkpoint_always_finds_it():
     in_lives(story)
 
 
+def test_checkpoints_of_earlier_lives_are_pruned_and_those_that_nobody_knows_expire():
+    async def story(lives: Lives) -> list[int]:
+        async def die(job: Job, step: int) -> None:
+            await trio.sleep(1.0)
+            if step == 5:
+                lives.die()
+                await trio.sleep(1.0)
+
+        def there() -> list[str]:
+            found = lives.server.service.catalog.checkpoints(Owner("somebody"))
+            return sorted(record.path.rpartition("/")[2] for record in found)
+
+        policy = CheckpointPolicy(every_steps=1, keep_last=1, ttl_seconds=7200)
+        with pytest.raises(Died):
+            await lives.live(lambda runtime: train(lives, runtime, steps=STEPS, until=die, policy=policy, ahead=0))
+        assert len(there()) == 2, "the record's, and one that was saved and not recorded"
+
+        async def wait(job: Job, step: int) -> None:
+            await trio.sleep(10.0)
+
+        await lives.live(lambda runtime: train(lives, runtime, steps=STEPS, until=wait, policy=policy, ahead=0))
+        left = len(there())
+        await trio.sleep(7200.0)
+        assert there() == [f"job-final-{STEPS}"]
+        return [left]
+
+    (left,) = in_lives(story)
+    assert left <= 3, "the last, the final one, and the one that nobody knows"
+
+
 def test_a_crash_of_the_keeper_costs_nothing(calm: tuple[str, list[bytes]]):
     async def story(lives: Lives) -> Any:
         async def crash(job: Job, step: int) -> None:

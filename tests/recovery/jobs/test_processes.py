@@ -36,8 +36,10 @@ def settings(server: Served, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def program(server: Served, folder: Path, steps: int = STEPS, pause: float = 0.0) -> Generator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "tests.recovery.jobs.program", str(folder), str(steps), str(pause)]
+def program(
+    server: Served, folder: Path, steps: int = STEPS, pause: float = 0.0, module: str = "program"
+) -> Generator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", f"tests.recovery.jobs.{module}", str(folder), str(steps), str(pause)]
     with subprocess.Popen(
         command, env=settings(server), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -107,11 +109,14 @@ def test_a_kill_at_a_random_moment_changes_nothing(server: Served, tmp_path: Pat
     assert (to_the_end(server, tmp_path), rows(tmp_path)) == calm
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "module"),
+    [(signal.SIGINT, "program"), (signal.SIGTERM, "program"), (signal.SIGINT, "plain_program")],
+)
 def test_one_ctrl_c_is_an_orderly_end_that_says_how_to_go_on(
-    server: Served, tmp_path: Path, calm: tuple[str, list[str]], number: signal.Signals
+    server: Served, tmp_path: Path, calm: tuple[str, list[str]], number: signal.Signals, module: str
 ):
-    with program(server, tmp_path, pause=0.2) as process:
+    with program(server, tmp_path, pause=0.2, module=module) as process:
         until(process, "step 3")
         process.send_signal(number)
         code, out, errors = finished(process)
