@@ -8,7 +8,18 @@ import pytest
 import trio
 
 from tests.clients.scenario import KEYS, batch
-from tests.clients.test_epochs import LOSSES, PARAMS, STEP, lose_session, rebuilt, run, sample, steps, tokens
+from tests.clients.test_epochs import (
+    LOSSES,
+    PARAMS,
+    STEP,
+    lose_model,
+    lose_session,
+    rebuilt,
+    run,
+    sample,
+    steps,
+    tokens,
+)
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.errors import APIStatusError, OperationCancelled
 from tinker_actors.local import ServerSettings
@@ -149,6 +160,47 @@ def test_what_a_model_is_can_be_asked_while_it_is_rebuilt(lose: Any):
 
     asked, there = run(story).value
     assert asked == there
+
+
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
+def test_who_asks_for_a_model_that_nobody_knows_to_be_lost_gets_the_one_in_its_place(lose: Any):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> bool:
+        await steps(client, 1)
+        before = client.model_id
+        await lose(world, client)
+        info = await client.get_info()
+        await steps(client, 2)
+        return before != info.model_id == client.model_id
+
+    outcome = run(story)
+    assert outcome.value
+    assert len(rebuilt(outcome)) == 1
+
+
+def test_a_model_that_is_given_up_while_it_is_rebuilt_is_freed():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[str]:
+        await (await client.save_state("first"))
+        await steps(client, 1)
+        await lose_model(world, client)
+        await steps(client, 2)
+        await world.settle()
+        return [name for name, model in world.service.models.items() if model.closed is None] + [client.model_id]
+
+    outcome = run(story, Status(path="/load_weights", status=400))
+    open_model, there = outcome.value
+    assert open_model == there
+    assert there.endswith(":train:2"), "the one in between could not be loaded"
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 422])
+@pytest.mark.parametrize("path", ["/create_session", "/client/config"])
+def test_a_refusal_that_passes_costs_no_session(path: str, status: int):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[float]:
+        losses = await steps(client, 1)
+        await lose_session(world, client)
+        return losses + await steps(client, 2)
+
+    assert run(story, Status(path=path, nth=2, status=status, times=3)).value == run(story).value
 
 
 def test_samples_that_are_under_way_when_their_session_is_lost_are_made_again():

@@ -76,6 +76,14 @@ def while_checkpointing(error: APIError) -> Reaction:
     return while_submitting(error)
 
 
+def while_renewing(error: APIError) -> Reaction:
+    """The reaction when a session is created in the place of another: the server has taken the same request before,
+    so that a refusal may be a proxy's, or a server's that is still starting.
+    """
+    reaction = while_submitting(error)
+    return Reaction.RECHECK if reaction in (Reaction.FAIL, Reaction.STOP, Reaction.LOST) else reaction
+
+
 def while_calling(error: APIError) -> Reaction:
     """The reaction to ``error`` of a request that changes nothing when it is repeated.
 

@@ -9,7 +9,7 @@ import msgspec
 from supervision import Actor, Call, StopReason, handles
 from tinker_actors.errors import APIError, AuthenticationError, GoneError, NotFoundError
 from tinker_actors.flow.patience import OutOfPatience
-from tinker_actors.flow.reaction import while_submitting
+from tinker_actors.flow.reaction import while_renewing, while_submitting
 from tinker_actors.flow.retry import RetryHandler
 from tinker_actors.sessions.ending import SessionEnd
 from tinker_actors.sessions.events import ServerClassFound, SessionRenewed
@@ -91,11 +91,12 @@ class SessionManager(Actor):
         patience = RetryHandler(
             config.retry, session.random, outage_bound=bound, billing_bound=bound, max_retries=config.max_retries
         ).patience()
+        react = while_renewing if session.created else while_submitting
         with session.pending.track(session.name, what, "sent") as entry:
             try:
                 server_config = await patience.persist(
                     lambda: client_config(session.api, self.sdk_version, attempt=patience.tries),
-                    while_submitting,
+                    react,
                     entry.explain,
                 )
                 session.api.credentials.learn(
@@ -110,7 +111,7 @@ class SessionManager(Actor):
                 key = session.new_key()
                 created = await patience.persist(
                     lambda: create_session(session.api, request, key=key, attempt=patience.tries),
-                    while_submitting,
+                    react,
                     entry.explain,
                 )
             except OutOfPatience as gone:

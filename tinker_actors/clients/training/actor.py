@@ -203,6 +203,7 @@ class TrainingActor(Actor):
 
     async def _get_info_of_what_is_there(self) -> GetInfoResponse:
         session, ledger = self._session, self._ledger
+        missed: str | None = None
         while True:
             model_id = self._model_id()
             try:
@@ -211,9 +212,17 @@ class TrainingActor(Actor):
                 if gone.reaction is not Reaction.LOST or session.config.recovery is None:
                     raise gone.error from None
                 await session.confirm()
-                same = ledger.lost is None and self._model_id() == model_id
-                if ledger.stopped is not None or (same and session.generation == ledger.generation):
+                if ledger.stopped is not None:
                     raise gone.error from None
+                same = ledger.lost is None and self._model_id() == model_id
+                if same and session.generation == ledger.generation:
+                    if missed != model_id:
+                        missed = model_id  # twice, with a word on the session in between, is no chance
+                        continue
+                    text = f"the server no longer holds it ({gone.error})"
+                    self._give_up(ModelLost(text, operation=ledger.name, trigger="model_lost"), None)
+                    if ledger.lost is None:
+                        raise gone.error from None
                 await ledger.until_there()
 
     async def _work(self) -> None:
@@ -270,7 +279,7 @@ class TrainingActor(Actor):
         old, generation = self._model_id(), self._ledger.generation
         try:
             with self._until_stopped():
-                await Rebuilder(self._session, self._model, policy).run(rebuild)
+                await Rebuilder(self._session, self._model, policy, self._free_later).run(rebuild)
         except OutOfPatience as gone:
             self._give_up(rebuild_failure(self._ledger.name, gone, self._session.pending.lines()), None)
         except TinkerError as error:
@@ -301,6 +310,9 @@ class TrainingActor(Actor):
         self._finish(operation, LoadWeightsResponse(path=request.path))
         earlier = [one for one in self._ledger.open_operations() if one.op_no < operation.op_no]
         self.context.start_task(self._free, old, *earlier, name=f"free {old}")
+
+    def _free_later(self, model_id: str) -> None:
+        self.context.start_task(self._free, model_id, name=f"free {model_id}")
 
     async def _free(self, model_id: str, *operations: Operation) -> None:
         """Have the server free a model, once ``operations`` have the results that it owes them."""

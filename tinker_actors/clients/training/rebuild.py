@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import final
 
 import trio
@@ -39,13 +40,16 @@ _GONE = (400, 403, 404, 410)  # what servers say of a checkpoint that is not the
 @final
 class Rebuilder:
     """Rebuilds one client's model, as its ledger's Rebuild says. What it decides is in the ledger before it is done,
-    so that the next incarnation of the actor goes on where this one was.
+    so that the next incarnation of the actor goes on where this one was. A model that was made and is given up is
+    given to ``free``.
     """
 
-    def __init__(self, session: Session, model: Model, policy: RecoveryPolicy) -> None:
+    def __init__(self, session: Session, model: Model, policy: RecoveryPolicy, free: Callable[[str], object]) -> None:
         self._session = session
         self._model = model
         self._policy = policy
+        self._free = free
+        self._made: str | None = None
         self._poller: Poller = session.poller()
 
     async def run(self, rebuild: Rebuild) -> None:
@@ -62,6 +66,7 @@ class Rebuilder:
             rebuild.explain(f"its session is being renewed, since {rebuild.cause}")
             await session.until_active()
             if rebuild.model is None or rebuild.model.generation != session.generation:
+                self._made = None  # it is gone with its session
                 rebuild.anew()
                 rebuild.model = new_model(session)
             mended = session.mended.value
@@ -77,13 +82,19 @@ class Rebuilder:
                     await ledger.until_resumed()
                 elif gone.reaction in (Reaction.LOST, Reaction.ARRIVED, Reaction.UNKNOWN):
                     await session.confirm()
-                    rebuild.anew()
+                    self._anew(rebuild)
                     self._count(rebuild, gone.error)
                 else:
                     raise
             except RequestFailedError as error:
-                rebuild.anew()
+                self._anew(rebuild)
                 self._count(rebuild, error)
+
+    def _anew(self, rebuild: Rebuild) -> None:
+        made, self._made = self._made, None
+        rebuild.anew()
+        if made is not None:
+            self._free(made)
 
     def _count(self, rebuild: Rebuild, error: Exception) -> None:
         rebuild.failures += 1
@@ -143,6 +154,7 @@ class Rebuilder:
             self._refuse(rebuild, cover, error)
             return False
         model_id, next_seq_id = made.model_id, made.next_seq_id
+        self._made = model_id
         if cover.path is not None and source is None:
             rebuild.explain(f"loading {cover.path}, since {rebuild.cause}")
             try:
@@ -167,7 +179,7 @@ class Rebuilder:
     def _refuse(self, rebuild: Rebuild, cover: Cover, error: Exception) -> None:
         _log.warning("%s: the checkpoint %s can't be loaded: %s", self._model.ledger.name, cover, error)
         rebuild.refused.add(cover)
-        rebuild.anew()
+        self._anew(rebuild)
 
     async def _load(self, rebuild: Rebuild, new: NewModel, cover: Cover, model_id: str) -> None:
         session, entry = self._session, rebuild.entry
