@@ -5,11 +5,15 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
+from tests.clients.scenario import train
+from tests.clients.test_epochs import steps
 from tests.recovery.stand_ins import Runs, Service, checkpoint, heard
 from tests.recovery.test_executor import crash, run
+from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.config import RecoveryPolicy
 from tinker_actors.errors import APIConnectionError, BadRequestError, RecoveryFailed
 from tinker_actors.recovery.events import (
@@ -18,6 +22,7 @@ from tinker_actors.recovery.events import (
     RecoveryFailure,
     RecoveryStarted,
 )
+from tinker_actors.testing.faults import DropAfter, DropBefore, Duplicate, Reset
 from tinker_actors.testing.simulation import World
 
 RUNS, LIMIT, ATTEMPTS = 12, 3, 3
@@ -91,3 +96,38 @@ def test_every_order_has_one_end_and_no_place_is_lost(seed: int):
         assert (len(done), len(given_up)) == ((end == "completed"), (end == "exhausted"))
     assert len(ends) == RUNS
     assert len(outcome.value) == list(ends.values()).count("completed")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_run_of_the_servers_is_recovered_once_whatever_the_network_does(seed: int):
+    rng = random.Random(seed)
+    paths = ("/create_model", "/load_weights", "/retrieve_future", "/get_info", "", "")
+    kinds = (DropBefore, DropAfter, Reset, Duplicate)
+    faults = [rng.choice(kinds)(path=rng.choice(paths), nth=rng.randint(8, 40)) for _ in range(4)]
+
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> tuple[list[str], list[str]]:
+        await steps(client, 1)
+        await (await client.save_state("kept")).result()
+        run_id = client.model_id
+        await client.aclose()
+        future = world.runtime.recovery.recover_async(run_id, service)
+        for _ in range(rng.randint(0, 3)):
+            await trio.sleep(rng.random())
+            attempts = world.runtime.tree().find("runtime/recovery/attempts").children
+            if attempts and attempts[-1].state == "running" and not future.done():
+                crash(world, attempts[-1].path.removeprefix("runtime/"))
+        recovered = await future
+        world.watch(recovered.client)
+        await steps(recovered.client, 2)
+        await trio.sleep(600)
+        open_here = [model.model_id for model in world.service.models.values() if model.closed is None]
+        return open_here, [run_id, recovered.client.model_id]
+
+    async def undisturbed(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        await steps(client, 1, 2)
+
+    calm = train(undisturbed, recovery=POLICY)
+    outcome = train(story, *faults, recovery=msgspec.structs.replace(POLICY, max_attempts=9))
+    left, wanted = outcome.value
+    assert left == wanted
+    assert outcome.models[1].digest == calm.models[0].digest
