@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, final
 import msgspec
 import trio
 
-from supervision import Actor, ActorRef, Call, SupervisorRef, handles
+from supervision import ActorRef, SupervisorRef
 from tinker_actors.checks import flag, text, texts
 from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.downloading import CheckpointDownloads, Downloads
@@ -22,11 +22,12 @@ from tinker_actors.clients.rest import Account, RestClient, start_rest_client
 from tinker_actors.clients.rest.checkpoint_messages import ttl
 from tinker_actors.clients.sampler import Sampler
 from tinker_actors.clients.sampling import SamplingClient, start_sampling_client
+from tinker_actors.clients.service_actor import GetServerCapabilities
 from tinker_actors.clients.training import Source, TrainingClient, start_training_client
 from tinker_actors.config import CheckpointPolicy, Config, RetryConfig, parse_checkpoints, parse_retry
-from tinker_actors.errors import InvalidInput, TinkerError
+from tinker_actors.errors import InvalidInput
 from tinker_actors.flow.patience import OutOfPatience
-from tinker_actors.flow.reaction import while_calling, while_polling
+from tinker_actors.flow.reaction import while_calling
 from tinker_actors.ledger import Future
 from tinker_actors.metrics import ModelUsage
 from tinker_actors.server_class import ServerClass
@@ -43,10 +44,9 @@ from tinker_actors.types import (
     checkpoint_path,
     optimizer_fields,
 )
-from tinker_actors.wire.endpoints.service import get_server_capabilities
 from tinker_actors.wire.endpoints.weights import copy_weights
 
-__all__ = ["ServiceActor", "ServiceClient"]
+__all__ = ["ServiceClient"]
 
 T = TypeVar("T")
 
@@ -58,40 +58,6 @@ class _Trained(msgspec.Struct, frozen=True):
     mlp: bool
     attn: bool
     unembed: bool
-
-
-class GetServerCapabilities(Call[GetServerCapabilitiesResponse], frozen=True):
-    """Ask the server what it offers."""
-
-
-class ServiceActor(Actor):
-    """The control plane of one service client."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    @handles(GetServerCapabilities)
-    async def get_server_capabilities(self, message: GetServerCapabilities) -> None:
-        """Ask in a task of its own, so that the mailbox stays free."""
-        reply = self.context.defer_reply()
-        session = self._session
-
-        async def ask() -> None:
-            with session.pending.track(session.name, "get_server_capabilities", "sent") as entry:
-                try:
-                    patience = session.poller().patience()
-                    answer = await patience.persist(
-                        lambda: get_server_capabilities(session.api, attempt=patience.tries),
-                        while_polling,
-                        entry.explain,
-                    )
-                    reply.send(answer)
-                except OutOfPatience as gone:
-                    reply.fail(gone.error)
-                except TinkerError as error:
-                    reply.fail(error)
-
-        self.context.start_task(ask, name="get_server_capabilities")
 
 
 @final
