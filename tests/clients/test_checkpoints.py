@@ -257,6 +257,7 @@ def test_a_save_that_had_arrived_and_was_given_up_holds_nobody_up():
     fault = Status(path="/save_weights", nth=1, status=500, times=4, after=True)
     outcome = run(story, CheckpointPolicy(every_steps=3), fault)
     assert outcome.value < 60.0
+    assert not rebuilt(outcome)
     assert outcome.models[0].digest == run(story, False).models[0].digest
 
 
