@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ __all__ = ["Mutant", "load_mutants", "main"]
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 COPIED = ("supervision", "tinker_actors", "tests", "benchmarks", "examples", "recipes", "docs", "pyproject.toml")
+_SEED = re.compile(r"seed (\d+) breaks a promise")
 TIMEOUT = 600.0  # seconds for one test run: a mutant that hangs is not caught by an assertion
 
 
@@ -85,26 +87,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         for group, members in mutants.items():
             for mutant in members:
                 total += 1
-                verdict = _plant(copy, mutant)
+                verdict, seed = _plant(copy, mutant)
                 caught += verdict == "caught"
-                print(f"{verdict:<10} {group}: {mutant.about} ({mutant.test})", flush=True)
+                within = "" if seed is None else f", by seed {seed}"
+                print(f"{verdict:<10} {group}: {mutant.about} ({mutant.test}{within})", flush=True)
     print(f"mutants caught {caught}/{total}")
     return 0 if caught == total else 1
 
 
-def _plant(copy: Path, mutant: Mutant) -> str:
+def _plant(copy: Path, mutant: Mutant) -> tuple[str, int | None]:
+    """The verdict and, of a simulation, the first seed that has shown it: seeds are tried from 0 on."""
     path = copy / mutant.file
     text = path.read_text("utf-8")
     path.write_text(text.replace(mutant.old, mutant.new), "utf-8")
     try:
         status, output = _pytest(copy, [mutant.test])
     except subprocess.TimeoutExpired:
-        return "HUNG"
+        return "HUNG", None
     finally:
         path.write_text(text, "utf-8")
     if status == 0:
-        return "MISSED"
-    return "caught" if status == 1 and "ERROR collecting" not in output else "BROKE"
+        return "MISSED", None
+    found = _SEED.search(output)
+    seed = None if found is None else int(found[1])
+    return "caught" if status == 1 and "ERROR collecting" not in output else "BROKE", seed
 
 
 def _pytest(copy: Path, tests: Sequence[str]) -> tuple[int, str]:

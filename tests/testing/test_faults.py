@@ -29,7 +29,9 @@ from tinker_actors.testing.faults import (
     Fault,
     FaultPlan,
     FaultyTransport,
+    FullDisk,
     InjectedCrash,
+    KillRuntime,
     LosePromises,
     Partition,
     PauseQueue,
@@ -63,6 +65,8 @@ EVERY: tuple[Fault, ...] = (
     CrashActor(step=7, actor="heartbeat"),
     CancelCaller(step=8),
     BlockLoop(step=9, seconds=1.0),
+    KillRuntime(step=10),
+    FullDisk(nth=2, times=3),
 )
 
 

@@ -25,10 +25,19 @@ from tinker_actors.ledger import UNDECIDED, AcceptedOperation, OperationState
 from tinker_actors.local.applied import AppliedOperation
 from tinker_actors.local.service import LocalService
 from tinker_actors.local.settings import ServerSettings
-from tinker_actors.ports import InlineOffload
+from tinker_actors.ports import InlineOffload, Request, Response, Transport
 from tinker_actors.runtime import Runtime, open_runtime
 from tinker_actors.testing.disk import SimulatedDisk
-from tinker_actors.testing.faults import FaultPlan, FaultyTransport, Fired, PlannedPoints, PlannedSteps
+from tinker_actors.testing.faults import (
+    DiskFault,
+    Fault,
+    FaultPlan,
+    FaultyTransport,
+    Fired,
+    PlannedDisk,
+    PlannedPoints,
+    PlannedSteps,
+)
 from tinker_actors.testing.network import Network
 from tinker_actors.testing.simulated_server import SimulatedServer, open_simulated_server
 
@@ -161,7 +170,8 @@ def simulate(
 ) -> Outcome[T]:
     """Run ``scenario`` to its end, wait until nothing is under way any more, and tell what happened.
 
-    ``disk`` is one that an earlier run has left, by its ``die()``; by default an empty one.
+    ``disk`` is one that an earlier run has left, by its ``die()``; by default an empty one. Where the plan kills the
+    process, ``scenario`` begins anew in another one, with the same server and what is left on the disk.
     What the scenario raises comes out with a note that says how to run it again. Raises AssertionError when
     something is still under way an hour after the scenario's end, VirtualHang when it has not ended after ``limit``
     virtual seconds, InvalidInput for a plan that is none.
@@ -203,6 +213,15 @@ async def _simulate(
     models: tuple[ModelOutcome, ...] = ()
     failure: Exception | None = None
     left: tuple[str, ...] = ()
+    counters: dict[str, int] = {}
+    runtime: Runtime | None = None
+    disk_faults = tuple(fault for fault in plan.faults if isinstance(fault, DiskFault))
+    disk_fired: list[Fired] = []
+
+    def told(fault: DiskFault, subject: str, attempt: int) -> None:
+        at = trio.current_time()
+        disk_fired.append(Fired(fault=cast("Fault", fault), subject=subject, at=at, attempt=attempt))
+
     async with (
         open_simulated_server(
             settings if settings is not None else ServerSettings(base_model="tinker-actors/tiny"),
@@ -213,43 +232,83 @@ async def _simulate(
         trio.open_nursery() as late,
     ):
         transport = FaultyTransport(server.network.transport(), plan, nursery=late, server=server)
-        async with open_runtime(
-            config=config
-            if config is not None
-            else Config.load(base_url="https://server", api_key="tml-test", environ={}),
-            transport=transport,
-            seed=rng.getrandbits(32),
-            points=points,
-            offload=InlineOffload(),
-            disk=disk,
-        ) as runtime:
-            with runtime.system.events.subscribe(events.append):
-                world = World(runtime, server, transport, points, disk=disk)
+        disk.fault = PlannedDisk(disk_faults, told, disk.fault)
+        while True:
+            wire, lived = _Wire(transport), disk
+            with trio.CancelScope() as process:
+
+                def kill(
+                    wire: _Wire = wire, lived: SimulatedDisk = lived, process: trio.CancelScope = process
+                ) -> str:
+                    nonlocal disk
+                    wire.dead = True
+                    disk = lived.die()
+                    process.cancel(reason="SIGKILL")
+                    return "the runtime"
+
                 try:
-                    steps.begin(runtime.system.root, world.cancel_caller)
-                    value = await scenario(world)
-                    steps.end()
-                    await world.settle()
-                except Exception as error:  # noqa: BLE001  # raised below, free of the groups of the nurseries here
-                    failure = error
-                else:
-                    models = await world.models()
-                counters = runtime.counters()
+                    async with open_runtime(
+                        config=config
+                        if config is not None
+                        else Config.load(base_url="https://server", api_key="tml-test", environ={}),
+                        transport=wire,
+                        seed=rng.getrandbits(32),
+                        points=points,
+                        offload=InlineOffload(),
+                        disk=lived,
+                    ) as runtime:
+                        with runtime.system.events.subscribe(events.append):
+                            world = World(runtime, server, transport, points, disk=lived)
+                            try:
+                                steps.begin(runtime.system.root, world.cancel_caller, kill)
+                                value = await scenario(world)
+                                steps.end()
+                                await world.settle()
+                            except Exception as error:  # noqa: BLE001  # raised below, free of the nurseries' groups
+                                failure = error
+                            else:
+                                models = await world.models()
+                            counters = runtime.counters()
+                except Exception:
+                    if not wire.dead:
+                        raise
+            if not wire.dead:
+                break
+            failure = None  # nobody has seen what the dead one ended with
         # requests that are still on their way belong to nobody any more
         late.cancel_scope.cancel(reason="the simulation is over")
-        left = () if failure is not None else await _left(runtime, server.network)
+        if failure is None:
+            assert runtime is not None
+            left = await _left(runtime, server.network)
     if failure is not None:
         raise failure
     return Outcome(
         value=cast("T", value),
         models=models,
         events=tuple(events),
-        fired=(*transport.fired, *points.fired, *steps.fired),
+        fired=(*transport.fired, *points.fired, *steps.fired, *disk_fired),
         reached=dict(points.reached),
         counters=counters,
         left=left,
         seconds=trio.current_time(),
     )
+
+
+@final
+class _Wire(Transport):
+    """The connections of one process, which its death cuts."""
+
+    def __init__(self, inner: Transport) -> None:
+        self._inner = inner
+        self.dead = False
+
+    async def send(self, request: Request) -> Response:
+        if self.dead:
+            await trio.sleep_forever()
+        return await self._inner.send(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 async def _left(runtime: Runtime, network: Network) -> tuple[str, ...]:

@@ -11,10 +11,20 @@ from tinker_actors.testing.campaign.__main__ import main
 from tinker_actors.testing.campaign.case import Case, drawn_case
 from tinker_actors.testing.campaign.checks import violations
 from tinker_actors.testing.campaign.coverage import Coverage, Covered
+from tinker_actors.testing.campaign.job_program import JobProgram
 from tinker_actors.testing.campaign.run import Report, run_case
 from tinker_actors.testing.campaign.search import check_case, search
 from tinker_actors.testing.campaign.shrink import shrink
-from tinker_actors.testing.faults import FAULT_KINDS, CrashAt, DropAfter, Duplicate, FaultPlan, Status
+from tinker_actors.testing.faults import (
+    FAULT_KINDS,
+    CrashAt,
+    DropAfter,
+    Duplicate,
+    FaultPlan,
+    FullDisk,
+    KillRuntime,
+    Status,
+)
 from tinker_actors.testing.operations import (
     CustomLoss,
     ForwardBackward,
@@ -72,7 +82,7 @@ def test_cases_hold_every_kind_of_fault_and_step():
         type(step) for case in cases for session in case.sessions for program in session for step in program.steps
     }
     assert len(steps) == 8
-    assert {tuple(map(len, case.sessions)) for case in cases} == {(1,), (2,), (1, 1)}
+    assert {tuple(map(len, case.sessions)) for case in cases} == {(1,), (2,), (1, 1), ()}
 
 
 def test_a_run_that_keeps_its_promises_is_reported_whole(report: Report):
@@ -80,6 +90,20 @@ def test_a_run_that_keeps_its_promises_is_reported_whole(report: Report):
     assert len(report.fired) == 2
     assert report.recovered
     assert not report.left
+
+
+def test_a_job_whose_process_dies_is_run_again_to_the_same_end():
+    job = JobProgram(steps=4, every=2, ahead=1)
+    plan = FaultPlan((KillRuntime(step=300), FullDisk(nth=4), KillRuntime(step=600)))
+    case = Case(seed=1, sessions=(), plan=plan, job=job)
+    outcome = run_case(case)
+    assert [type(fired.fault) for fired in outcome.fired].count(KillRuntime) == 2
+    assert outcome.recovered
+    assert violations(case, outcome) == ()
+    assert outcome.job is not None
+    rows = outcome.job.rows
+    other = structs.replace(outcome.job, rows=(*rows[:-1], rows[0]), digest="0" * 64)
+    assert [line[:2] for line in violations(case, structs.replace(outcome, job=other))] == ["P7", "P7"]
 
 
 def test_each_broken_promise_is_named(report: Report):

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import msgspec
 
 from tinker_actors.server_class import ServerClass
-from tinker_actors.testing.campaign.drawn_faults import drawn_plan
+from tinker_actors.testing.campaign.drawn_faults import drawn_plan, drawn_plan_of_job
+from tinker_actors.testing.campaign.job_program import JobProgram
 from tinker_actors.testing.faults import FaultPlan
 from tinker_actors.testing.operations import (
     Await,
@@ -27,12 +28,13 @@ __all__ = ["Case", "drawn_case"]
 
 _SEEDS = 1000
 _SESSIONS: tuple[tuple[int, ...], ...] = ((1,), (1,), (1,), (2,), (1, 1))  # how many models in each session
+_JOBS = 8  # each so many cases one is a job
 _CLASSES = {ServerClass.DEDUP: 7, ServerClass.ORDERED: 2, ServerClass.NONE: 1}
 _RATES = (1e-3, 1e-2, 0.1)
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """One simulated run. ``repr`` is the Python that makes an equal one.
+    """One simulated run. ``repr`` is the Python that makes an equal one. A ``job`` takes the place of ``sessions``.
 
     ``sessions`` holds, for each session, the program of each of its clients; all run at the same time. ``chunk_len``,
     ``parallel_chunks`` and what follows are settings of the server, which count for all programs.
@@ -46,6 +48,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     load_first_only: bool = False
     server_class: ServerClass = ServerClass.DEDUP
     tells_class: bool = True
+    job: JobProgram | None = None
 
     def __repr__(self) -> str:
         fields = {name: repr(getattr(self, name)) for name in self.__struct_fields__}
@@ -61,6 +64,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 def drawn_case(seed: int) -> Case:
     """The case of ``seed``: the same wherever it is drawn."""
     rng = random.Random(f"case {seed}")
+    if seed % _JOBS == _JOBS - 1:
+        job = JobProgram(steps=rng.randint(3, 8), every=rng.randint(1, 3), ahead=rng.randint(0, 2))
+        return Case(seed=seed, sessions=(), plan=drawn_plan_of_job(rng, job.steps), job=job)
     (server_class,) = rng.choices(tuple(_CLASSES), tuple(_CLASSES.values()))
     models = rng.choice(_SESSIONS)
     most = 10 if sum(models) == 1 else 7

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Final
 
 from tinker_actors.local.applied import AppliedOperation
 from tinker_actors.server_class import ServerClass
 from tinker_actors.testing.campaign.case import Case
-from tinker_actors.testing.campaign.run import ClientReport, Report
-from tinker_actors.testing.faults import Ending, InjectedCrash
+from tinker_actors.testing.campaign.job_program import JobProgram, JobResult
+from tinker_actors.testing.campaign.run import ClientReport, Report, run_case
+from tinker_actors.testing.faults import Ending, FaultPlan, InjectedCrash
 from tinker_actors.testing.oracle import Expected, expected
 
 __all__ = ["violations"]
@@ -28,6 +30,8 @@ def violations(case: Case, report: Report) -> tuple[str, ...]:
     found = [*report.waits, *(f"P5: {left} left behind" for left in report.left), *_isolation(report)]
     if not report.fired:
         found.append("vacuous: no fault of the plan has happened")
+    if case.job is not None:
+        found.extend(_job(case.job, report))
     for client in report.clients:
         found.extend(f"{problem} (client {client.name})" for problem in _client(case, report, client))
     return tuple(found)
@@ -54,6 +58,25 @@ def _client(case: Case, report: Report, client: ClientReport) -> Iterator[str]:
         if report.log.get(digest, 0) != times:
             again = report.log.get(digest, 0) - times
             yield f"P2: a save that had finished was done {again} more time(s)"
+
+
+def _job(program: JobProgram, report: Report) -> Iterator[str]:
+    truth = _undisturbed(program)
+    assert report.job is not None
+    assert truth.digest
+    assert len(truth.rows) == program.steps
+    if report.job.rows != truth.rows:
+        rows = [row.partition(b",")[0].decode() for row in report.job.rows]
+        yield f"P7: metrics.jsonl is not that of a run that nothing has disturbed: {rows}"
+    if report.job.digest != truth.digest:
+        yield f"P7: the weights are not those of the undisturbed run ({report.job.digest[:8]})"
+
+
+@cache
+def _undisturbed(program: JobProgram) -> JobResult:
+    job = run_case(Case(seed=0, sessions=(), plan=FaultPlan(), job=program)).job
+    assert job is not None
+    return job
 
 
 def _results(client: ClientReport, truth: Expected) -> Iterator[str]:

@@ -20,6 +20,8 @@ from tinker_actors.testing.faults import (
     ExpireSessions,
     Fault,
     FaultPlan,
+    FullDisk,
+    KillRuntime,
     LosePromises,
     NetworkFault,
     Partition,
@@ -39,6 +41,7 @@ from tinker_actors.testing.operations import (
     CustomLoss,
     ForwardBackward,
     LoadState,
+    OptimStep,
     Program,
     Sample,
     SaveState,
@@ -62,6 +65,8 @@ _ACTORS: Final = ("training-0", "training-0", "training-0", "manager", "heartbea
 _BEFORE: Final = 100  # steps of the scheduler before a client has its model
 _EACH: Final = 30  # steps of each operation, at least
 _WITH_SOLE_ERRORS: Final = 0.12  # of the plans hold a refusal, which ends with an error
+_FULL_DISKS: Final = 0.7  # of the jobs
+_BESIDES: Final = (DropAfter, Reset, Delay, Truncate, ExpireSessions, LosePromises, CrashActor)
 _LOSING: Final = (CrashAt, CrashActor, LosePromises, ExpireSessions, CorruptModels, RestartServer)
 
 _Sessions: TypeAlias = tuple[tuple[Program, ...], ...]
@@ -77,7 +82,7 @@ def drawn_plan(rng: random.Random, sessions: _Sessions, server_class: ServerClas
     faults: list[Fault] = []
     if rng.random() < 0.85:
         faults.append(draw.fault(rng.choice(_LOSING)))
-    kinds = [kind for kind in FAULT_KINDS if kind not in _LOSING]
+    kinds = [kind for kind in FAULT_KINDS if kind not in (*_LOSING, KillRuntime, FullDisk)]
     if server_class is not ServerClass.ORDERED:
         kinds.remove(RefuseSeqId)  # it would prove nothing, and stop the lane
     else:
@@ -86,6 +91,16 @@ def drawn_plan(rng: random.Random, sessions: _Sessions, server_class: ServerClas
     if rng.random() < _WITH_SOLE_ERRORS:
         faults.append(draw.refusal())
     rng.shuffle(faults)
+    return FaultPlan(tuple(faults))
+
+
+def drawn_plan_of_job(rng: random.Random, steps: int) -> FaultPlan:
+    """For a job of so many steps: its process dies once or twice, its disk may be full, and a little besides."""
+    draw = _Draw(rng, ServerClass.DEDUP, 1, [ForwardBackward(seeds=(1,)), OptimStep()] * steps)
+    faults = [draw.fault(KillRuntime) for _ in range(rng.randint(1, 2))]
+    if rng.random() < _FULL_DISKS:
+        faults.append(draw.fault(FullDisk))
+    faults.extend([draw.fault(rng.choice(_BESIDES)) for _ in range(rng.randint(0, 2))])
     return FaultPlan(tuple(faults))
 
 
@@ -146,6 +161,10 @@ class _Draw:
             return CrashAt(point=pick(_POINTS), nth=rng.randint(1, self._often))
         if kind is CrashActor:
             return CrashActor(**place, actor=pick(_ACTORS))
+        if kind is KillRuntime:
+            return KillRuntime(**place)
+        if kind is FullDisk:
+            return FullDisk(nth=rng.randint(1, 10), times=rng.randint(1, 3))
         if kind is BlockLoop:
             return BlockLoop(**place, seconds=pick((5.0, 60.0, 700.0)))
         raise AssertionError(f"no rule for {kind.__name__}")
@@ -156,7 +175,7 @@ class _Draw:
         once = status in (401, 402, 404, 410)
         if once:  # where a training client asks: elsewhere it is a caller who has to ask again
             path = pick(_ALWAYS)
-            place = {"path": path, "nth": self._nth(path), "times": 1}
+            place = {"path": path, "nth": self._nth(path), "times": pick((2, 3)) if status == 401 else 1}
         return Status(**place, status=status, retry_after=pick((None, None, 0.5, 3.0)), after=pick((True, False)))
 
     def refusal(self) -> Status:

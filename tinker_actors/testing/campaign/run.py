@@ -19,8 +19,9 @@ from tinker_actors.local.applied import AppliedOperation
 from tinker_actors.sessions import SessionRenewed
 from tinker_actors.testing.campaign.caller import Caller
 from tinker_actors.testing.campaign.case import Case
+from tinker_actors.testing.campaign.job_program import JobResult, run_job
 from tinker_actors.testing.campaign.watch import Watch
-from tinker_actors.testing.faults import Fired
+from tinker_actors.testing.faults import Fired, KillRuntime
 from tinker_actors.testing.operations import BASE_MODEL, Program, start_client
 from tinker_actors.testing.simulation import World, simulate
 
@@ -76,11 +77,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     waits: tuple[str, ...]
     left: tuple[str, ...]
     seconds: float
+    job: JobResult | None = None
 
     @property
     def recovered(self) -> bool:
-        """Whether something was made good: by a new incarnation, a new session or a new model."""
-        return bool(self.restarted or self.rebuilt or self.renewed)
+        """Whether something was made good: by a new incarnation, session, model or process."""
+        killed = any(isinstance(fired.fault, KillRuntime) for fired in self.fired)
+        return bool(self.restarted or self.rebuilt or self.renewed or killed)
 
 
 def run_case(case: Case) -> Report:
@@ -100,7 +103,7 @@ def run_case(case: Case) -> Report:
         config=_CONFIG,
         limit=_LIMIT,
     )
-    callers, waits, log = outcome.value
+    callers, waits, log, job = outcome.value
     return Report(
         clients=tuple(
             ClientReport(
@@ -129,6 +132,7 @@ def run_case(case: Case) -> Report:
         waits=waits,
         left=outcome.left,
         seconds=outcome.seconds,
+        job=job,
     )
 
 
@@ -138,7 +142,9 @@ class _Scenario:
         self._case = case
         self._callers: list[Caller] = []
 
-    async def run(self, world: World) -> tuple[list[Caller], tuple[str, ...], dict[str, int]]:
+    async def run(self, world: World) -> tuple[list[Caller], tuple[str, ...], dict[str, int], JobResult | None]:
+        if self._case.job is not None:
+            return [], (), {}, await run_job(world, self._case.job)
         watch = Watch(world)
         async with trio.open_nursery() as outer:
             outer.start_soon(watch.run)
@@ -159,7 +165,12 @@ class _Scenario:
         for service in services:
             watch.check_gates(service)
         log = Counter(operation.digest for operation in world.server.log())
-        return self._callers, (*watch.problems, *(f"back-off: {hasty}" for hasty in world.transport.hasty)), dict(log)
+        return (
+            self._callers,
+            (*watch.problems, *(f"back-off: {hasty}" for hasty in world.transport.hasty)),
+            dict(log),
+            None,
+        )
 
     async def _service(self, world: World) -> ServiceClient:
         while True:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import queue
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from typing import Final, cast
 
 import msgspec
@@ -83,27 +86,46 @@ def search(
     count = processes if processes is not None else os.cpu_count() or 1
     workers = [_start(first + number, count, last, seconds) for number in range(count)]
     lines: list[_Line] = []
-    try:
-        for worker in workers:  # each writes less than would block it for long
-            assert worker.stdout is not None
+    with closing(_said_by(workers)) as said:
+        for text in said:
+            line = msgspec.json.decode(text, type=_Line)
+            lines.append(line)
+            if line.broken and stop:
+                break
+    findings = sorted((Finding(line.seed, line.broken) for line in lines if line.broken), key=lambda one: one.seed)
+    return Outcome(Coverage.of(line.covered for line in lines if line.covered is not None), tuple(findings))
+
+
+def _said_by(workers: Sequence[subprocess.Popen[bytes]]) -> Generator[bytes]:
+    """The lines of all, as they come."""
+    said: queue.SimpleQueue[bytes | subprocess.Popen[bytes]] = queue.SimpleQueue()
+
+    def listen(worker: subprocess.Popen[bytes]) -> None:
+        assert worker.stdout is not None
+        with worker.stdout:
             for text in worker.stdout:
-                line = msgspec.json.decode(text, type=_Line)
-                lines.append(line)
-                if line.broken and stop:
-                    break
+                said.put(text)
+        said.put(worker)
+
+    threads = [threading.Thread(target=listen, args=(worker,)) for worker in workers]
+    for thread in threads:
+        thread.start()
+    left = len(workers)
+    try:
+        while left:
+            text = said.get()
+            if isinstance(text, bytes):
+                yield text
+            elif text.wait() == 0:
+                left -= 1
             else:
-                if worker.wait() != 0:
-                    raise RuntimeError(f"a process of the search ended with status {worker.returncode}")
-                continue
-            break
+                raise RuntimeError(f"a process of the search ended with status {text.returncode}")
     finally:
         for worker in workers:
             worker.kill()
             worker.wait()
-            if worker.stdout is not None:
-                worker.stdout.close()
-    findings = sorted((Finding(line.seed, line.broken) for line in lines if line.broken), key=lambda one: one.seed)
-    return Outcome(Coverage.of(line.covered for line in lines if line.covered is not None), tuple(findings))
+        for thread in threads:
+            thread.join()
 
 
 def _start(first: int, step: int, last: int | None, seconds: float | None) -> subprocess.Popen[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tinker_actors.errors import InvalidInput
 from tinker_actors.testing.faults.kinds import FaultKind, not_negative, positive
 
-__all__ = ["AtStep", "BlockLoop", "CancelCaller", "ClientFault", "CrashActor", "CrashAt"]
+__all__ = ["AtStep", "BlockLoop", "CancelCaller", "ClientFault", "CrashActor", "CrashAt", "KillRuntime"]
 
 
 class ClientFault(FaultKind, frozen=True, kw_only=True):
@@ -47,6 +47,13 @@ class CrashActor(AtStep, frozen=True, kw_only=True):
 
 class CancelCaller(AtStep, frozen=True, kw_only=True):
     """The call or wait that has lasted longest is cancelled by its caller: of ``World.calling()``'s blocks."""
+
+
+class KillRuntime(AtStep, frozen=True, kw_only=True):
+    """The client's process dies, as by SIGKILL; what its disk had not synced may be lost or torn.
+
+    The same program runs again with what is left on the disk: one that resumes ends as if nothing had been.
+    """
 
 
 class BlockLoop(AtStep, frozen=True, kw_only=True):

@@ -8,7 +8,8 @@ import msgspec
 import trio
 
 from tinker_actors.errors import InvalidInput
-from tinker_actors.testing.faults.client import BlockLoop, CancelCaller, CrashActor, CrashAt
+from tinker_actors.testing.faults.client import BlockLoop, CancelCaller, CrashActor, CrashAt, KillRuntime
+from tinker_actors.testing.faults.disk import FullDisk
 from tinker_actors.testing.faults.kinds import AtRequest, Ending, FaultKind
 from tinker_actors.testing.faults.network import (
     Delay,
@@ -53,6 +54,8 @@ Fault: TypeAlias = (
     | CrashActor
     | CancelCaller
     | BlockLoop
+    | KillRuntime
+    | FullDisk
 )
 
 FAULT_KINDS: tuple[type[FaultKind], ...] = get_args(Fault)

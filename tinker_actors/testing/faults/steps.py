@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from supervision import ActorRef, SupervisorRef
 from supervision.context import Context
-from tinker_actors.testing.faults.client import AtStep, BlockLoop, CancelCaller, CrashActor
+from tinker_actors.testing.faults.client import AtStep, BlockLoop, CancelCaller, CrashActor, KillRuntime
 from tinker_actors.testing.faults.plan import Fault, FaultPlan, Fired
 from tinker_actors.testing.faults.points import InjectedCrash
 
@@ -32,6 +32,7 @@ class PlannedSteps(trio.abc.Instrument):
                 self._due.setdefault(fault.step, []).append(fault)
         self._root: SupervisorRef | None = None
         self._cancel: Callable[[], str | None] = _nobody
+        self._kill: Callable[[], str | None] = _nobody
         self._fired: list[Fired] = []
         self.steps = 0
         """How many there were so far."""
@@ -41,9 +42,13 @@ class PlannedSteps(trio.abc.Instrument):
         """What has happened so far, in order."""
         return tuple(self._fired)
 
-    def begin(self, root: SupervisorRef, cancel: Callable[[], str | None]) -> None:
-        """Count from now on. Actors are those below ``root``; ``cancel`` cancels a caller and tells which."""
-        self._root, self._cancel = root, cancel
+    def begin(
+        self, root: SupervisorRef, cancel: Callable[[], str | None], kill: Callable[[], str | None] | None = None
+    ) -> None:
+        """Count from now on. Actors are those below ``root``; ``cancel`` cancels a caller and ``kill`` the process,
+        and each tells which.
+        """
+        self._root, self._cancel, self._kill = root, cancel, kill or _nobody
 
     def end(self) -> None:
         """Count no more."""
@@ -67,6 +72,8 @@ class PlannedSteps(trio.abc.Instrument):
                 return next((path for path in map(_crash, _actors(root, actor)) if path is not None), None)
             case CancelCaller():
                 return self._cancel()
+            case KillRuntime():
+                return self._kill()
             case BlockLoop(seconds=seconds):
                 clock = trio.lowlevel.current_clock()
                 if isinstance(clock, MockClock):
