@@ -220,7 +220,7 @@ def test_a_refused_credential_is_waited_out_and_counts_as_no_attempt():
     async def story(world: World) -> tuple[int, int]:
         refused = AuthenticationError(401, "the key is no more")
         service = Service(Runs(checkpoint("a")), refusing(9, refused))
-        recovered = await world.runtime.recovery.recover("run", service)
+        recovered = await world.runtime.recovery.recover("run", service, policy=RecoveryPolicy(max_attempts=1))
         return recovered.attempts, len(service.calls)
 
     outcome = run(story)
