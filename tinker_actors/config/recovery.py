@@ -42,7 +42,10 @@ class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     ``unknown_outcome`` is what follows when nobody can tell whether the server has applied an operation, which only
     those of class "none" leave open: "restore" is another model, so that it is applied once, and nobody notices;
     "ask" ends what waits with an UnknownVerdict until ``restore()``, ``assume_applied()`` or ``abandon()`` of the
-    training client is called; "assume_applied" and "abandon" do the same as those.
+    training client is called; "assume_applied" and "abandon" do the same as those. An operation that the server says
+    has failed by its own fault, or not whose, has failed ("fail"), or the model goes on as another one that has never
+    met it ("rebuild"): ``server_failure``. ``billing_pause`` is for how many seconds a refusal for want of payment
+    (402) is waited out, None as long as the server says.
 
     ``triggers`` are the losses that count; any other is an error. ``max_attempts`` bounds the rebuilds in a row
     between which no operation of the user's has finished; they are ``backoff_first`` seconds apart, then twice as
@@ -74,6 +77,8 @@ class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     best: Literal["lowest", "highest"] = "lowest"
     restore_optimizer: bool = True
     unknown_outcome: Literal["restore", "ask", "assume_applied", "abandon"] = "restore"
+    server_failure: Literal["fail", "rebuild"] = "fail"
+    billing_pause: float | None = None
     max_attempts: int = 5
     backoff_first: float = 1.0
     backoff_longest: float = 60.0
@@ -109,6 +114,9 @@ class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput("recovery.backoff_longest", problem, "Give at least the first")
         keep(self, "triggers", _triggers(self.triggers))
         self._check_checkpoint()
+        _check_choice("recovery.server_failure", self.server_failure, ("fail", "rebuild"))
+        if self.billing_pause is not None:
+            keep(self, "billing_pause", seconds("recovery.billing_pause", self.billing_pause))
         _check_choice(
             "recovery.unknown_outcome", self.unknown_outcome, ("restore", "ask", "assume_applied", "abandon")
         )

@@ -83,6 +83,14 @@ class Stored:
         self.tokens = tokens
 
 
+_CHANGES = (
+    OperationKind.FORWARD_BACKWARD,
+    OperationKind.FORWARD_BACKWARD_CUSTOM,
+    OperationKind.OPTIM_STEP,
+    OperationKind.LOAD_STATE,
+)
+
+
 class Chunk(msgspec.Struct, frozen=True):
     """One request of an operation, its boundaries frozen at acceptance.
 
@@ -240,6 +248,11 @@ class Operation:
     def replayed(self) -> bool:
         """Whether its caller has had its result from an earlier model."""
         return self._future is None
+
+    @property
+    def changes_model(self) -> bool:
+        """Whether it leaves the model other than it was."""
+        return self.kind in _CHANGES
 
     def wait_anew(self, future: Future[Any]) -> None:
         """Its caller was told that it is undecided; whoever decides waits by ``future``."""

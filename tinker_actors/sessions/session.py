@@ -305,10 +305,17 @@ class Session:
             self.config.retry if retry is None else retry,
             self.random,
             outage_bound=self.config.outage_bound,
-            billing_bound=self.server_config.billing_exception_max_pause_duration_sec,
+            billing_bound=self._billing_bound,
             max_retries=self.config.max_retries,
             on_retry=self._repeated,
         )
+
+    @property
+    def _billing_bound(self) -> float:
+        policy = self.config.recovery
+        if policy is not None and policy.billing_pause is not None:
+            return policy.billing_pause
+        return self.server_config.billing_exception_max_pause_duration_sec
 
     def failed(self, operation: str, kind: str, error: BaseException) -> None:
         """An operation of this session has failed for good: the server is told where telemetry is on."""

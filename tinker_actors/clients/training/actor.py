@@ -27,6 +27,7 @@ from tinker_actors.clients.training.failure import (
     replay_failure,
     session_loss,
     split_failure,
+    spoiling_failure,
 )
 from tinker_actors.clients.training.lane import SendLane
 from tinker_actors.clients.training.loss_behind import loss_behind
@@ -458,7 +459,9 @@ class TrainingActor(Actor):
             error = failure.error
         else:
             error = first
-        if any(result is not None for result in sending.results):
+        if self._is_rebuilt_without(operation, first):
+            self._give_up(spoiling_failure(operation, error), operation)
+        elif any(result is not None for result in sending.results):
             self._give_up(split_failure(operation, error).error, operation)
         elif operation.replayed:
             self._give_up(replay_failure(operation, error), None)
@@ -467,6 +470,12 @@ class TrainingActor(Actor):
             _log.warning("%s %s %s failed: %s", self._ledger.name, operation.kind, operation.name, error)
             self._session.failed(f"{self._ledger.name}{operation.name}", operation.kind, error)
             self._ledger.fail(operation, error)
+
+    def _is_rebuilt_without(self, operation: Operation, failure: RequestFailedError | OutOfPatience) -> bool:
+        policy = self._session.config.recovery
+        by_server = isinstance(failure, RequestFailedError) and failure.category != "user"
+        wanted = policy is not None and policy.replay and policy.server_failure == "rebuild"
+        return by_server and wanted and not operation.replayed and operation.changes_model
 
     def _finish(self, operation: Operation, result: Any) -> None:
         assert operation.sending is not None

@@ -21,6 +21,7 @@ __all__ = [
     "session_loss",
     "send_failure",
     "split_failure",
+    "spoiling_failure",
     "unreadable_replay",
 ]
 
@@ -81,6 +82,16 @@ def split_failure(operation: Operation, error: TinkerError) -> Failure:
     )
     lost.__cause__ = error
     return Failure(lost, stops_lane=True, spoilt=True)
+
+
+def spoiling_failure(operation: Operation, error: TinkerError) -> ModelLost:
+    """``operation`` failed within the server, and nobody knows in what state that has left the model."""
+    lost = ModelLost(
+        f"{operation.kind} {operation.name} failed at the server ({error}), and may have changed it all the same",
+        operation=operation.name,
+    )
+    lost.__cause__ = error
+    return lost
 
 
 def gap_failure(gap: Gap, gone: OutOfPatience, pending: tuple[str, ...]) -> TinkerError:

@@ -93,12 +93,13 @@ class Partition(NetworkFault, frozen=True, kw_only=True):
 class Status(NetworkFault, frozen=True, kw_only=True):
     """The answer is an error ``status``; with ``after`` a proxy gives it when the server has acted already.
 
-    ``retry_after`` is the Retry-After header in seconds.
+    ``retry_after`` is the Retry-After header in seconds, ``body`` the JSON of the answer, if it is no detail.
     """
 
     status: int
     retry_after: float | None = None
     after: bool = False
+    body: str | None = None
 
     def __post_init__(self) -> None:
         NetworkFault.__post_init__(self)

@@ -105,11 +105,11 @@ class FaultyTransport(Transport):
             case Partition(seconds=seconds):
                 self._whole_at = max(self._whole_at, trio.current_time() + seconds)
                 return await self._passed(request, name)
-            case Status(status=status, retry_after=retry_after, after=after):
+            case Status(status=status, retry_after=retry_after, after=after, body=body):
                 if after:
                     await self._discard(request, name)
                 await trio.lowlevel.checkpoint()
-                return _StatusResponse(status, retry_after, f"HTTP {status} injected by the fault plan")
+                return _StatusResponse(status, retry_after, f"HTTP {status} injected by the fault plan", body)
             case RefuseSeqId(expected=expected):
                 await trio.lowlevel.checkpoint()
                 return _StatusResponse(409, None, f"expected seq_id {expected} (injected by the fault plan)")
@@ -269,9 +269,9 @@ class _LateExchange:
 class _StatusResponse(Response):
     """An answer of something between client and server."""
 
-    def __init__(self, status: int, retry_after: float | None, detail: str) -> None:
+    def __init__(self, status: int, retry_after: float | None, detail: str, body: str | None = None) -> None:
         self._status = status
-        self._body = msgspec.json.encode({"detail": detail})
+        self._body = msgspec.json.encode({"detail": detail}) if body is None else body.encode()
         self._headers = {"content-type": "application/json", "content-length": str(len(self._body))}
         if retry_after is not None:
             self._headers["retry-after"] = f"{retry_after:g}"
