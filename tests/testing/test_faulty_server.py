@@ -218,6 +218,11 @@ async def test_nothing_passes_a_partition() -> None:
         assert datetime.now(UTC) - begun >= timedelta(seconds=0.29)
 
 
+async def test_an_answer_may_have_a_body_of_its_own() -> None:
+    async with asking(Status(path="/healthz", status=200, body='{"error": "it broke"}')) as (_, client):
+        assert (await client.get("/healthz")).json() == {"error": "it broke"}
+
+
 def test_every_kind_stands_on_the_page_with_its_fields_and_its_end() -> None:
     page = (Path(__file__).parents[2] / "docs" / "faults.md").read_text("utf-8")
     places = {field for kind in (AtRequest, NetworkFault) for field in kind.__struct_fields__}

@@ -125,7 +125,7 @@ class FaultyApplication:
                 if after:
                     await self._inner(scope, receive, _nowhere)
                 detail = f"HTTP {fault.status} injected by the fault plan"
-                await _answer(send, fault.status, fault.retry_after, detail)
+                await _answer(send, fault.status, fault.retry_after, detail, fault.body)
             case RefuseSeqId(expected=expected):
                 await _answer(send, 409, None, f"expected seq_id {expected} (injected by the fault plan)")
             case Truncate(keep=keep):
@@ -273,8 +273,10 @@ def _again(body: bytes, receive: _Receive) -> _Receive:
     return again
 
 
-async def _answer(send: _Send, status: int, retry_after: float | None, detail: str) -> None:
-    body = msgspec.json.encode({"detail": detail})
+async def _answer(
+    send: _Send, status: int, retry_after: float | None, detail: str, content: str | None = None
+) -> None:
+    body = msgspec.json.encode({"detail": detail}) if content is None else content.encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if retry_after is not None:
         headers.append((b"retry-after", f"{retry_after:g}".encode()))
