@@ -9,7 +9,7 @@ import pytest
 from benchmarks import recovery
 from benchmarks.ledger_cost import ledger_calls
 
-MOST = {False: 240.0, True: 385.0}
+MOST = {False: 256.0, True: 400.0}
 """Calls of the ledger's functions for a step of 4 datums, without and with spilling it."""
 
 
