@@ -83,7 +83,7 @@ class Context:
         """Run `function(*args)` in a task that dies with this incarnation and whose crash is the actor's.
 
         Such tasks are cancelled, and have ended, before terminate() runs. Raises ActorStopped once the incarnation
-        is ending.
+        is ending; where one of its tasks lets that pass, it is no crash.
         """
         life = self._life
         life.require_alive("start a task")

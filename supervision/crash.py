@@ -9,7 +9,7 @@ import trio
 from supervision.errors import CrashReport, members_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__: list[str] = []
 
@@ -24,6 +24,11 @@ def contains_fatal(error: BaseException) -> bool:
 def is_cancellation(error: BaseException) -> bool:
     """Whether it is Cancelled and nothing else."""
     return all(isinstance(leaf, trio.Cancelled) for leaf in _leaves(error))
+
+
+def holds(error: BaseException, what: Callable[[BaseException], bool]) -> bool:
+    """Whether it is, or holds, one for which ``what`` is true."""
+    return any(what(leaf) for leaf in _leaves(error))
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

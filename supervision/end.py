@@ -7,14 +7,14 @@ deferred replies fail, and only then the place hears of it and may begin the nex
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, cast, final
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from supervision.actor import Actor
-from supervision.crash import contains_fatal, is_cancellation, report_crash
-from supervision.errors import ActorDown, CrashReport, StopReason
+from supervision.crash import contains_fatal, holds, is_cancellation, report_crash
+from supervision.errors import ActorDown, ActorStopped, CrashReport, StopReason
 from supervision.events import ActorCrashed, ActorEnded
 from supervision.fate import CLOSE, HELD, Fate
 from supervision.links import break_links
@@ -135,6 +135,10 @@ async def end_life(life: Incarnation, caught: BaseException | None) -> BaseExcep
 def note(life: Incarnation, error: BaseException) -> None:
     """Sort one error that came out of a task of this actor, its own scope's Cancelled already stripped."""
     ends = life.ends
+    rest = _without_own_end(life, error) if life.ending else error
+    if rest is None:
+        return
+    error = rest
     if isinstance(error, Exception):
         pass
     elif contains_fatal(error):
@@ -148,6 +152,20 @@ def note(life: Incarnation, error: BaseException) -> None:
     if ends.errors is None:
         ends.errors = []
     ends.errors.append(error)
+
+
+def _without_own_end(life: Incarnation, error: BaseException) -> BaseException | None:
+    """``error`` without what says that this very actor is ending: its tasks hear of that, and it is no crash."""
+
+    def own(each: BaseException) -> bool:
+        return isinstance(each, ActorStopped) and each.target == life.place.path and each.status == "ending"
+
+    if not holds(error, own):  # a group that is split may become one of another type
+        return error
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    rest: BaseException | None = cast("Any", error).split(own)[1]
+    return rest
 
 
 def _reason(life: Incarnation) -> StopReason:

@@ -149,7 +149,7 @@ def _close_all(runtime: BlockingRuntime, clients: list[TrainingClient], samplers
 
 @pytest.mark.ci
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("what", ["nothing", "requests", "models", "closed"])
+@pytest.mark.parametrize("what", ["nothing", "requests", "models", "clients closed", "session closed"])
 def test_a_crowd_of_threads_gets_what_it_asked_for_and_nothing_is_left(what: str, seed: int) -> None:
     carrier = Lossy(seed)
     with served(SETTINGS) as server:
@@ -160,20 +160,23 @@ def test_a_crowd_of_threads_gets_what_it_asked_for_and_nothing_is_left(what: str
                 service.create_sampling_client(base_model=BASE_MODEL),
                 clients[0].save_weights_and_get_sampling_client("kept"),
             ]
-            crowd = Crowd(clients, samplers, (*ASKED_FOR, ClosedError) if what == "closed" else ASKED_FOR)
+            crowd = Crowd(clients, samplers, (*ASKED_FOR, ClosedError) if "closed" in what else ASKED_FOR)
             carrier.rate = 0.05 if what == "requests" else 0.0
             threads = crowd.start(seed)
             if what == "models":
                 _lose_models(server, crowd, seed)
-            if what == "closed":
+            if what == "clients closed":
                 _close_all(runtime, clients, samplers)
+            if what == "session closed":
+                time.sleep(SECONDS / 3)
+                service.close()
             for thread in threads:
                 thread.join(120)
             assert not any(thread.is_alive() for thread in threads)
             assert crowd.unexpected == []
             assert crowd.done > THREADS
             carrier.rate = 0.0
-            if what != "closed":
+            if "closed" not in what:
                 for client in clients:
                     client.optim_step(AdamParams()).result(60)
                 assert runtime.pending() == ()

@@ -79,3 +79,24 @@ def test_a_call_whose_client_closes_meanwhile_was_closed(what: str):
             assert {str(error) for error in ended} == {"get_info was not done: its client was closed meanwhile"}
 
     train(story, Delay(path="/get_info", nth=2, seconds=30.0))
+
+
+def test_a_sample_whose_session_closes_meanwhile_was_closed():
+    async def story(_: World, service: ServiceClient, __: TrainingClient) -> None:
+        sampler = await service.create_sampling_client(base_model=BASE_MODEL)
+        ended: list[BaseException] = []
+
+        async def sample() -> None:
+            try:
+                await sampler.sample(PROMPT, 1, SamplingParams(max_tokens=1))
+            except TinkerError as error:
+                ended.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sample)
+            await trio.sleep(1.0)
+            await service.close()
+        assert [type(error) for error in ended] == [ClosedError], ended
+        assert "was closed" in str(ended[0])
+
+    train(story, Delay(path="/asample", seconds=30.0))

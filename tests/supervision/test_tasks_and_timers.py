@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -42,6 +43,35 @@ class Worker(Counter):
     @handles(Go)
     def go(self, message: Go) -> None:
         self.task = self.context.start_task(self.function, *self.args, name="work")  # type: ignore[arg-type]
+
+
+@seeded()
+async def test_a_task_that_hears_of_its_actors_end_has_not_crashed() -> None:
+    """It has something to begin in the very step in which its actor is stopped."""
+    log = Log()
+    for nested, crashes in ((False, False), (True, False), (False, True), (True, True)):
+        worker: list[Worker] = []
+        closed: list[StopReason] = []
+
+        async def begin(crashes: bool = crashes, worker: list[Worker] = worker) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                if crashes:
+                    raise Boom("while it ends")
+                worker[0].context.start_task(trio.sleep_forever)
+
+        async def begin_within(begin: Callable[[], Awaitable[None]] = begin) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(begin)
+
+        worker.append(Worker(log, begin_within if nested else begin))
+        async with system(log) as s:
+            ref = await s.start_child(ChildSpec("a", lambda worker=worker: worker[0], on_close=closed.append))
+            await ref.cast(Go())
+            await settle()
+            await s.stop_child("a")
+        assert [reason.kind for reason in closed] == ["crash" if crashes else "shutdown"], (nested, crashes)
 
 
 @seeded()

@@ -15,6 +15,8 @@ from tinker_actors.clients.sampler import Sampler
 from tinker_actors.clients.streaming import StreamedSample, open_stream
 from tinker_actors.errors import (
     APIResponseError,
+    APIStatusError,
+    ClosedError,
     ModelLost,
     OutageError,
     RequestFailedError,
@@ -25,7 +27,7 @@ from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.flow.reaction import Reaction, while_submitting
 from tinker_actors.flow.retry import RetryHandler
 from tinker_actors.ports.spans import Span
-from tinker_actors.sessions import Session
+from tinker_actors.sessions import Session, SessionState
 from tinker_actors.types import (
     ByteEstimator,
     Promise,
@@ -66,9 +68,12 @@ class Samples:
             async with session.limits.sampling.in_flight(), self._handler.connection():
                 return await self._sample(request, entry, span)
         except TinkerError as error:
-            session.failed(entry.name, "sample", error)
-            span.end(error)
-            raise
+            told = self._closed_under(error, "sample")
+            session.failed(entry.name, "sample", told)
+            span.end(told)
+            if told is error:
+                raise
+            raise told from error
         finally:
             span.end()
             session.pending.close(entry)
@@ -99,9 +104,12 @@ class Samples:
             ):
                 yield stream
         except TinkerError as error:
-            session.failed(entry.name, "sample_stream", error)
-            span.end(error)
-            raise
+            told = self._closed_under(error, "sample_stream")
+            session.failed(entry.name, "sample_stream", told)
+            span.end(told)
+            if told is error:
+                raise
+            raise told from error
         finally:
             span.end()
             session.pending.close(entry)
@@ -213,6 +221,14 @@ class Samples:
             return False
         await session.confirm()
         return session.generation != generation and not session.over
+
+    def _closed_under(self, error: TinkerError, what: str) -> TinkerError:
+        """``error``, or what it means where this program has closed the session meanwhile."""
+        if self._session.state.value is not SessionState.FINISHED:
+            return error
+        if not isinstance(error, RequestFailedError | ModelLost | APIStatusError):
+            return error
+        return ClosedError(f"{what} was not done: session {self._session.session_id} was closed meanwhile")
 
     def _count(self, request: SampleRequest, sampled: int, entry: PendingEntry) -> None:
         session = self._session
