@@ -26,7 +26,7 @@ from tinker_actors.testing.faults import CrashActor, FaultPlan
 from tinker_actors.testing.network import open_network
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT, datum, plain, start_client
 from tinker_actors.testing.simulation import Outcome, World, simulate
-from tinker_actors.types import AdamParams, SamplingParams
+from tinker_actors.types import AdamParams, SamplingParams, SessionCancelled
 
 EVERY = [pytest.param(5, id="sampled"), pytest.param(1, id="all", marks=pytest.mark.ci)]
 ACTORS = (
@@ -239,4 +239,64 @@ def test_the_runtime_can_be_left_at_every_step(every: int):
     for step in range(1, counter.steps + 1, every):
         instrument = AtStep(step)
         run_seeded(leave_at, instrument, seed=3, instruments=[instrument])
+        assert instrument.acted
+
+
+async def leave_in_a_rebuild(instrument: AtStep, lost: str) -> None:
+    """The same while a lost model or session is made good, with a sample that waits for it."""
+    rng = random.Random(5)
+    futures: list[Future[Any]] = []
+    async with (
+        open_service(ServerSettings(base_model=BASE_MODEL), offload=InlineOffload(), random=rng) as service,
+        open_network(service.app, random=rng) as network,
+    ):
+        with trio.CancelScope() as scope:
+            async with open_runtime(
+                config=Config.load(base_url="https://server", api_key="tml-test", environ={}),
+                transport=network.transport(),
+                seed=1,
+                offload=InlineOffload(),
+            ) as runtime:
+                owner = await runtime.create_service_client()
+                client = await start_client(owner)
+                await (await client.optim_step(AdamParams()))
+                await (await client.save_state("first"))
+                sampler = await client.save_weights_and_get_sampling_client()
+                if lost == "model":
+                    service.models[client.model_id].close("it was lost", abandon=True)
+                else:
+                    for session in service.sessions.alive():
+                        await service.end_session(session, "was ended", SessionCancelled(), abandon=True)
+                instrument.arm(scope.cancel)
+                futures.append(sampler.sample_async(PROMPT, 1, SamplingParams(max_tokens=3, seed=5)))
+                for number in range(2):
+                    futures.append(await client.forward_backward([datum(number)]))
+                    futures.append(await client.optim_step(AdamParams()))
+                for future in futures:
+                    await future
+                instrument.disarm()
+        instrument.disarm()
+        assert runtime.system.statistics().actors == 0
+        assert runtime.pending() == ()
+        assert all(future.done() for future in futures)
+        await trio.sleep(60)  # what is on its way arrives
+        assert owner.session_id not in {session.session_id for session in service.sessions.alive()}
+        await trio.sleep(1000)  # one whose creation was not answered in time ends without heartbeats
+        assert not service.sessions.alive()
+        accepted = [digest for operation in client.accepted for digest in operation.digests]
+        for model_id in service.models:
+            took = [one.digest for one in service.applied(model_id) if one.digest in accepted]
+            first = accepted.index(took[0]) if took else 0
+            assert took == accepted[first : first + len(took)], f"{model_id} took something twice or out of order"
+
+
+@pytest.mark.parametrize("every", EVERY)
+@pytest.mark.parametrize("lost", ["model", "session"])
+def test_the_runtime_can_be_left_at_every_step_of_a_rebuild(every: int, lost: str):
+    counter = AtStep(step=0)
+    run_seeded(leave_in_a_rebuild, counter, lost, seed=3, instruments=[counter])
+    assert counter.steps > 100
+    for step in range(1, counter.steps + 1, every):
+        instrument = AtStep(step)
+        run_seeded(leave_in_a_rebuild, instrument, lost, seed=3, instruments=[instrument])
         assert instrument.acted
