@@ -14,7 +14,7 @@ import trio
 from tests.clients.scenario import batch, train
 from tests.property.steps import AtStep
 from tinker_actors.clients import SamplingClient, ServiceClient, TrainingClient
-from tinker_actors.config import Config
+from tinker_actors.config import Config, RecoveryPolicy
 from tinker_actors.local import ServerSettings
 from tinker_actors.runtime import Runtime
 from tinker_actors.testing.faults import Delay
@@ -65,8 +65,11 @@ def drop_in_another_thread(held: list[Any]) -> None:
     thread.join()
 
 
+@pytest.mark.parametrize("recovery", [None, RecoveryPolicy()], ids=["alone", "watched by the recovery"])
 @pytest.mark.parametrize("way", [drop, drop_in_another_thread], ids=lambda way: way.__name__)
-def test_a_training_client_that_is_let_go_is_unloaded_and_nothing_else_is(way: Callable[[list[Any]], None]):
+def test_a_training_client_that_is_let_go_is_unloaded_and_nothing_else_is(
+    way: Callable[[list[Any]], None], recovery: RecoveryPolicy | None
+):
     async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
         made = await second(service)
         sampler = await made.save_weights_and_get_sampling_client("kept")
@@ -81,7 +84,7 @@ def test_a_training_client_that_is_let_go_is_unloaded_and_nothing_else_is(way: C
         await (await client.optim_step(STEP))
         assert (await second(service)).model_id.endswith(":train:2")
 
-    train(story)
+    train(story, recovery=recovery)
 
 
 def test_one_that_is_part_of_a_cycle_is_found():
