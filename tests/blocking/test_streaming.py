@@ -113,7 +113,7 @@ def sampler(runtime: BlockingRuntime) -> SamplingClient:
 def _nothing_is_left(runtime: BlockingRuntime, sampler: SamplingClient, server: Served) -> None:
     assert runtime.pending() == ()
     engine = runtime._engine
-    assert (engine._calls, engine._waiting) == (set(), {})
+    until(lambda: (engine._calls, engine._waiting) == (set(), {}))
     until(lambda: server.ask(lambda service: len(service.streams)) == 0)
     sampler.sample(PROMPT, 1, SamplingParams(max_tokens=1))
 
