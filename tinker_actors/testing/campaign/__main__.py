@@ -30,10 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             outcome = search(
                 arguments.first, None, processes=arguments.processes, seconds=arguments.seconds, stop=False
             )
-            status = _tell(outcome.findings)
+            # a seed whose faults all miss breaks no promise: only the gate wants none of them
+            findings = [one for one in outcome.findings if not one.broken[0].startswith("vacuous")]
+            status = _tell(findings)
             coverage = outcome.coverage
             _say(str(coverage))
-            hours, found = coverage.seconds / 3600.0, len(outcome.findings)
+            hours, found = coverage.seconds / 3600.0, len(findings)
             _say(f"simulated hours {hours:.1f}, faults {coverage.faults}, violations {found}")
             return status
         case _:
