@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Final, TypeVar, TypeVarTuple, Unpack, final
+from typing import TypeVar, TypeVarTuple, Unpack, final
 
 import trio
 from trio.testing import MockClock
@@ -14,8 +14,6 @@ __all__ = ["run_seeded", "VirtualHang"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-_STANDSTILL: Final = 100_000  # turns of the loop
 
 
 class VirtualHang(AssertionError):
@@ -65,15 +63,16 @@ def run_seeded(
     *args: *Ts,
     seed: int,
     limit: float = 1e6,
+    turns: int = 1_000_000,
     instruments: Sequence[trio.abc.Instrument] = (),
 ) -> T:
     """Run `async_fn(*args)` with trio, and give back what it returns.
 
     The clock is virtual: time passes only while nothing can run. The same seed gives the same schedule. After
     `limit` virtual seconds the run is cancelled and VirtualHang raised, with what every task waited for; so it is
-    after 100,000 turns of the loop in which no time has passed. An error gets a note with the seed.
+    after `turns` turns of the loop in which no time has passed. An error gets a note with the seed.
     """
-    standstill = _Standstill()
+    standstill = _Standstill(turns)
 
     async def main() -> T:
         trio.lowlevel.spawn_system_task(_guard, trio.current_time() + limit)
@@ -98,7 +97,8 @@ def run_seeded(
 class _Standstill(trio.abc.Instrument):
     """Ends a program that always has something to do: the virtual clock stands still for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, allowed: int) -> None:
+        self._allowed = allowed
         self.scope: trio.CancelScope | None = None
         self.found: str | None = None
         self._turns = 0
@@ -109,8 +109,8 @@ class _Standstill(trio.abc.Instrument):
         now = trio.current_time()
         self._turns = self._turns + 1 if now == self._at else 0
         self._at = now
-        if self._turns > _STANDSTILL and self.found is None and self.scope is not None:
-            self.found = f"after {_STANDSTILL:,} turns of the loop no time has passed since {now:g}"
+        if self._turns > self._allowed and self.found is None and self.scope is not None:
+            self.found = f"after {self._allowed:,} turns of the loop no time has passed since {now:g}"
             self.scope.cancel(reason=self.found)
 
 

@@ -45,6 +45,7 @@ __all__ = ["ModelOutcome", "Outcome", "World", "simulate"]
 
 T = TypeVar("T")
 
+_TURNS = 100_000  # of the loop without any time passing: no run needs a tenth of them
 _SETTLED_WITHIN = 3600.0  # virtual seconds: far above every bound of the client
 
 
@@ -187,6 +188,7 @@ def simulate(
             ),
             seed=seed,
             limit=limit,
+            turns=_TURNS,
             instruments=[*instruments, steps],
         )
     except BaseException as error:

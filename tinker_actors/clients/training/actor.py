@@ -1,4 +1,4 @@
-"""The training client's actor: creates its model, runs the send lane, polls for results."""
+"""The training client's actor: creates its model, runs the send lane and the polls, and judges what is lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import trio
 
 from supervision import Actor, Event, handles
 from tinker_actors.clients.training.creation import MADE_ANEW, Made, free, make_model, unload
-from tinker_actors.clients.training.custom_loss import differentiated, logprobs_of
 from tinker_actors.clients.training.events import (
     DecisionDue,
     ModelGivenUp,
@@ -22,35 +21,24 @@ from tinker_actors.clients.training.events import (
 )
 from tinker_actors.clients.training.failure import (
     brief_loss,
-    poll_failure,
     rebuild_failure,
-    replay_failure,
     session_loss,
-    split_failure,
-    spoiling_failure,
 )
 from tinker_actors.clients.training.lane import SendLane
-from tinker_actors.clients.training.loss_behind import loss_behind
 from tinker_actors.clients.training.messages import GetInfo, LoseModel, Unload, Wake
 from tinker_actors.clients.training.model import Model, new_model
-from tinker_actors.clients.training.operations import REQUEST_TYPES, RESULT_TYPES, combine, problem_of
 from tinker_actors.clients.training.rebuild import Rebuilder
-from tinker_actors.clients.training.saves import is_named_save, name_is_taken, saved_before
+from tinker_actors.clients.training.results import Results
 from tinker_actors.errors import (
-    APIError,
-    APIResponseError,
-    ConflictError,
-    LossTermError,
     ModelLost,
     OperationError,
     OutageError,
-    RequestFailedError,
     TinkerError,
     UnknownVerdict,
 )
 from tinker_actors.flow.patience import OutOfPatience
-from tinker_actors.flow.reaction import Reaction, by_order, while_polling, while_polling_save
-from tinker_actors.ledger import Chunk, Operation, OperationKind, OperationState, Rebuild, Sending, Shown
+from tinker_actors.flow.reaction import Reaction, while_polling
+from tinker_actors.ledger import Operation, OperationKind, OperationState, Rebuild, Sending, Shown
 from tinker_actors.server_class import ServerClass
 from tinker_actors.sessions import ServerClassFound, Session
 from tinker_actors.types import (
@@ -83,6 +71,7 @@ class TrainingActor(Actor):
         self._scopes: set[trio.CancelScope] = set()
         self._unwanted: ModelLost | UnknownVerdict | None = None
         """A loss that the policy does not make good, if it is what it seems."""
+        self._results = Results(session, model, get_info=self._get_info, give_up=self._give_up, finish=self._finish)
         self._lane = SendLane(
             session,
             model,
@@ -337,145 +326,7 @@ class TrainingActor(Actor):
 
     async def _poll(self, operation: Operation, sending: Sending) -> None:
         with self._until_stopped():
-            while self._ledger.at(operation, sending):
-                mended = self._session.mended.value
-                failures = await self._poll_missing(operation, sending)
-                renew = next((f for f in failures if isinstance(f, OutOfPatience) and _credential(f)), None)
-                if renew is None:
-                    if operation.half and not failures:
-                        await self._differentiate(operation, sending)
-                        return
-                    lost = await loss_behind(self._session, self._model_id(), operation, failures, self._get_info)
-                    if self._ledger.at(operation, sending):
-                        if lost is not None:
-                            self._give_up(lost, None)
-                        else:
-                            self._conclude(operation, failures)
-                    return
-                if self._session.mended.value != mended:
-                    continue  # it was the old credential that was refused
-                _log.error(
-                    "the results of %s wait until its credential is mended: %s", self._ledger.name, renew.error
-                )
-                self._ledger.halt(renew.error)
-                await self._ledger.until_resumed()
-
-    async def _differentiate(self, operation: Operation, sending: Sending) -> None:
-        """Have the user's function called, in its turn: those behind it wait in the lane."""
-        session, ledger = self._session, self._ledger
-        loss = self._model.losses[operation.op_no]
-        operation.entry.enter("computing", "its loss is being computed here", expected=True)
-        try:
-            evaluated = await loss.evaluate(logprobs_of(sending.results), session.offload)
-            chunks, local = differentiated(operation, evaluated)
-        except LossTermError as error:
-            if ledger.at(operation, sending):
-                self._model.losses.pop(operation.op_no, None)
-                _log.warning("%s %s %s failed: %s", ledger.name, operation.kind, operation.name, error)
-                session.failed(f"{ledger.name}{operation.name}", operation.kind, error)
-                ledger.fail(operation, error)
-            return
-        session.points.reach("training.differentiated", operation.name)
-        if ledger.at(operation, sending):
-            ledger.differentiate(operation, chunks, local)
-            self._model.losses.pop(operation.op_no, None)
-
-    async def _poll_missing(self, operation: Operation, sending: Sending) -> list[RequestFailedError | OutOfPatience]:
-        failures: list[RequestFailedError | OutOfPatience] = []
-        missing = [i for i, result in enumerate(sending.results) if result is None]
-        chunks = operation.chunks
-        if len(missing) == 1:
-            await self._poll_chunk(operation, sending, chunks[missing[0]], missing[0], failures)
-        else:
-            async with trio.open_nursery() as nursery:
-                for index in missing:
-                    nursery.start_soon(self._poll_chunk, operation, sending, chunks[index], index, failures)
-        return failures
-
-    async def _poll_chunk(
-        self,
-        operation: Operation,
-        sending: Sending,
-        chunk: Chunk,
-        index: int,
-        failures: list[RequestFailedError | OutOfPatience],
-    ) -> None:
-        request_id = sending.request_ids[index]
-        assert request_id is not None
-        saves = is_named_save(chunk)
-        seq_id, doubted = sending.first_seq_id + index, sending.doubts[index]
-
-        def react(error: APIError) -> Reaction:
-            reaction = while_polling_save(error) if saves else while_polling(error)
-            return by_order(reaction, error, self._session.server_class, seq_id, doubted=doubted)
-
-        try:
-            result = await self._poller.result(
-                request_id,
-                RESULT_TYPES[operation.kind],
-                operation.entry,
-                request_type=REQUEST_TYPES[operation.kind],
-                point="training.polling",
-                on_queue_state=self._model.queue.report,
-                react=react,
-                roundtrip=sending.roundtrips[index],
-                span=operation.span,
-            )
-        except RequestFailedError as failure:
-            failures.append(failure)
-            return
-        except OutOfPatience as gone:
-            if not (saves and doubted and name_is_taken(gone)):
-                failures.append(gone)
-                return
-            # the name was taken by an earlier try of this very save, whose promise was lost
-            result = await saved_before(self._session.api, chunk, sending.model_id)
-        if problem := problem_of(chunk, result):
-            unusable = APIResponseError(f"{operation.kind} {operation.name}: {problem} (request {request_id})")
-            failures.append(OutOfPatience(Reaction.RECHECK, unusable, 0.0))
-            return
-        self._session.points.reach("training.decoded", operation.name)
-        if self._ledger.at(operation, sending):
-            self._ledger.deliver(operation, index, result)
-
-    def _conclude(self, operation: Operation, failures: list[RequestFailedError | OutOfPatience]) -> None:
-        sending = operation.sending
-        assert sending is not None
-        if not failures:
-            self._finish(operation, combine(operation, sending.results))
-            return
-        first = failures[0]
-        if (saved := self._model.saved_as(operation)) is not None and _taken(first):
-            self._finish(operation, saved)  # what the server has under that name is this very state
-            return
-        if operation.automatic and isinstance(first, OutOfPatience):
-            self._ledger.fail(operation, first.error)  # nothing is built on it: others find out what is wrong
-            return
-        if isinstance(first, OutOfPatience):
-            failure = poll_failure(operation, first, pending=self._session.pending.lines())
-            if failure.stops_lane:
-                self._give_up(failure.error, None)
-                return
-            error = failure.error
-        else:
-            error = first
-        if self._is_rebuilt_without(operation, first):
-            self._give_up(spoiling_failure(operation, error), operation)
-        elif any(result is not None for result in sending.results):
-            self._give_up(split_failure(operation, error).error, operation)
-        elif operation.replayed:
-            self._give_up(replay_failure(operation, error), None)
-        else:
-            # its Future says so, too, but a program may never look at it
-            _log.warning("%s %s %s failed: %s", self._ledger.name, operation.kind, operation.name, error)
-            self._session.failed(f"{self._ledger.name}{operation.name}", operation.kind, error)
-            self._ledger.fail(operation, error)
-
-    def _is_rebuilt_without(self, operation: Operation, failure: RequestFailedError | OutOfPatience) -> bool:
-        policy = self._session.config.recovery
-        by_server = isinstance(failure, RequestFailedError) and failure.category != "user"
-        wanted = policy is not None and policy.replay and policy.server_failure == "rebuild"
-        return by_server and wanted and not operation.replayed and operation.changes_model
+            await self._results.poll(operation, sending)
 
     def _finish(self, operation: Operation, result: Any) -> None:
         assert operation.sending is not None
@@ -599,11 +450,3 @@ class TrainingActor(Actor):
     def _model_id(self) -> str:
         assert self._ledger.model_id is not None
         return self._ledger.model_id
-
-
-def _credential(failure: OutOfPatience) -> bool:
-    return failure.reaction is Reaction.RENEW
-
-
-def _taken(failure: RequestFailedError | OutOfPatience) -> bool:
-    return isinstance(failure, RequestFailedError) or isinstance(failure.error, ConflictError)
