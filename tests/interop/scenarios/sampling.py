@@ -1,4 +1,4 @@
-"""What else SamplingClient offers: streams, and the age of its weights."""
+"""What else SamplingClient offers: streams, the base model, the age of its weights; and what a session has used."""
 
 from __future__ import annotations
 
@@ -28,3 +28,23 @@ async def guard_staleness(tools: Tools, call: Call) -> None:
     await tools.step(client)
     with pytest.raises(StaleSampler):
         await sampler.sample(prompt, 1, params)
+
+
+@operation("SamplingClient.get_base_model")
+async def get_base_model(tools: Tools, call: Call) -> None:
+    client = await tools.trained()
+    saved = await (await client.save_weights_for_sampler(tools.name()))
+    by_path = await (await tools.service()).create_sampling_client(saved.path)
+    assert await call(by_path) == tools.model
+
+
+@operation("ServiceClient.usage")
+async def usage(tools: Tools, call: Call) -> None:
+    service = await tools.service()
+    assert await call(service) == {}
+    await tools.step(await tools.training(service))
+    sampler = await service.create_sampling_client(base_model=tools.model)
+    await sampler.sample(ModelInput.from_ints(TOKENS[:4]), 1, SamplingParams(max_tokens=3, temperature=0.0, stop=[]))
+    used = (await call(service))[tools.model]
+    assert (used.trained, used.prompted) == (len(TOKENS) - 1, 4)
+    assert 1 <= used.sampled <= 3
