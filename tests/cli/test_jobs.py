@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -112,6 +115,15 @@ def test_one_is_shown_with_its_newest_whole_row(folder: Path, capsys: pytest.Cap
     assert told["point"] == {"checkpoint": "tinker://r/weights/a", "step": 4, "op_no": 9, "metrics_offset": 20}
     assert main(["job", "show", "two", "--folder", str(folder)]) == 0
     assert "none: it would begin anew" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(folder: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        command = [sys.executable, "-m", "tinker_actors.cli", "job", "show", "one", "--folder", str(folder)]
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -29,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(options, JobCommand):
             from tinker_actors.cli.jobs import run_job_command
 
-            return run_job_command(options)
+            code = run_job_command(options)
+            sys.stdout.flush()
+            return code
         from tinker_actors.cli.serve import run_serve
 
         return run_serve(options)
@@ -39,5 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (JobError, DiskError) as error:
         print(f"tinker-actors {name}: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever reads our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nor is the interpreter to complain when it flushes
+        return 141  # as by SIGPIPE
     except KeyboardInterrupt:  # before or after the time in which the command looks after it
         return 130

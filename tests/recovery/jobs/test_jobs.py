@@ -17,6 +17,7 @@ from tests.recovery.jobs.data import STEP, Deck
 from tests.recovery.jobs.lives import FOLDER, Died, Lives, in_lives, train
 from tinker_actors.config import CheckpointPolicy
 from tinker_actors.errors import (
+    BadRequestError,
     ClosedError,
     DiskError,
     DiskFull,
@@ -220,8 +221,9 @@ def test_another_process_is_refused_and_touches_nothing():
 def test_what_was_begun_with_other_values_is_refused_by_name():
     async def story(lives: Lives) -> None:
         async def work(runtime: Runtime) -> None:
-            async with job(runtime):
-                pass
+            async with job(runtime, steps=1) as run:
+                for step in run.steps():
+                    await one_step(run, step)
             before = await record(lives)
             with pytest.raises(JobChanged) as caught:
                 async with job(runtime, rank=4, seed=8, train_mlp=False):
@@ -232,6 +234,46 @@ def test_what_was_begun_with_other_values_is_refused_by_name():
             assert await record(lives) == before
             async with job(runtime, seed=None) as run:
                 assert run.seed == 7
+
+        await lives.live(work)
+
+    in_lives(story)
+
+
+def test_values_that_the_server_refused_can_be_corrected(caplog: pytest.LogCaptureFixture):
+    async def story(lives: Lives) -> None:
+        async def work(runtime: Runtime) -> None:
+            with pytest.raises(BadRequestError, match=r"lora_config\.rank: 5000"):
+                async with job(runtime, rank=5000):
+                    pass
+            async with job(runtime) as run:
+                assert (await run.client.get_info()).lora_rank == 2
+                for step in run.steps():
+                    await one_step(run, step)
+                    run.log({"n": step})
+            found = await record(lives)
+            assert (found.config.rank, found.starts, found.step) == (2, 2, 4)
+
+        await lives.live(work)
+
+    in_lives(story)
+    assert "the job job has trained nothing yet, and takes other values: rank is 2, was 5000" in caplog.text
+
+
+def test_values_stay_once_there_is_a_row():
+    async def story(lives: Lives) -> None:
+        async def work(runtime: Runtime) -> None:
+            with pytest.raises(Died):
+                async with job(runtime) as run:
+                    for step in run.steps():
+                        await one_step(run, step)
+                        run.log({"n": step})
+                        if step == 2:
+                            raise Died
+            assert (await record(lives)).point is None
+            with pytest.raises(JobChanged, match="rank is 4, was 2"):
+                async with job(runtime, rank=4):
+                    pass
 
         await lives.live(work)
 

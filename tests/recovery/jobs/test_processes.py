@@ -133,6 +133,8 @@ def test_one_ctrl_c_is_an_orderly_end_that_says_how_to_go_on(
         in errors
     )
     assert f"tinker-actors job resume job --folder {tmp_path}" in errors
+    told = [line for line in errors.splitlines() if "has stopped after" in line and not line.startswith("INFO:")]
+    assert len(told) == 1, "a program without a log of its own shows it once"
     assert "Traceback" not in errors
     assert (to_the_end(server, tmp_path), rows(tmp_path)) == calm
 

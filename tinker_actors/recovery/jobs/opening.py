@@ -220,7 +220,9 @@ class JobBlock:
         )
         if self.catches_signals:
             print(line, file=sys.stderr, flush=True)
-        _log.warning("%s", line)
+            _log.info("%s", line)  # not a warning: a program without a log of its own would show it twice
+        else:
+            _log.warning("%s", line)
 
     async def _begin(self) -> ResumeRecord:
         """The record of this start, stored before anything is asked of the server."""
@@ -231,8 +233,17 @@ class JobBlock:
                 name=options.name, config=options.config(self._home.draw_seed() if seed is None else seed)
             )
         else:
-            self._compare(found.config, options.config(found.config.seed if seed is None else seed))
+            given = options.config(found.config.seed if seed is None else seed)
             record = found
+            if given != found.config:
+                told = _differences(found.config, given)
+                if await self._has_trained(found):
+                    raise JobChanged(
+                        f"the job {options.name} was begun with other values: {told}. Give it the old ones, or "
+                        f"another name; or remove {self._folder.path} to begin it anew"
+                    )
+                _log.warning("the job %s has trained nothing yet, and takes other values: %s", options.name, told)
+                record = msgspec.structs.replace(found, config=given)
         ended = record.status == "done" and (options.steps is None or record.step >= options.steps)
         record = msgspec.structs.replace(
             record,
@@ -254,15 +265,9 @@ class JobBlock:
             )
         return record
 
-    def _compare(self, found: JobConfig, given: JobConfig) -> None:
-        names = JobConfig.__struct_fields__
-        other = [name for name in names if getattr(found, name) != getattr(given, name)]
-        if other:
-            told = ", ".join(f"{name} is {getattr(given, name)!r}, was {getattr(found, name)!r}" for name in other)
-            raise JobChanged(
-                f"the job {self._options.name} was begun with other values: {told}. Give it the old ones, or another "
-                f"name; or remove {self._folder.path} to begin it anew"
-            )
+    async def _has_trained(self, found: ResumeRecord) -> bool:
+        """Whether there is a checkpoint or a row; there is neither where the server refused the first values."""
+        return found.point is not None or bool(await self._home.disk.size(self._folder.metrics))
 
     async def _start(self, record: ResumeRecord, stack: AsyncExitStack) -> tuple[Job, Recorder]:
         home, point = self._home, record.point
@@ -354,6 +359,11 @@ class JobBlock:
             ttl = _DEFAULT_TTL if policy.ttl_seconds is None else policy.ttl_seconds
             policy = msgspec.structs.replace(policy, every_seconds=_DEFAULT_SECONDS, ttl_seconds=ttl)
         return policy
+
+
+def _differences(found: JobConfig, given: JobConfig) -> str:
+    other = [name for name in JobConfig.__struct_fields__ if getattr(found, name) != getattr(given, name)]
+    return ", ".join(f"{name} is {getattr(given, name)!r}, was {getattr(found, name)!r}" for name in other)
 
 
 def _reason_of(error: BaseException) -> str:
