@@ -12,7 +12,7 @@ from tests.clients.test_epochs import lose_model, rebuilt
 from tests.runtime.test_crash_table import crash
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.config import CheckpointPolicy, Config, RecoveryPolicy
-from tinker_actors.errors import InvalidInput, RequestFailedError
+from tinker_actors.errors import InvalidInput, OutageError, RequestFailedError
 from tinker_actors.ledger import OperationKind
 from tinker_actors.local import ServerSettings
 from tinker_actors.server_class import ServerClass
@@ -325,6 +325,31 @@ def test_a_refused_credential_halts_a_save_as_all_else():
 
     fault = Status(path="/save_weights", nth=1, status=401, times=2)
     assert run(story, CheckpointPolicy(every_steps=1), fault).value == 2
+
+
+def test_a_save_that_an_outage_has_held_up_is_one_of_those_kept_once_it_was_gone_on():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[str]:
+        client.forward_backward_async(batch(1, 2))
+        update = client.optim_step_async(STEP)
+        await trio.sleep(0.0)
+        world.network.partition()
+        assert isinstance(await update.exception(), OutageError)
+        world.network.heal()
+        for future in await client.restore():
+            await future
+        await world.settle()
+        assert [saved.step for saved in client.checkpoints.saved] == [1]
+        await steps(client, 1, 1)
+        await world.settle()
+        rest = await service.create_rest_client()
+        found = await rest.list_checkpoints(client.model_id)
+        assert [one.tinker_path for one in found.checkpoints] == [saved.path for saved in client.checkpoints.saved]
+        return [one.tinker_path for one in found.checkpoints]
+
+    outcome = run(story, CheckpointPolicy(every_steps=1, keep_last=1), outage_bound=60.0)
+    assert len(outcome.value) == 1
+    assert [event.step for event in saves(outcome)] == [1, 2]
+    assert not [event for event in outcome.events if isinstance(event, CheckpointFailed)]
 
 
 def test_saving_twice_under_one_name_is_the_same_save(caplog: pytest.LogCaptureFixture):

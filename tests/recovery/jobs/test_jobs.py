@@ -713,6 +713,37 @@ def test_a_disk_that_is_full_costs_nothing_but_safety_until_there_is_room(caplog
     assert "can't write, which is tried again in" in caplog.text
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_that_a_disk_did_not_make_certain_are_written_again_before_a_record_counts_on_them(seed: int):
+    async def story(lives: Lives) -> tuple[str, list[bytes]]:
+        def refuse(call: str, path: Path) -> None:
+            if call == "sync":
+                lives.disk.fault = None
+                raise DiskError(path, "can't be written: Input/output error", "Look at the disk")
+
+        async def die(job: Job, step: int) -> None:
+            if step == 4:
+                await trio.sleep(10.0)  # its save is done, and its row comes
+                lives.disk.fault = refuse
+            if step == 5:
+                await trio.sleep(10.0)
+                assert lives.disk.fault is None
+                assert job.safe_step == 4
+                lives.die()
+                await trio.sleep_forever()
+
+        with pytest.raises(Died):
+            await lives.live(lambda runtime: train(lives, runtime, until=die, ahead=0))
+        digest, _ = await lives.live(lambda runtime: train(lives, runtime))
+        return digest, await lives.rows()
+
+    async def calm(lives: Lives) -> tuple[str, list[bytes]]:
+        digest, _ = await lives.live(lambda runtime: train(lives, runtime))
+        return digest, await lives.rows()
+
+    assert in_lives(story, seed) == in_lives(calm, seed)
+
+
 def test_a_disk_that_stays_full_is_an_error_at_the_end():
     async def story(lives: Lives) -> None:
         async def fill(job: Job, step: int) -> None:

@@ -204,12 +204,26 @@ class AutomaticCheckpoints:
         self._owed = False
         self._under_way += 1
         saved: Future[SaveWeightsResponse] = operation.future
-        self._covered(saved)
-        saved.when_done(lambda: self._ended(saved, name, step, operation.op_no, pinned=pinned))
+        end: Future[SaveWeightsResponse] = Future(lambda: operation.name, lambda: False, saved.home)
+        self._follow(operation, end)
+        self._covered(end)
+        end.when_done(lambda: self._ended(end, name, step, operation.op_no, pinned=pinned))
         self._wake(operation.op_no)
         if self._cue is not None:
-            self._cue.accepted(operation.op_no, saved)
+            self._cue.accepted(operation.op_no, end)
         return saved
+
+    def _follow(self, save: Operation, end: Future[SaveWeightsResponse]) -> None:
+        """Let ``end`` be that of ``save``, which its caller's Future is not while a decision is due."""
+        saved: Future[SaveWeightsResponse] = save.future
+
+        def told() -> None:
+            if self._ledger.find(save.op_no) is save:
+                self._follow(save, end)
+            else:
+                end.settle_as(saved, saved.outcome)
+
+        saved.when_done(told)
 
     def _covered(self, save: Future[Any]) -> None:
         """What was trained on so far need not be kept once ``save`` is done."""

@@ -33,6 +33,7 @@ class MetricsFile:
         self._written = offset
         self._end = offset
         self._waiting: list[bytes] = []
+        self._certain = True
         self._ends: deque[tuple[int, int]] = deque([(step, offset)])
 
     async def cut(self) -> None:
@@ -68,10 +69,14 @@ class MetricsFile:
         if not rows:
             return
         with trio.CancelScope(shield=True):  # whoever goes on must know what stands in the file
+            if not self._certain:  # a disk that has refused to make rows certain may have let them go
+                await self._disk.truncate(self.path, self._written)
+            self._certain = False
             await self._disk.append(self.path, rows)
+            await self._disk.sync(self.path)
+            self._certain = True
             self._written += sum(map(len, rows))
             del self._waiting[:count]
-            await self._disk.sync(self.path)
 
 
 def _row(step: int, metrics: Mapping[str, Any]) -> bytes:
