@@ -10,9 +10,9 @@ import trio
 from tests.clients.scenario import batch, train
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.config import RecoveryPolicy
-from tinker_actors.errors import NotFoundError
+from tinker_actors.errors import GoneError, NotFoundError
 from tinker_actors.local import ServerSettings
-from tinker_actors.testing.faults import CrashAt, Delay, DropAfter, Fault, Status
+from tinker_actors.testing.faults import CrashAt, Delay, DropAfter, Fault, LosePromises, Status
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT
 from tinker_actors.testing.simulation import Outcome, World
 from tinker_actors.types import AdamParams, SamplingParams, SessionCancelled
@@ -98,7 +98,7 @@ def test_the_old_model_is_kept_while_it_owes_results():
     assert train(story, late, settings=STRICT).value == [[True, True], [False, True]]
 
 
-def test_a_path_that_is_none_fails_the_load_alone_and_training_goes_on():
+def test_a_path_that_is_none_fails_the_load_alone_and_training_goes_on(caplog: pytest.LogCaptureFixture):
     def story(settings: ServerSettings, *, load: bool) -> Outcome[Any]:
         async def told(world: World, service: ServiceClient, client: TrainingClient) -> None:
             await steps(client, 1)
@@ -110,8 +110,40 @@ def test_a_path_that_is_none_fails_the_load_alone_and_training_goes_on():
         return train(told, settings=settings)
 
     strict, calm = story(STRICT, load=True), story(LENIENT, load=False)
+    assert "its load is made again" not in caplog.text
     assert strict.models[0].model_id == calm.models[0].model_id
     assert strict.models[0].digest == calm.models[0].digest
+
+
+@pytest.mark.parametrize("lost", [1, 2, 6])
+def test_a_load_whose_promise_is_lost_is_made_again_by_another_model(lost: int):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> str | None:
+        await steps(client, 1)
+        path = (await (await client.save_state("first"))).path
+        await steps(client, 2)
+        refused = None
+        try:
+            await (await client.load_state(path))
+        except GoneError as error:
+            refused = str(error)
+        else:
+            await steps(client, 3)
+        return refused
+
+    earlier = 6  # polls: of the first model's creation, two steps' two requests each, and the save
+    outcome = train(
+        story,
+        *(LosePromises(path="/retrieve_future", nth=nth) for nth in range(earlier + 1, earlier + lost + 1)),
+        settings=STRICT,
+    )
+    assert len(outcome.fired) == lost
+    if lost < 6:
+        assert outcome.value is None
+        assert outcome.models[0].model_id.endswith(f":train:{1 + lost}")
+        assert outcome.models[0].digest == train(story, settings=LENIENT).models[0].digest
+    else:
+        assert outcome.value is not None  # the load alone: the model in training is there
+        assert outcome.models[0].model_id.endswith(":train:0")
 
 
 def test_a_model_that_is_lost_later_goes_on_from_the_load():

@@ -11,7 +11,15 @@ import msgspec
 import trio
 
 from tinker_actors.clients.training.model import Model, Source
-from tinker_actors.errors import APIError, BadRequestError, InvalidInput, TinkerError, UnprocessableEntityError
+from tinker_actors.errors import (
+    APIError,
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    InvalidInput,
+    TinkerError,
+    UnprocessableEntityError,
+)
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.flow.reaction import Reaction, by_class, while_calling, while_submitting
@@ -31,7 +39,7 @@ from tinker_actors.types import (
 from tinker_actors.wire.endpoints.models import create_model, unload_model
 from tinker_actors.wire.endpoints.weights import load_weights, weights_info
 
-__all__ = ["MADE_ANEW", "Made", "free", "make_model", "release", "undo", "unload", "while_loading"]
+__all__ = ["MADE_ANEW", "Made", "free", "is_there", "make_model", "release", "undo", "unload", "while_loading"]
 
 _log = logging.getLogger("tinker_actors.clients")
 
@@ -42,6 +50,7 @@ _LOAD_SEQ_ID = 1
 _MODEL_ID = re.compile(r"\bmodel[_ ]?id\b", re.IGNORECASE)
 _SEED_BITS = 31
 _USUAL_RANK = 32
+_GONE = (400, 403, 404, 410)  # what servers say of a checkpoint that is not there, or not the caller's any more
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -86,6 +95,25 @@ def _wants_a_model(error: APIError) -> bool:
     if isinstance(error, UnprocessableEntityError):
         return True
     return isinstance(error, BadRequestError) and _MODEL_ID.search(error.detail) is not None
+
+
+async def is_there(session: Session, name: str, path: str, poller: Poller, entry: PendingEntry) -> bool:
+    """Whether the server has the checkpoint ``path``, as ``/weights_info`` says, which takes no access token.
+
+    Raises OutOfPatience when it can't be known.
+    """
+    entry.explain(f"looking for {path}")
+    patience = poller.patience()
+    try:
+        await patience.persist(lambda: weights_info(session.api, path), while_calling, entry.explain)
+    except OutOfPatience as gone:
+        if isinstance(gone.error, AuthenticationError):
+            raise OutOfPatience(Reaction.RENEW, gone.error, gone.lasted) from None
+        if isinstance(gone.error, APIStatusError) and gone.error.status in _GONE:
+            _log.warning("%s: the checkpoint %s is not there: %s", name, path, gone.error)
+            return False
+        raise
+    return True
 
 
 def while_loading(session: Session, error: APIError) -> Reaction:

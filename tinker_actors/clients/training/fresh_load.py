@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tinker_actors.clients.training.creation import MADE_ANEW, Made, make_model
+import logging
+
+from tinker_actors.clients.training.creation import MADE_ANEW, Made, is_there, make_model
 from tinker_actors.clients.training.model import Model, Source, new_model
 from tinker_actors.errors import BadRequestError, ConflictError
 from tinker_actors.flow.patience import OutOfPatience
@@ -13,6 +15,8 @@ from tinker_actors.sessions import Session
 from tinker_actors.types import LoadWeightsRequest
 
 __all__ = ["load_afresh", "may_need_fresh_model"]
+
+_log = logging.getLogger("tinker_actors.clients")
 
 
 def may_need_fresh_model(operation: Operation, sending: Sending, gone: OutOfPatience) -> bool:
@@ -27,7 +31,8 @@ def may_need_fresh_model(operation: Operation, sending: Sending, gone: OutOfPati
 async def load_afresh(session: Session, model: Model, operation: Operation, poller: Poller) -> tuple[Made, int]:
     """A new model in the state that ``operation`` is to load, and the generation of its session.
 
-    The old model stays as it is. Raises OutOfPatience, RequestFailedError.
+    The old model stays as it is. A try whose promise the server has lost is made again, by another model. Raises
+    OutOfPatience, of a checkpoint that is not there as FAIL and of a lost session as LOST; RequestFailedError.
     """
     (chunk,) = operation.chunks
     request = chunk.request
@@ -42,7 +47,18 @@ async def load_afresh(session: Session, model: Model, operation: Operation, poll
         try:
             made = await make_model(session, model, new, poller=poller, entry=operation.entry, source=source)
         except OutOfPatience as gone:
-            if gone.reaction not in (Reaction.ARRIVED, Reaction.UNKNOWN) or not left:
+            if gone.reaction is Reaction.LOST:
+                # the checkpoint, the session, or only the promise of this try
+                known = source.access_token is not None or await is_there(
+                    session, model.ledger.name, source.path, poller, operation.entry
+                )
+                await session.confirm()
+                if session.generation != new.generation:
+                    raise
+                if not known or not left:
+                    raise OutOfPatience(Reaction.FAIL, gone.error, gone.lasted) from None
+                _log.warning("%s %s: its load is made again: %s", model.ledger.name, operation.name, gone.error)
+            elif gone.reaction not in (Reaction.ARRIVED, Reaction.UNKNOWN) or not left:
                 raise
             del model.fresh[operation.op_no]
         else:

@@ -181,7 +181,7 @@ class SendLane:
         if not ledger.at(operation, sending):
             return  # it has ended meanwhile
         if failures and may_need_fresh_model(operation, sending, failures[0]):
-            await self._afresh(operation, sending, failures[0])
+            await self._afresh(operation, sending)
         elif failures:
             self._refused(operation, failures[0])
         elif sending.assumed:
@@ -262,19 +262,14 @@ class SendLane:
             if sending.complete and not operation.replayed:
                 session.metrics.observe("queue_seconds", operation.entry.snapshot().age)
 
-    async def _afresh(self, operation: Operation, sending: Sending, refused: OutOfPatience) -> None:
+    async def _afresh(self, operation: Operation, sending: Sending) -> None:
         """Load into a new model what the server would not load into this one."""
         ledger, poller = self._ledger, self._session.poller()
         try:
             made, generation = await load_afresh(self._session, self._model, operation, poller)
         except OutOfPatience as gone:
-            refused = gone
-            if gone.reaction is Reaction.LOST:
-                await self._session.confirm()
-                if self._session.generation == ledger.generation:  # not the session is gone, but the checkpoint
-                    refused = OutOfPatience(Reaction.FAIL, gone.error, gone.lasted)
             if ledger.at(operation, sending):
-                self._refused(operation, refused)
+                self._refused(operation, gone)
         except RequestFailedError as failed:
             await self._session.confirm()
             if self._session.generation == ledger.generation and ledger.at(operation, sending):

@@ -9,24 +9,21 @@ from typing import final
 import trio
 
 from tinker_actors.clients.training import operations
-from tinker_actors.clients.training.creation import make_model, while_loading
+from tinker_actors.clients.training.creation import is_there, make_model, while_loading
 from tinker_actors.clients.training.model import Model, Source, new_model
 from tinker_actors.config import RecoveryPolicy
 from tinker_actors.errors import (
     APIConnectionError,
-    APIStatusError,
-    AuthenticationError,
     ModelLost,
     RequestFailedError,
 )
 from tinker_actors.flow.patience import OutOfPatience
-from tinker_actors.flow.reaction import Reaction, while_calling
+from tinker_actors.flow.reaction import Reaction
 from tinker_actors.ledger import Cover, NewModel, OperationKind, Rebuild
 from tinker_actors.polling import Poller
 from tinker_actors.server_class import ServerClass
 from tinker_actors.sessions import Session
 from tinker_actors.types import LoadWeightsResponse
-from tinker_actors.wire.endpoints.weights import weights_info
 
 __all__ = ["Rebuilder"]
 
@@ -34,7 +31,6 @@ _log = logging.getLogger("tinker_actors.clients")
 
 _LOAD_SEQ_ID = 1
 _JITTER = 0.25
-_GONE = (400, 403, 404, 410)  # what servers say of a checkpoint that is not there, or not the caller's any more
 
 
 @final
@@ -106,11 +102,14 @@ class Rebuilder:
 
     async def _choose(self, rebuild: Rebuild) -> Cover:
         """The newest state that is there."""
+        session, name = self._session, self._model.ledger.name
         for cover in self._model.ledger.covers():
             if cover in rebuild.refused:
                 continue
             # one that is another's can only be tried: /weights_info takes no token
-            if cover.path is None or cover.access_token is not None or await self._is_there(cover.path, rebuild):
+            if cover.path is None or cover.access_token is not None:
+                return cover
+            if await is_there(session, name, cover.path, self._poller, rebuild.entry):
                 return cover
             rebuild.refused.add(cover)
         raise ModelLost(
@@ -119,20 +118,6 @@ class Rebuilder:
             "more often, or keep more (recovery.replay_bytes, spill_bytes)",
             operation=self._model.ledger.name,
         )
-
-    async def _is_there(self, path: str, rebuild: Rebuild) -> bool:
-        rebuild.explain(f"looking for {path}")
-        patience = self._poller.patience()
-        try:
-            await patience.persist(lambda: weights_info(self._session.api, path), while_calling, rebuild.explain)
-        except OutOfPatience as gone:
-            if isinstance(gone.error, AuthenticationError):
-                raise OutOfPatience(Reaction.RENEW, gone.error, gone.lasted) from None
-            if isinstance(gone.error, APIStatusError) and gone.error.status in _GONE:
-                _log.warning("%s: the checkpoint %s is not there: %s", self._model.ledger.name, path, gone.error)
-                return False
-            raise
-        return True
 
     async def _restore(self, rebuild: Rebuild, new: NewModel, cover: Cover) -> bool:
         """Make the model and give it the state; False when the state can't be loaded."""
