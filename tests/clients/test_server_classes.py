@@ -136,6 +136,29 @@ def test_nothing_comes_before_a_load_into_a_new_model():
     assert run(ServerClass.DEDUP, loads_first, tells=False, load_first_only=True).value == (2, None)
 
 
+@pytest.mark.parametrize("server_class", CLASSES)
+@pytest.mark.parametrize(
+    "fault",
+    [DropBefore(path="/load_weights"), DropAfter(path="/load_weights"), CrashAt(point="training.sent", nth=4)],
+    ids=str,
+)
+def test_a_first_load_is_done_once_where_the_class_is_not_known_yet(server_class: ServerClass, fault: Fault):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[float]:
+        other = await world.runtime.create_service_client()
+        earlier = await start_client(other)
+        await steps(earlier, 1)
+        path = (await (await earlier.save_state("kept"))).path
+        assert service.server_class is None
+        await (await client.load_state(path))
+        return await steps(client, 2)
+
+    outcome = run(server_class, story, fault, tells=False)
+    assert len(outcome.fired) == 1
+    assert [one.kind for one in outcome.models[0].applied].count("load_state") == 1
+    calm = run(server_class, story, tells=False)
+    assert (outcome.value, outcome.models[0].digest) == (calm.value, calm.models[0].digest)
+
+
 @pytest.mark.parametrize("times", [1, 3])
 def test_class_none_is_never_sent_again_what_may_have_arrived(times: int):
     faults = (

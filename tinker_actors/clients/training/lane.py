@@ -106,7 +106,7 @@ class SendLane:
             if operation is None:
                 await self._work.wait()
                 continue
-            if self._session.server_class is None and not self._is_first_load(operation):
+            if self._session.server_class is None and not self._comes_first(operation):
                 await self._find_class(operation)
                 continue
             if operation.away:
@@ -120,9 +120,14 @@ class SendLane:
             with operation.span.current():
                 await self._send(operation, sending)
 
-    def _is_first_load(self, operation: Operation) -> bool:
-        """Some servers load into fresh models only: nothing may come before, and loading twice changes nothing."""
-        return operation.kind is OperationKind.LOAD_STATE and self._ledger.statistics().next_seq_id == 1
+    def _comes_first(self, operation: Operation) -> bool:
+        """Some servers load into fresh models only: nothing that shows their class may come before a first load."""
+        session, ledger, sending = self._session, self._ledger, operation.sending
+        due = ledger.statistics().next_seq_id if sending is None else sending.first_seq_id
+        if operation.kind is not OperationKind.LOAD_STATE or due > 1:
+            return False
+        assert ledger.model_id is not None
+        return of_ids(session.session_id, ledger.model_id) is None
 
     async def _find_class(self, operation: Operation) -> None:
         """Know what the server does with a repeated request, before there is one that matters."""
@@ -202,8 +207,10 @@ class SendLane:
             operation.entry.explain(reason)
             _log.warning("%s %s (seq_id %d): %s", ledger.name, operation.name, seq_id, reason)
 
+        # a first load is sent to a server of unknown class, which might do it once more, and later
+        server_class = session.server_class or ServerClass.NONE
         doubted = sending.doubts[index]
-        if doubted and session.server_class is ServerClass.NONE:
+        if doubted and server_class is ServerClass.NONE:
             crashed = APIConnectionError("this client crashed while it was being sent")
             failures.append(OutOfPatience(_for(operation, Reaction.UNKNOWN), crashed, 0.0))
             return
@@ -239,7 +246,7 @@ class SendLane:
 
         def react(error: APIError) -> Reaction:
             reaction = _reaction_to(operation, saves=saves)(error)
-            return _for(operation, by_class(reaction, error, session.server_class, seq_id, doubted=doubted))
+            return _for(operation, by_class(reaction, error, server_class, seq_id, doubted=doubted))
 
         patience = session.poller().patience()
         began = trio.current_time()
