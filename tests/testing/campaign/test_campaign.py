@@ -128,6 +128,18 @@ def test_each_broken_promise_is_named(report: Report):
     assert "vacuous" in violations(CASE, structs.replace(report, fired=()))[0]
 
 
+def test_a_creation_whose_credential_is_refused_is_no_crash_and_nothing_else_is_passed(report: Report):
+    refused = Status(path="/retrieve_future", nth=1, times=2, status=401)  # also with the credential asked for anew
+    case = structs.replace(CASE, plan=FaultPlan((refused,)))
+    outcome = run_case(case)
+    assert [path.rpartition("/")[2] for path in outcome.refused] == ["training-0"]
+    assert outcome.crashes == ()
+    assert violations(case, outcome) == ()
+    later = structs.replace(outcome, crashes=(("runtime/x", "AuthenticationError: no"),))
+    assert "P6: runtime/x crashed by itself" in violations(case, later)[0]
+    assert "P6: runtime/x did not start" in violations(CASE, structs.replace(report, refused=("runtime/x",)))[0]
+
+
 def test_where_an_error_may_come_the_rest_is_that_of_a_run_without_it():
     case = structs.replace(CASE, plan=FaultPlan((Status(path="/optim_step", nth=2, status=422),)))
     outcome = run_case(case)

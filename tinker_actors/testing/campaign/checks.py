@@ -7,19 +7,19 @@ from functools import cache
 from itertools import pairwise
 from typing import Final
 
-from tinker_actors.errors import AuthenticationError
 from tinker_actors.local.applied import AppliedOperation
 from tinker_actors.server_class import ServerClass
 from tinker_actors.testing.campaign.case import Case
 from tinker_actors.testing.campaign.job_program import JobProgram, JobResult
 from tinker_actors.testing.campaign.run import ClientReport, Report, run_case
-from tinker_actors.testing.faults import Ending, FaultPlan, InjectedCrash
+from tinker_actors.testing.faults import Ending, FaultPlan, InjectedCrash, Status
 from tinker_actors.testing.oracle import Expected, expected
 
 __all__ = ["violations"]
 
 _TRAINS: Final = ("forward_backward", "forward_backward_custom", "optim_step", "load_state")
 _SHOWN: Final = 3
+_UNAUTHORIZED: Final = 401
 
 
 def violations(case: Case, report: Report) -> tuple[str, ...]:
@@ -124,9 +124,11 @@ def _is_end(done: Sequence[AppliedOperation], due: Sequence[str | None]) -> bool
 
 def _isolation(report: Report) -> Iterator[str]:
     for path, crash in report.crashes:
-        # a creation whose credential is refused tells its caller so, who has no client yet
-        if InjectedCrash.__name__ not in crash and not crash.startswith(AuthenticationError.__name__):
+        if InjectedCrash.__name__ not in crash:
             yield f"P6: {path} crashed by itself: {crash}"
+    if not any(isinstance(fired.fault, Status) and fired.fault.status == _UNAUTHORIZED for fired in report.fired):
+        for path in report.refused:
+            yield f"P6: {path} did not start, since its credential was refused, and no fault of the plan refuses one"
     paths = {path for path, _ in report.crashes}
     for path in report.restarted:
         if path not in paths:

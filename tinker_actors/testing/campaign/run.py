@@ -12,7 +12,7 @@ from supervision import ActorCrashed, ActorRestarted
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.clients.training.events import ModelRebuilt
 from tinker_actors.config import Config, RecoveryPolicy
-from tinker_actors.errors import TinkerError
+from tinker_actors.errors import AuthenticationError, TinkerError
 from tinker_actors.ledger import AcceptedOperation
 from tinker_actors.local import ServerSettings
 from tinker_actors.local.applied import AppliedOperation
@@ -71,6 +71,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     fired: tuple[Fired, ...]
     log: dict[str, int]
     crashes: tuple[tuple[str, str], ...]
+    """Paths and what was raised there."""
+    refused: tuple[str, ...]
+    """Paths at which nothing started, since the credential was refused: who asked for it was told so."""
     restarted: tuple[str, ...]
     rebuilt: int
     renewed: int
@@ -104,6 +107,7 @@ def run_case(case: Case) -> Report:
         limit=_LIMIT,
     )
     callers, waits, log, job = outcome.value
+    crashes = [event for event in outcome.events if isinstance(event, ActorCrashed)]
     return Report(
         clients=tuple(
             ClientReport(
@@ -125,7 +129,8 @@ def run_case(case: Case) -> Report:
         ),
         fired=outcome.fired,
         log=log,
-        crashes=tuple((event.path, event.crash.text) for event in outcome.events if isinstance(event, ActorCrashed)),
+        crashes=tuple((event.path, event.crash.text) for event in crashes if not _is_refusal(event)),
+        refused=tuple(event.path for event in crashes if _is_refusal(event)),
         restarted=tuple(event.path for event in outcome.events if isinstance(event, ActorRestarted)),
         rebuilt=sum(isinstance(event, ModelRebuilt) for event in outcome.events),
         renewed=sum(isinstance(event, SessionRenewed) for event in outcome.events),
@@ -134,6 +139,10 @@ def run_case(case: Case) -> Report:
         seconds=outcome.seconds,
         job=job,
     )
+
+
+def _is_refusal(event: ActorCrashed) -> bool:
+    return event.starting and isinstance(event.crash.error, AuthenticationError)
 
 
 @final
