@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from supervision import Event
 from tests.clients.scenario import batch, train
 from tests.clients.test_epochs import STEP, lose_model, lose_session, rebuilt, steps
 from tests.clients.test_server_classes import settings
@@ -162,6 +163,36 @@ def test_abandon_ends_it():
 
     outcome = run(story, LOST)
     assert len([event for event in outcome.events if isinstance(event, ModelGivenUp)]) == 1
+
+
+@pytest.mark.parametrize("choice", ["restore", "assume_applied", "abandon"])
+def test_whoever_hears_that_a_decision_is_due_may_decide_at_once(choice: str):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[str]:
+        decided: list[Future[Any]] = []
+
+        def decide(event: Event) -> None:
+            if isinstance(event, DecisionDue):
+                decided.append(getattr(client, f"{choice}_async")())
+
+        with world.runtime.system.events.subscribe(decide):
+            await in_doubt(client)
+        (futures,) = [await future for future in decided]
+        await world.settle()
+        return [type(await future.exception()).__name__ for future in futures or ()]
+
+    outcome = run(story, LOST)
+    nothing = "NoneType"
+    assert (
+        outcome.value
+        == {
+            "restore": [nothing] * 3,
+            "assume_applied": [nothing] * 2,
+            "abandon": [],
+        }[choice]
+    )
+    assert len(rebuilt(outcome)) == (choice == "restore")
+    assert len([event for event in outcome.events if isinstance(event, ModelGivenUp)]) == (choice == "abandon")
+    assert (outcome.models[0].digest == run(undisturbed).models[0].digest) is (choice != "abandon")
 
 
 @pytest.mark.parametrize("lose", [lose_session, lose_model])

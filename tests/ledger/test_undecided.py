@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from supervision.testing import run_seeded
 from tinker_actors.clients.training.operations import optim_chunk
 from tinker_actors.errors import InvalidInput, LaneStopped, OutageError, UnknownVerdict
 from tinker_actors.flow.pending import PendingTable
-from tinker_actors.ledger import UNDECIDED, Ledger, Operation, OperationKind, OperationState
+from tinker_actors.ledger import UNDECIDED, Future, Ledger, Operation, OperationKind, OperationState
 from tinker_actors.types import AdamParams
 
 KIND = OperationKind.OPTIM_STEP
@@ -119,5 +121,20 @@ def test_without_a_history_there_is_nothing_to_restore_from_but_after_an_outage(
         assert other.restore() == tuple(operation.future for operation in operations)
         with pytest.raises(InvalidInput, match="there is nothing to decide"):
             other.restore()
+
+    run_seeded(story, seed=1)
+
+
+def test_who_is_told_may_decide_at_once():
+    async def story() -> None:
+        ledger = made()
+        operations = accepted(ledger, 3)
+        ledger.start_sending(operations[0]).doubts[0] = True
+        told, decided = [operation.future for operation in operations], list[Future[Any]]()
+        told[0].when_done(lambda: decided.extend(ledger.restore()))
+        ledger.suspend(ERROR, operations[0])
+        assert [await future.exception() for future in told] == [ERROR] * 3
+        assert decided == [operation.future for operation in operations]
+        assert not any(future.done() for future in decided)
 
     run_seeded(story, seed=1)

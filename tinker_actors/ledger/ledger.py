@@ -146,6 +146,8 @@ class Ledger:
         self.halted: AsyncValue[TinkerError | None] = AsyncValue(None)
         """Why nothing is sent or asked for now although everything is kept; None while work goes on."""
         self._undecided: AsyncValue[Undecided | None] = AsyncValue(None)
+        self.decisions = 0
+        """How often its user has decided how to go on."""
 
     @property
     def accepted(self) -> tuple[AcceptedOperation, ...]:
@@ -514,11 +516,12 @@ class Ledger:
         for operation in waiting:
             state = OperationState.VERDICT if operation.op_no == number else UNDECIDED
             operation.entry.enter(state, f"until restore, assume_applied or abandon: {_in_short(error)}")
+        futures = [operation.future for operation in told]
         for operation in told:
-            future = operation.future
             operation.wait_anew(self._future(operation.op_no, operation.entry))
-            future.reject(error)
         self.admission.dismiss()
+        for future in futures:  # whoever hears of it may decide at once
+            future.reject(error)
 
     async def until_decided(self) -> None:
         """Wait while the user is to decide."""
@@ -578,6 +581,7 @@ class Ledger:
     def abandon(self) -> None:
         """Decide that the model is given up: what waits ends with the error. Raises InvalidInput as ``restore``."""
         undecided = self._require_undecided("abandon")
+        self.decisions += 1
         self.stop(undecided.error, state=OperationState.VERDICT)
 
     def _require_undecided(self, what: str) -> Undecided:
@@ -588,6 +592,7 @@ class Ledger:
 
     def _decide(self, undecided: Undecided, assumed: int | None = None) -> tuple[Future[Any], ...]:
         self._undecided.value = None
+        self.decisions += 1
         waiting = [operation for operation in self._unfinished.values() if operation.op_no > undecided.since]
         for operation in waiting:
             if operation.state is OperationState.VERDICT:

@@ -218,10 +218,14 @@ class TrainingActor(Actor):
     async def _work(self) -> None:
         """Send and poll in one epoch after the other."""
         ledger = self._ledger
-        while ledger.stopped is None:
+        decisions = ledger.decisions
+        while ledger.stopped is None or ledger.decisions != decisions:
+            if ledger.decisions != decisions:  # perhaps in the step in which its user was asked
+                decisions = ledger.decisions
+                self._decided()
+                continue
             if ledger.undecided is not None and ledger.lost is not None:
                 await ledger.until_decided()
-                self._decided()
                 continue
             if self._unwanted is not None:
                 await self._settle(self._unwanted)
@@ -235,7 +239,6 @@ class TrainingActor(Actor):
                     if promised and not operation.half and not ledger.suspended(operation):
                         self._start_poll(operation)
                 await self._lane.run()
-                self._decided()
 
     def _decided(self) -> None:
         """The user has said how to go on: begin anew with what the ledger has."""

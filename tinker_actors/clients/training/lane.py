@@ -92,8 +92,9 @@ class SendLane:
     async def run(self) -> None:
         """Send until something was to be decided by the user, and has been."""
         ledger = self._ledger
+        decisions = ledger.decisions
         while True:
-            if ledger.undecided is not None:
+            if ledger.undecided is not None or ledger.decisions != decisions:
                 await ledger.until_decided()
                 return
             await ledger.until_resumed()
