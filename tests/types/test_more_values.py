@@ -275,3 +275,19 @@ def test_a_datum_of_torch_is_that_of_numpy():
     assert made.tensor("target_tokens").to_numpy()[0, 0] == 0
     with pytest.raises(InvalidInput, match="not a flat list"):
         ta.ModelInput.from_ints(torch.tensor([0.5]))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("target_token", [2, 3, 4], "not known. Did you mean 'target_tokens'? Else wrap it in TensorData("),
+        ("mine", [1.0, 1.0, 1.0], "not known. Use one of target_tokens, weights, advantages, logprobs, clip_low_thr"),
+        ("target_tokens", [2.5, 3, 4], "int64 tensor. Give a flat list or array of whole numbers"),
+        ("weights", ["a", 1.0, 1.0], "Give a flat list or array of numbers"),
+    ],
+)
+def test_a_wrong_loss_input_is_told_with_what_to_give(name: str, values: list[Any], words: str):
+    with pytest.raises(InvalidInput) as caught:
+        ta.Datum(ta.ModelInput.from_ints([1, 2, 3]), {name: values})
+    assert words in str(caught.value)
+    assert f"loss_fn_inputs['{name}']" in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
@@ -115,11 +116,17 @@ def _tensor(key: str, value: LossInput) -> TensorData:
     if not isinstance(value, np.ndarray) and key not in _DTYPES:
         raise InvalidInput(
             f"loss_fn_inputs[{key!r}]",
-            "is a list under a name of unknown type",
-            "Wrap it in TensorData(data, dtype)",
+            "is a list under a name that is not known",
+            f"{_meant(key)}wrap it in TensorData(data, dtype)",
         )
     try:
         return TensorData(value, _DTYPES.get(key))
     except (InvalidInput, ValueError, TypeError) as error:
         problem = error.problem if isinstance(error, InvalidInput) else "is not a tensor of numbers"
-        raise InvalidInput(f"loss_fn_inputs[{key!r}]", problem, "Give a flat list or array of numbers") from error
+        numbers = "whole numbers" if _DTYPES.get(key) == "int64" else "numbers"
+        raise InvalidInput(f"loss_fn_inputs[{key!r}]", problem, f"Give a flat list or array of {numbers}") from error
+
+
+def _meant(key: str) -> str:
+    near = difflib.get_close_matches(key, _DTYPES, n=1)
+    return f"Did you mean {near[0]!r}? Else " if near else f"Use one of {', '.join(_DTYPES)}, or "
