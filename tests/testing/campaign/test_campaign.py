@@ -85,6 +85,16 @@ def test_cases_hold_every_kind_of_fault_and_step():
     assert {tuple(map(len, case.sessions)) for case in cases} == {(1,), (2,), (1, 1), ()}
 
 
+@pytest.mark.parametrize("seed", [24, 49])
+def test_each_25th_case_loses_its_model_while_a_result_is_late_that_a_save_is_ahead_of(seed: int):
+    case = drawn_case(seed)
+    outcome = run_case(case)
+    late, loss = case.plan.faults
+    assert [fired.fault for fired in outcome.fired] == [late, loss]
+    assert outcome.rebuilt
+    assert violations(case, outcome) == ()
+
+
 def test_a_run_that_keeps_its_promises_is_reported_whole(report: Report):
     assert violations(CASE, report) == ()
     assert len(report.fired) == 2

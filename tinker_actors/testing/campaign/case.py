@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from tinker_actors.server_class import ServerClass
-from tinker_actors.testing.campaign.drawn_faults import drawn_plan, drawn_plan_of_job
+from tinker_actors.testing.campaign.drawn_faults import drawn_late_result, drawn_plan, drawn_plan_of_job
 from tinker_actors.testing.campaign.job_program import JobProgram
 from tinker_actors.testing.faults import FaultPlan
 from tinker_actors.testing.operations import (
@@ -29,6 +29,7 @@ __all__ = ["Case", "drawn_case"]
 _SEEDS = 1000
 _SESSIONS: tuple[tuple[int, ...], ...] = ((1,), (1,), (1,), (2,), (1, 1))  # how many models in each session
 _JOBS = 8  # each so many cases one is a job
+_LATE = 25  # as each so many cases one has a save that is done before the results of what it holds
 _CLASSES = {ServerClass.DEDUP: 7, ServerClass.ORDERED: 2, ServerClass.NONE: 1}
 _RATES = (1e-3, 1e-2, 0.1)
 
@@ -67,6 +68,10 @@ def drawn_case(seed: int) -> Case:
     if seed % _JOBS == _JOBS - 1:
         job = JobProgram(steps=rng.randint(3, 8), every=rng.randint(1, 3), ahead=rng.randint(0, 2))
         return Case(seed=seed, sessions=(), plan=drawn_plan_of_job(rng, job.steps), job=job)
+    if seed % _LATE == _LATE - 1:
+        steps = (_forward_backward(rng), OptimStep(learning_rate=rng.choice(_RATES)), SaveState())
+        after = tuple([_step(rng, list(steps)) for _ in range(rng.randint(1, 4))])
+        return Case(seed=seed, sessions=((Program(steps=(*steps, *after)),),), plan=drawn_late_result(rng))
     (server_class,) = rng.choices(tuple(_CLASSES), tuple(_CLASSES.values()))
     models = rng.choice(_SESSIONS)
     most = 10 if sum(models) == 1 else 7

@@ -48,7 +48,7 @@ from tinker_actors.testing.operations import (
     Step,
 )
 
-__all__ = ["drawn_plan"]
+__all__ = ["drawn_late_result", "drawn_plan", "drawn_plan_of_job"]
 
 _POLL: Final = "/retrieve_future"
 _ALWAYS: Final = ("/forward_backward", "/optim_step", _POLL, _POLL, _POLL)
@@ -92,6 +92,13 @@ def drawn_plan(rng: random.Random, sessions: _Sessions, server_class: ServerClas
         faults.append(draw.refusal())
     rng.shuffle(faults)
     return FaultPlan(tuple(faults))
+
+
+def drawn_late_result(rng: random.Random) -> FaultPlan:
+    """An early result comes late, and what was saved after its operation is there when the model is lost before."""
+    late = Delay(path=_POLL, nth=rng.randint(2, 4), times=1, seconds=90.0, reply=True)
+    loss = rng.choice((CorruptModels, ExpireSessions))
+    return FaultPlan((late, loss(path="/save_weights", nth=1, later=rng.choice((0.5, 5.0, 20.0)))))
 
 
 def drawn_plan_of_job(rng: random.Random, steps: int) -> FaultPlan:
