@@ -17,7 +17,7 @@ from tinker_actors.ledger import OperationKind
 from tinker_actors.local import ServerSettings
 from tinker_actors.server_class import ServerClass
 from tinker_actors.sessions import CheckpointFailed, CheckpointPruned, CheckpointSaved
-from tinker_actors.testing.faults import DropAfter, DropBefore, Fault, FaultPlan, Status
+from tinker_actors.testing.faults import Delay, DropAfter, DropBefore, Fault, FaultPlan, Status
 from tinker_actors.testing.operations import ADAPTER_SEED, BASE_MODEL, RANK
 from tinker_actors.testing.simulation import Outcome, World, simulate
 from tinker_actors.types import AdamParams
@@ -378,6 +378,49 @@ def test_saving_twice_under_one_name_is_the_same_save_where_servers_refuse_it_wi
     first, again = outcome.value
     assert first == again
     assert outcome.models[0].digest == run(story, False).models[0].digest
+
+
+def test_what_is_pinned_while_another_is_deleted_stays():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[str]:
+        first, second, _ = [(await client.checkpoints.save(name)).path for name in ("a", "b", "c")]
+        client.checkpoints.unpin(first)
+        client.checkpoints.unpin(second)
+        await trio.sleep(1.0)
+        client.checkpoints.pin(second)
+        await world.settle()
+        assert client.checkpoints.saved[0].path == second
+        found = await (await service.create_rest_client()).list_checkpoints(client.model_id)
+        return sorted(one.checkpoint_id for one in found.checkpoints)
+
+    outcome = run(story, CheckpointPolicy(keep_last=1), Delay(path="/a", seconds=5.0))
+    assert outcome.value == ["weights/b", "weights/c"]
+    assert len(outcome.fired) == 1
+
+
+def test_a_model_that_is_being_rebuilt_keeps_its_checkpoints_and_nobody_elses():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[str]:
+        other = await service.create_lora_training_client(
+            BASE_MODEL, rank=RANK, seed=ADAPTER_SEED, checkpoints=CheckpointPolicy(every_steps=1, keep_last=1)
+        )
+        path, _ = [(await client.checkpoints.save(name)).path for name in ("a", "b")]
+        await lose_model(world, client)
+        client.optim_step_async(STEP)
+        while not any(row.kind == "rebuild" for row in world.runtime.pending()):  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        client.checkpoints.unpin(path)
+        await steps(other, 2)
+        await trio.sleep(10.0)
+        assert any(row.kind == "rebuild" for row in world.runtime.pending())
+        assert path in [saved.path for saved in client.checkpoints.saved]
+        rest = await service.create_rest_client()
+        found = [one.checkpoint_id for one in (await rest.list_checkpoints(other.model_id)).checkpoints]
+        await world.settle()
+        assert path not in [saved.path for saved in client.checkpoints.saved]
+        return found
+
+    outcome = run(story, CheckpointPolicy(keep_last=1), Delay(path="/create_model", nth=3, seconds=40.0))
+    assert len(outcome.value) == 1
+    assert len(rebuilt(outcome)) == 1
 
 
 def test_a_crash_of_the_keeper_costs_nothing():

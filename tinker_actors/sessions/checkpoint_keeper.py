@@ -48,8 +48,10 @@ class CheckpointKeeper(Actor):
             for kept in tuple(session.checkpoints):
                 self._tell(kept)
                 for checkpoint in kept.surplus():
-                    await kept.ledger.until_there()
-                    await self._prune(kept, checkpoint)
+                    if kept.ledger.lost is not None:
+                        break  # the rebuild may need it, and changes something when it is done
+                    if checkpoint in kept.surplus():  # still, after those before it
+                        await self._prune(kept, checkpoint)
                 for checkpoint in kept.all():
                     if checkpoint.renew_at <= trio.current_time():
                         await self._renew(kept, checkpoint)

@@ -284,6 +284,7 @@ class TrainingActor(Actor):
                 self._tell(
                     ModelRebuilt(self.context.path, self._model_id(), rebuild.cause, rebuild.replays, old, checkpoint)
                 )
+            self._session.checkpoints_changed.value += 1  # what waited for it may be pruned
             if generation == self._ledger.generation and self._model_id() != old:
                 # a model of which the server has lost a result only is still in its memory
                 self.context.start_task(self._free, old, name=f"free {old}")
