@@ -210,6 +210,21 @@ def test_a_loss_while_it_is_undecided_is_made_good_after_the_decision(lose: Any)
     assert outcome.models[0].digest == run(undisturbed).models[0].digest
 
 
+def test_a_model_that_the_policy_gives_up_asks_for_no_decision():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        await steps(client, 1)
+        await client.forward_backward(batch(2, 3, 4))
+        error = await (await client.optim_step(STEP)).exception()
+        assert isinstance(error, UnknownVerdict)
+        assert "Behind it: nothing. The model is given up, as the policy says" in str(error)
+        assert "Call " not in str(error)
+        assert error.__cause__ is not None
+        with pytest.raises(LaneStopped, match="given up, as the policy says"):
+            await client.optim_step(STEP)
+
+    run(story, LOST, recovery=RecoveryPolicy(unknown_outcome="abandon"))
+
+
 @pytest.mark.parametrize("choice", ["restore", "assume_applied", "abandon"])
 def test_the_policy_may_decide(choice: Any):
     async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[str]:

@@ -20,6 +20,7 @@ from tinker_actors.clients.training.events import (
     StateSaved,
 )
 from tinker_actors.clients.training.failure import (
+    abandoned,
     brief_loss,
     rebuild_failure,
     session_loss,
@@ -416,7 +417,7 @@ class TrainingActor(Actor):
             _log.warning("%s: %s. It is assumed to have been, as the policy says", ledger.name, brief_loss(error))
             ledger.take_for_applied(operation)
         elif choice == "abandon":
-            self._stop_lane(error, OperationState.VERDICT)
+            self._stop_lane(abandoned(error), OperationState.VERDICT)
         else:
             self._suspend(error, operation)
         return False

@@ -12,6 +12,7 @@ from tinker_actors.ledger import Gap, Operation
 
 __all__ = [
     "Failure",
+    "abandoned",
     "brief_loss",
     "gap_failure",
     "poll_failure",
@@ -25,6 +26,7 @@ __all__ = [
     "unreadable_replay",
 ]
 
+_DECIDE = "Call restore(), assume_applied() or abandon() of its client"
 _RESTORE = "Create a new client and load the last checkpoint"
 
 
@@ -145,13 +147,20 @@ def session_loss(name: str, session_id: str) -> ModelLost:
 def _unknown(name: str, operation: str, gone: OutOfPatience, behind: tuple[str, ...]) -> UnknownVerdict:
     error = UnknownVerdict(
         f"it can't be known whether {name} was applied: no promise came ({brief(gone.error)}), and if it were sent "
-        f"again, it might be done twice. Behind it: {', '.join(behind) or 'nothing'}. Call restore(), "
-        "assume_applied() or abandon() of its client",
+        f"again, it might be done twice. Behind it: {', '.join(behind) or 'nothing'}. {_DECIDE}",
         operation=operation,
         behind=behind,
     )
     error.__cause__ = gone.error
     return error
+
+
+def abandoned(error: UnknownVerdict) -> UnknownVerdict:
+    """``error`` where the policy gives the model up: there is nothing left to call."""
+    text = f"{str(error).removesuffix(_DECIDE)}The model is given up, as the policy says"
+    told = UnknownVerdict(text, operation=error.operation, behind=error.behind)
+    told.__cause__ = error.__cause__
+    return told
 
 
 def brief_loss(error: TinkerError) -> str:
