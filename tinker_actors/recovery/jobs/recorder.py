@@ -202,9 +202,10 @@ class Recorder:
         before = self.record.point
         await self._store(record)
         self._kept.hold(candidate.path, instead_of=None if before is None else before.checkpoint)
-        while (older := self._candidates[0]) is not candidate:
-            self._give_up(older)
-        self._candidates.remove(candidate)
+        if candidate in self._candidates:  # its step may have turned out to be none to go on from meanwhile
+            for older in self._candidates[: self._candidates.index(candidate)]:
+                self._give_up(older)
+            self._candidates.remove(candidate)
         self.tell()
         _log.info("the job %s is safe up to step %d; %s", self._folder.name, candidate.step, self._at_stake())
 
