@@ -80,6 +80,7 @@ def test_benchmarks_are_found_by_what_they_define(capsys: pytest.CaptureFixture[
         "engine",
         "local_server",
         "overhead",
+        "recovery",
         "startup",
         "supervision",
         "transport",

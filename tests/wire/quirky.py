@@ -92,12 +92,14 @@ def against(
 ) -> tuple[T, Server]:
     """What ``story`` gives in a runtime in front of such a server, and the server.
 
-    Fails when it takes more than ``limit`` virtual seconds. ``options`` are for the Config.
+    Fails when it takes more than ``limit`` virtual seconds. ``options`` are for the Config: that
+    of a server which knows repeated requests.
     """
     server = Server(quirks)
 
     async def run() -> T:
-        config = Config.load(**{"base_url": "https://server", "api_key": KEY, "environ": {}} | options)
+        known = {"base_url": "https://server", "api_key": KEY, "environ": {}, "server_class": "dedup"}
+        config = Config.load(**known | options)
         async with (
             open_network(server, random=random.Random(1), latency=(0.0, 0.01)) as network,
             open_runtime(config=config, transport=network.transport(), seed=1, offload=InlineOffload()) as runtime,
