@@ -87,6 +87,24 @@ def test_a_training_client_that_is_let_go_is_unloaded_and_nothing_else_is(
     train(story, recovery=recovery)
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_training_client_that_is_closed_is_unloaded_and_nothing_else_is(cancelled: bool):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        made = await second(service)
+        sampler = await made.save_weights_and_get_sampling_client("kept")
+        assert open_models(world) == [client.model_id, made.model_id]
+        with trio.CancelScope() as scope:
+            if cancelled:
+                scope.cancel()
+            await made.aclose()
+        await settled(world)
+        assert open_models(world) == [client.model_id]
+        await (await client.optim_step(STEP))
+        assert (await sampler.sample(PROMPT, 1, SHORT)).sequences
+
+    train(story)
+
+
 def test_one_that_is_part_of_a_cycle_is_found():
     async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
         held: list[Any] = [await second(service)]

@@ -18,7 +18,7 @@ from tinker_actors.clients.sampler import Sampler
 from tinker_actors.clients.sampling import SamplingClient, start_sampling_client
 from tinker_actors.clients.training import operations
 from tinker_actors.clients.training.checkpoints import AutomaticCheckpoints
-from tinker_actors.clients.training.creation import release
+from tinker_actors.clients.training.creation import free, release
 from tinker_actors.clients.training.custom_loss import LOSS_TIMEOUT, CustomLoss, Differentiation
 from tinker_actors.clients.training.messages import GetInfo, Unload, Wake
 from tinker_actors.clients.training.model import Model
@@ -506,14 +506,22 @@ class TrainingClient:
         return self._session.tasks.start("get_tokenizer", self.get_tokenizer)
 
     async def aclose(self) -> None:
-        """Stop this client: unfinished operations end with ClosedError. The model stays at the server."""
+        """Stop this client: unfinished operations end with ClosedError, and the server is asked to free the model.
+
+        That goes on in a task of the runtime's. Checkpoints stay, and so do sampling clients.
+        """
         self._session.home.require(self)
         if self._closed:
             await trio.lowlevel.checkpoint()
             return
         self._closed = True
         self._unclosed.detach()
-        await stop_child(self._clients, self._name)
+        try:
+            await stop_child(self._clients, self._name)
+        finally:
+            session, name, model_id = self._session, self._model.ledger.name, self._model.ledger.model_id
+            if not self._unloading and model_id is not None and not session.over:
+                session.tasks.start(f"unload {name}", partial(free, session, name, model_id, session.poller()))
 
     def _custom(
         self, data: Sequence[Datum], loss_fn: Any, differentiation: Differentiation | None, loss_timeout: float
