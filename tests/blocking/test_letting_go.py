@@ -117,17 +117,20 @@ def test_a_failed_restore_leaves_nothing_and_its_number_is_not_given_again(serve
 
 
 FORKED = """
-import gc, warnings
+import gc, warnings, weakref
 warnings.simplefilter("always")
 with opened() as runtime:
     held = list(start(runtime))
-    time.sleep(0.2)  # by then the engine's thread has nothing of them in hand
-    if os.fork() == 0:
-        held.clear()
-        gc.collect()
-        say("child")
-        os._exit(0)
-    os.wait()
+    for _ in range(500):  # what the engine's thread has in hand just then, the child never lets go
+        if (child := os.fork()) == 0:
+            known = [weakref.ref(handle) for handle in held]
+            held.clear()
+            gc.collect()
+            os._exit(any(ref() is not None for ref in known))
+        if os.waitpid(child, 0)[1] == 0:
+            say("child")
+            break
+        time.sleep(0.01)
     held[1].optim_step(AdamParams()).result(30)
     say("parent")
 """
