@@ -1,0 +1,261 @@
+"""What a job refuses: other values, other processes, damaged files, disks without room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tests.recovery.jobs.blocks import PRICES, job, one_step, record
+from tests.recovery.jobs.lives import FOLDER, Died, Lives, in_lives, train
+from tinker_actors.config import CheckpointPolicy
+from tinker_actors.errors import (
+    BadRequestError,
+    DiskError,
+    DiskFull,
+    InvalidInput,
+    JobChanged,
+    JobError,
+    JobInUse,
+    RequestFailedError,
+)
+from tinker_actors.local.catalog import Catalog
+from tinker_actors.local.owners import Owner
+from tinker_actors.recovery.jobs import Budget, Job
+from tinker_actors.runtime import Runtime
+from tinker_actors.testing.operations import BASE_MODEL
+
+
+def test_another_process_is_refused_and_touches_nothing():
+    async def story(lives: Lives) -> None:
+        async def work(runtime: Runtime) -> None:
+            async with job(runtime) as run:
+                await one_step(run)
+                before = await record(lives)
+                with pytest.raises(JobInUse, match="is being run by another process, which holds /jobs/job/lock"):
+                    async with job(runtime):
+                        pass
+                assert await record(lives) == before
+                async with job(runtime, name="other"):
+                    pass
+            async with job(runtime):
+                pass
+
+        await lives.live(work)
+
+    in_lives(story)
+
+
+def test_what_was_begun_with_other_values_is_refused_by_name():
+    async def story(lives: Lives) -> None:
+        async def work(runtime: Runtime) -> None:
+            async with job(runtime, steps=1) as run:
+                for step in run.steps():
+                    await one_step(run, step)
+            before = await record(lives)
+            with pytest.raises(JobChanged) as caught:
+                async with job(runtime, rank=4, seed=8, train_mlp=False):
+                    pass
+            told = str(caught.value)
+            assert "rank is 4, was 2, seed is 8, was 7, train_mlp is False, was True" in told
+            assert "another name; or remove /jobs/job" in told
+            assert await record(lives) == before
+            async with job(runtime, seed=None) as run:
+                assert run.seed == 7
+
+        await lives.live(work)
+
+    in_lives(story)
+
+
+def test_values_that_the_server_refused_can_be_corrected(caplog: pytest.LogCaptureFixture):
+    async def story(lives: Lives) -> None:
+        async def work(runtime: Runtime) -> None:
+            with pytest.raises(BadRequestError, match=r"lora_config\.rank: 5000"):
+                async with job(runtime, rank=5000):
+                    pass
+            async with job(runtime) as run:
+                assert (await run.client.get_info()).lora_rank == 2
+                for step in run.steps():
+                    await one_step(run, step)
+                    run.log({"n": step})
+            found = await record(lives)
+            assert (found.config.rank, found.starts, found.step) == (2, 2, 4)
+
+        await lives.live(work)
+
+    in_lives(story)
+    assert "the job job has trained nothing yet, and takes other values: rank is 2, was 5000" in caplog.text
+
+
+def test_values_stay_once_there_is_a_row():
+    async def story(lives: Lives) -> None:
+        async def work(runtime: Runtime) -> None:
+            with pytest.raises(Died):
+                async with job(runtime) as run:
+                    for step in run.steps():
+                        await one_step(run, step)
+                        run.log({"n": step})
+                        if step == 2:
+                            raise Died
+            assert (await record(lives)).point is None
+            with pytest.raises(JobChanged, match="rank is 4, was 2"):
+                async with job(runtime, rank=4):
+                    pass
+
+        await lives.live(work)
+
+    in_lives(story)
+
+
+def test_a_checkpoint_that_is_gone_is_told_with_what_to_do():
+    async def story(lives: Lives) -> None:
+        await lives.live(lambda runtime: train(lives, runtime, steps=4))
+        found = await record(lives)
+        assert found.point is not None
+        lives.server.service.catalog.remove(Owner("somebody"), found.point.checkpoint)
+        with pytest.raises(JobError, match=r"can't go on after step 4: its checkpoint tinker://.* remove /jobs/job"):
+            await lives.live(lambda runtime: train(lives, runtime, steps=8))
+        assert (await record(lives)).point == found.point
+
+    in_lives(story)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is no resume record"),
+        (b"{", "is no resume record"),
+        (b"[]", "is no resume record"),
+        (b'{"format":2}', "of format 2, and this version reads 1"),
+        (b'{"format":1,"name":3}', "is no resume record"),
+    ],
+)
+def test_a_record_that_is_none_is_refused(data: bytes, words: str):
+    async def story(lives: Lives) -> None:
+        await lives.live(lambda runtime: train(lives, runtime, steps=2))
+        await lives.disk.replace(FOLDER / "job" / "record.json", data)
+        with pytest.raises(JobError, match=words):
+            await lives.live(lambda runtime: train(lives, runtime, steps=2))
+
+    in_lives(story)
+
+
+def test_rows_that_are_missing_are_told():
+    async def story(lives: Lives) -> None:
+        await lives.live(lambda runtime: train(lives, runtime, steps=2))
+        await lives.disk.truncate(FOLDER / "job" / "metrics.jsonl", 5)
+        with pytest.raises(JobError, match="rows up to step 2 were written"):
+            await lives.live(lambda runtime: train(lives, runtime, steps=3))
+
+    in_lives(story)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"name": "a/b"}, "can't name a job"),
+        ({"name": ""}, "name"),
+        ({"name": 3}, "name"),
+        ({"name": "../x"}, "can't name a job"),
+        ({"base_model": 3}, "base_model"),
+        ({"rank": 0}, "rank"),
+        ({"seed": -1}, "seed"),
+        ({"steps": -1}, "steps"),
+        ({"steps": 1.5}, "steps"),
+        ({"updates_per_step": 0}, "updates_per_step"),
+        ({"train_mlp": 1}, "train_mlp"),
+        ({"checkpoints": 3}, "checkpoints"),
+        ({"budget": 3}, "budget"),
+        ({"budget": Budget(cost=1.0, prices={"x": PRICES[BASE_MODEL]})}, "has no price of"),
+        ({"folder": 3}, "folder"),
+        ({"user_metadata": {"a": 1}}, "user_metadata"),
+        ({"capture": "never"}, "capture"),
+        ({"catch_signals": "no"}, "catch_signals"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_at_the_call(options: dict[str, Any], words: str):
+    async def story(lives: Lives) -> None:
+        async def work(runtime: Runtime) -> None:
+            with pytest.raises(InvalidInput, match=words):
+                job(runtime, **options)
+            assert await lives.disk.names(Path("/")) == ()
+
+        await lives.live(work)
+
+    in_lives(story)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"tokens": 0}, "budget.tokens"),
+        ({"cost": 0.0, "prices": PRICES}, "budget.cost"),
+        ({"cost": 1.0}, "budget.prices"),
+        ({"cost": 1.0, "prices": {BASE_MODEL: 3}}, "budget.cost|prices"),
+    ],
+)
+def test_a_budget_that_makes_no_sense_is_refused(given: dict[str, Any], words: str):
+    with pytest.raises(InvalidInput, match=words):
+        Budget(**given).require_price(BASE_MODEL)
+
+
+def test_a_disk_that_is_full_costs_nothing_but_safety_until_there_is_room(caplog: pytest.LogCaptureFixture):
+    async def story(lives: Lives) -> None:
+        async def fill(job: Job, step: int) -> None:
+            await trio.sleep(30.0)
+            if step == 3:
+                lives.disk.capacity = lives.disk.used
+            if step == 7:
+                assert job.safe_step == 2
+                lives.disk.capacity = None
+
+        await lives.live(lambda runtime: train(lives, runtime, until=fill, ahead=0))
+        assert len(await lives.rows()) == 8
+
+    in_lives(story)
+    assert "can't write, which is tried again in" in caplog.text
+
+
+def test_a_disk_that_stays_full_is_an_error_at_the_end():
+    async def story(lives: Lives) -> None:
+        async def fill(job: Job, step: int) -> None:
+            await trio.sleep(1.0)
+            if step == 3:
+                lives.disk.capacity = lives.disk.used
+
+        with pytest.raises(DiskFull):
+            await lives.live(lambda runtime: train(lives, runtime, until=fill, ahead=0))
+        lives.disk.capacity = None
+        assert (await record(lives)).step == 2
+
+    in_lives(story)
+
+
+def test_a_folder_that_can_not_be_used_is_told_before_the_server_is_asked():
+    async def story(lives: Lives) -> None:
+        lives.disk.read_only = True
+        with pytest.raises(DiskError, match="Read-only"):
+            await lives.live(lambda runtime: train(lives, runtime))
+        assert not lives.server.service.models
+
+    in_lives(story)
+
+
+def test_a_checkpoint_that_can_not_be_saved_at_the_end_is_an_error(monkeypatch: pytest.MonkeyPatch):
+    async def story(lives: Lives) -> None:
+        async def spoil(job: Job, step: int) -> None:
+            if step == 8:
+
+                def refuse(*args: Any, **more: Any) -> Any:
+                    raise OSError("no room")
+
+                monkeypatch.setattr(Catalog, "save", refuse)
+
+        with pytest.raises(RequestFailedError, match="no room"):
+            await lives.live(lambda runtime: train(lives, runtime, until=spoil, policy=CheckpointPolicy()))
+        assert (await record(lives)).status == "failed"
+
+    in_lives(story)
