@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -216,6 +217,19 @@ def test_what_was_closed_or_ended_with_its_runtime_is_let_go_in_silence():
         left.clear()
         gc.collect()
     assert [str(warning.message) for warning in found if "let go" in str(warning.message)] == []
+
+
+def test_nothing_that_was_in_a_runtime_outlives_it():
+    left: list[weakref.ref[Any]] = []
+
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        sampler = await client.save_weights_and_get_sampling_client("kept")
+        rest = await service.create_rest_client()
+        left.extend(weakref.ref(each) for each in (world.runtime, service, client, sampler, rest))
+
+    train(story)
+    gc.collect()
+    assert [each() for each in left] == [None] * 5
 
 
 WHERE = {

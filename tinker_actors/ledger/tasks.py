@@ -28,6 +28,7 @@ class Tasks:
         self._pending = pending
         self._home = Home()
         self._open: dict[Future[Any], PendingEntry] = {}
+        self._kept: set[object] = set()
 
     def start(self, what: str, call: Callable[[], Awaitable[T]]) -> Future[T]:
         """Run ``call`` in a task of its own; ``what`` names it.
@@ -78,11 +79,20 @@ class Tasks:
             raise ClosedError(f"{what} was not started: {error}") from error
         return future
 
+    def keep(self, what: object) -> None:
+        """Keep ``what`` alive until it is dropped or the runtime has ended."""
+        self._kept.add(what)
+
+    def drop(self, what: object) -> None:
+        """Keep it no longer. Safe in any thread, and for what was never kept."""
+        self._kept.discard(what)
+
     def close(self) -> None:
         """The runtime has ended: who still waits for a task that was never begun waits for nobody."""
         for future, entry in tuple(self._open.items()):
             self._end(future)
             future.reject(_closed(entry.name))
+        self._kept.clear()
 
     def _end(self, future: Future[Any]) -> None:
         self._pending.close(self._open.pop(future))
