@@ -87,9 +87,9 @@ async def test_a_refused_operation_leaves_gaps_to_fill():
     ledger.start_sending(operation)
     ledger.refuse(operation, FAILED)
 
-    assert [gap.seq_id for gap in ledger.gaps()] == [1, 2]
-    ledger.fill(ledger.gaps()[0])
-    assert [gap.seq_id for gap in ledger.gaps()] == [2]
+    assert [gap.seq_id for gap in ledger.numbers.gaps()] == [1, 2]
+    ledger.numbers.fill(ledger.numbers.gaps()[0])
+    assert [gap.seq_id for gap in ledger.numbers.gaps()] == [2]
     assert ledger.start_sending(accept(ledger)).first_seq_id == 3
 
 

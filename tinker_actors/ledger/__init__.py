@@ -3,7 +3,8 @@
 from tinker_actors.ledger.combined import as_completed, first, gather
 from tinker_actors.ledger.future import Future
 from tinker_actors.ledger.history import Cover, History, HistoryStatistics
-from tinker_actors.ledger.ledger import Gap, Ledger, LedgerStatistics
+from tinker_actors.ledger.ledger import Ledger, LedgerStatistics
+from tinker_actors.ledger.numbering import Gap
 from tinker_actors.ledger.operation import (
     AcceptedOperation,
     Chunk,

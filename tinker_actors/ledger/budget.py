@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import final
 
@@ -13,6 +14,8 @@ from tinker_actors.ledger.spill import Crowd, Spill
 from tinker_actors.ledger.spill_store import SpillStore
 
 __all__ = ["Budget"]
+
+_log = logging.getLogger("tinker_actors.ledger")
 
 _TRAINED = (OperationKind.FORWARD_BACKWARD, OperationKind.FORWARD_BACKWARD_CUSTOM)
 _AHEAD = 2  # operations that are about to be sent stay in memory
@@ -46,6 +49,7 @@ class Budget(Crowd):
         self._unfinished = unfinished
         self._replaying = replaying
         self._forget = forget
+        self._cut = False
         self.spill: Spill | None = None
         if store is not None and spill_bytes:
             self.spill = store.open(self, name, spill_bytes)
@@ -90,13 +94,23 @@ class Budget(Crowd):
         if self.spill is not None:
             self.spill.look()
 
-    def trim(self) -> bool:
-        """Something was done: let go what is not needed any more; False when something had to go that is."""
+    def settle(self, operation: Operation) -> None:
+        """``operation`` is done: let go what is not needed any more, and say so once when something goes that is."""
         enough = self._history.trim(self._unfinished(), self.limit) or not self._forget
         if not enough:
             self._history.let_go(self.limit)
         self.look()
-        return enough
+        if not enough and not self._cut:
+            self._cut = True
+            _log.warning(
+                "%s: more than the %d bytes that may be kept (recovery.replay_bytes, spill_bytes) were trained on "
+                "since its last checkpoint. If the server loses the model now, it can't be rebuilt. Save its state "
+                "more often",
+                self._name,
+                self.limit,
+            )
+        elif operation.kind is OperationKind.SAVE_STATE:
+            self._cut = False
 
     def next_to_spill(self) -> Operation | None:
         """What of that in memory is needed last."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import msgspec
 
-from tinker_actors.ledger.operation import Operation, OperationKind
+from tinker_actors.ledger.operation import Chunk, Operation, OperationKind
+from tinker_actors.ledger.outcome import check_sum
+from tinker_actors.types import LoadWeightsRequest, SaveWeightsForSamplerRequest
 
 __all__ = ["UPDATES", "Cover", "History", "HistoryStatistics", "in_memory"]
 
@@ -60,6 +62,26 @@ class History:
         self._floor = 0
         self._updates: list[int] = []
         self._states: dict[int, tuple[str, bool, str | None]] = {}  # by op_no of the save or load: see add_state
+
+    def done(self, operation: Operation, chunks: tuple[Chunk, ...], result: Any) -> bool:
+        """``operation``, which was ``chunks``, has its ``result``, or None; False when nothing of it is kept."""
+        op_no, kind = operation.op_no, operation.kind
+        if kind in (OperationKind.FORWARD, OperationKind.SAVE_WEIGHTS_EXTERNAL):
+            return False
+        if kind is OperationKind.SAVE_STATE:
+            if result is not None:
+                self.add_state(op_no, result.path, optimizer=True)
+            return True
+        request = chunks[0].request
+        if isinstance(request, SaveWeightsForSamplerRequest) and request.path is not None:
+            return False  # its path stays the answer
+        operation.chunks = chunks
+        operation.outcome = check_sum(result)
+        self.add(operation)
+        if isinstance(request, LoadWeightsRequest):
+            token = request.weights_access_token
+            self.add_state(op_no, request.path, optimizer=request.optimizer, access_token=token)
+        return True
 
     def add(self, operation: Operation) -> None:
         """``operation`` is done; it keeps its chunks."""

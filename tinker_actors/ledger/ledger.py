@@ -26,6 +26,7 @@ from tinker_actors.flow.pending import PendingEntry, PendingTable
 from tinker_actors.ledger.budget import Budget
 from tinker_actors.ledger.future import Future
 from tinker_actors.ledger.history import UPDATES, Cover, History
+from tinker_actors.ledger.numbering import Numbering
 from tinker_actors.ledger.operation import (
     AcceptedOperation,
     Chunk,
@@ -41,11 +42,10 @@ from tinker_actors.ledger.spill import SpillStatistics
 from tinker_actors.ledger.spill_store import SpillStore
 from tinker_actors.ledger.undecided import UNDECIDED, Undecided
 from tinker_actors.ports.spans import NO_SPANS, Spans
-from tinker_actors.types import LoadWeightsRequest, SaveWeightsForSamplerRequest
 
 _log = logging.getLogger("tinker_actors.ledger")
 
-__all__ = ["ACCEPTED_KEPT", "Gap", "Ledger", "LedgerStatistics"]
+__all__ = ["ACCEPTED_KEPT", "Ledger", "LedgerStatistics"]
 
 ACCEPTED_KEPT: Final = 65_536
 """How many acceptances a ledger remembers: a job of weeks must not grow by each of its steps."""
@@ -58,17 +58,6 @@ class LedgerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     next_seq_id: int
     unfinished: int
     epoch: int
-
-
-class Gap(msgspec.Struct, frozen=True):
-    """A seq_id that no operation has: the server refused it, and waits for it, or nothing was sent yet.
-
-    ``doubtful`` when the server may have the operation all the same, and then takes nothing else under that number.
-    """
-
-    seq_id: int
-    key: str
-    doubtful: bool = False
 
 
 @final
@@ -109,8 +98,9 @@ class Ledger:
         self._pending = pending
         self._spans = spans
         self._new_key = new_key
+        self.numbers = Numbering(new_key)
+        """The seq_ids of the present model."""
         self._next_op_no = 1
-        self._next_seq_id = 1
         self._unfinished: dict[int, Operation] = {}
         self._unsent: dict[int, Operation] = {}  # those of them that are not wholly promised, in order
         self._accepted: deque[AcceptedOperation] = deque(maxlen=ACCEPTED_KEPT)
@@ -133,15 +123,12 @@ class Ledger:
         self._ends: AsyncValue[int] = AsyncValue(0)
         """How many operations have ended."""
         self._losses = 0
-        self._cut = False
         self.rebuild: Rebuild | None = None
         """The model on its way back; None while there is one, or none is to be had."""
         self._there: AsyncValue[bool] = AsyncValue(value=True)
         """False while the server has lost the model, and there is no other yet."""
         self.differing = 0
         """Operations that have given something else when they were applied again."""
-        self._gaps: list[Gap] = []
-        self._probe: Gap | None = None
         self._stopped: TinkerError | None = None
         self.halted: AsyncValue[TinkerError | None] = AsyncValue(None)
         """Why nothing is sent or asked for now although everything is kept; None while work goes on."""
@@ -298,14 +285,13 @@ class Ledger:
                 epoch=self.epoch,
                 model_id=self.model_id,
                 generation=self.generation,
-                first_seq_id=self._next_seq_id,
+                first_seq_id=self.numbers.take(count),
                 keys=tuple(self._new_key() for _ in range(count)),
                 request_ids=[None] * count,
                 results=[None] * count,
                 doubts=[False] * count,
                 roundtrips=[None] * count,
             )
-            self._next_seq_id += count
         self._enter(operation, OperationState.SENT)
         operation.span.enter("send")
         return sending
@@ -378,7 +364,7 @@ class Ledger:
         self._losses += 1
         self._there.value = False
         self.epoch += 1
-        self._gaps.clear()
+        self.numbers.clear()
         self._drop_replays()
         for operation in self._unfinished.values():
             operation.sending = None
@@ -395,9 +381,8 @@ class Ledger:
     def begin(self, model_id: str, generation: int, next_seq_id: int = 1) -> None:
         """The server has created the model, in the session of ``generation``; ``next_seq_id`` is due."""
         self.model_id = model_id
-        self._next_seq_id = next_seq_id
-        self._probe = None
         self.generation = generation
+        self.numbers.begin(next_seq_id)
 
     def resume_from(self, model_id: str, generation: int, next_seq_id: int, replays: tuple[Operation, ...]) -> None:
         """``model_id`` takes the place of the lost one: apply ``replays`` to it, and what has not finished."""
@@ -421,9 +406,8 @@ class Ledger:
     def switch(self, model_id: str, generation: int, next_seq_id: int) -> None:
         """``model_id`` goes on from here, in the place of a model that has nothing left to do."""
         self.epoch += 1
-        self._gaps.clear()
-        self.begin(model_id, generation)
-        self._next_seq_id = next_seq_id
+        self.numbers.clear()
+        self.begin(model_id, generation, next_seq_id)
 
     async def until_there(self) -> None:
         """Wait until another model has taken the place of a lost one, or none will."""
@@ -434,18 +418,6 @@ class Ledger:
         while operation in (self._unfinished.get(operation.op_no), self._replaying.get(operation.op_no)):
             await self._ends.wait_transition()  # pyright: ignore[reportUnknownMemberType]  # trio-util's own gap
 
-    def probe(self) -> Gap:
-        """The seq_id for a request that changes nothing, and that shows how the server takes a repeated one."""
-        if self._probe is None:
-            self._probe = Gap(self._next_seq_id, self._new_key())
-        return self._probe
-
-    def end_probe(self, probe: Gap, next_seq_id: int) -> None:
-        """The server has answered ``probe``; ``next_seq_id`` is due. Its model may be lost meanwhile."""
-        if self._probe is probe:
-            self._probe = None
-            self._next_seq_id = next_seq_id
-
     def refuse(self, operation: Operation, error: TinkerError) -> None:
         """The server refused every chunk: the operation fails, and its seq_ids are gaps to be filled."""
         self.leave_gap(operation)
@@ -453,20 +425,8 @@ class Ledger:
 
     def leave_gap(self, operation: Operation) -> None:
         """The seq_ids of ``operation``, which the server has not taken, are to be filled."""
-        sending = operation.sending
-        assert sending is not None
-        assert not any(sending.request_ids), "a promised chunk can't be filled"
-        first, doubts = sending.first_seq_id, sending.doubts
-        self._gaps.extend(Gap(first + i, self._new_key(), doubts[i]) for i in range(len(sending.keys)))
-
-    def gaps(self) -> tuple[Gap, ...]:
-        """Seq_ids to be filled before the next operation is sent."""
-        return tuple(self._gaps)
-
-    def fill(self, gap: Gap) -> None:
-        """``gap`` has been filled; its model may be lost meanwhile."""
-        if gap in self._gaps:
-            self._gaps.remove(gap)
+        assert operation.sending is not None
+        self.numbers.leave(operation.sending)
 
     def halt(self, error: TinkerError) -> None:
         """Nothing is sent or asked for until ``resume``; what was accepted is kept, its Futures stay open."""
@@ -605,7 +565,7 @@ class Ledger:
         """The lane stops: everything unfinished ends with ``error`` and nothing more is accepted."""
         if self._stopped is None:
             self._stopped = error
-        self._gaps.clear()
+        self.numbers.clear()
         self._drop_replays()
         self._close_rebuild()
         self._there.value = True
@@ -623,41 +583,16 @@ class Ledger:
         """Numbers for people and tests."""
         return LedgerStatistics(
             next_op_no=self._next_op_no,
-            next_seq_id=self._next_seq_id,
+            next_seq_id=self.numbers.due,
             unfinished=len(self._unfinished),
             epoch=self.epoch,
         )
 
     def _keep(self, history: History, operation: Operation, chunks: tuple[Chunk, ...], result: Any) -> None:
-        op_no, kind = operation.op_no, operation.kind
         operation.settle()
-        if kind in (OperationKind.FORWARD, OperationKind.SAVE_WEIGHTS_EXTERNAL):
-            return
-        if kind is OperationKind.SAVE_STATE:
-            if result is not None:
-                history.add_state(op_no, result.path, optimizer=True)
-        else:
-            request = chunks[0].request
-            if isinstance(request, SaveWeightsForSamplerRequest) and request.path is not None:
-                return  # its path stays the answer
-            operation.chunks = chunks
-            operation.outcome = check_sum(result)
-            history.add(operation)
-            if isinstance(request, LoadWeightsRequest):
-                token = request.weights_access_token
-                history.add_state(op_no, request.path, optimizer=request.optimizer, access_token=token)
-        assert self._budget is not None
-        if not self._budget.trim() and not self._cut:
-            self._cut = True
-            _log.warning(
-                "%s: more than the %d bytes that may be kept (recovery.replay_bytes, spill_bytes) were trained on "
-                "since its last checkpoint. If the server loses the model now, it can't be rebuilt. Save its state "
-                "more often",
-                self.name,
-                self._budget.limit,
-            )
-        elif kind is OperationKind.SAVE_STATE:
-            self._cut = False
+        if history.done(operation, chunks, result):
+            assert self._budget is not None
+            self._budget.settle(operation)
 
     def _finish_replay(self, operation: Operation, result: Any) -> bool:
         del self._replaying[operation.op_no]

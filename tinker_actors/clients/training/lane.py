@@ -100,7 +100,7 @@ class SendLane:
             await ledger.until_resumed()
             self._mended = self._session.mended.value
             self._work = trio.Event()
-            if gaps := ledger.gaps():
+            if gaps := ledger.numbers.gaps():
                 await self._fill(gaps[0])
                 continue
             operation = ledger.next_to_send()
@@ -349,21 +349,21 @@ class SendLane:
             try:
                 await patience.persist(attempt, react, entry.explain)
             except OutOfPatience as gone:
-                if gap not in ledger.gaps():
+                if gap not in ledger.numbers.gaps():
                     return  # its model is lost meanwhile
                 if gone.reaction is Reaction.ARRIVED:
-                    ledger.fill(gap)
+                    ledger.numbers.fill(gap)
                     return
                 if gone.reaction is Reaction.RENEW:
                     self._halt(gone)
                     await ledger.until_resumed()
                     return
                 if gap.doubtful and isinstance(gone.error, APIStatusError) and gone.error.status in _TAKEN:
-                    ledger.fill(gap)  # by the operation itself: it had arrived
+                    ledger.numbers.fill(gap)  # by the operation itself: it had arrived
                     return
                 self._stop(gap_failure(gap, gone, session.pending.lines()), None)
             else:
-                ledger.fill(gap)
+                ledger.numbers.fill(gap)
 
     def _halt(self, gone: OutOfPatience) -> None:
         if self._session.mended.value != self._mended:

@@ -25,11 +25,11 @@ async def ask_class(session: Session, ledger: Ledger) -> tuple[ServerClass, str]
     One promise: dedup. A refusal (409) of the second one, at once or as its result: ordered. Anything else: none,
     with which nothing can go wrong. Raises OutOfPatience when there is no answer.
     """
-    probe = ledger.probe()
+    probe = ledger.numbers.probe()
     with session.pending.track(f"{ledger.name} seq_id {probe.seq_id}", "probe", "sent") as entry:
         entry.explain("whether the server knows a repeated request")
         server_class, how, next_seq_id = await _ask(session, ledger, probe, entry)
-    ledger.end_probe(probe, next_seq_id)
+    ledger.numbers.end_probe(probe, next_seq_id)
     return server_class, how
 
 
