@@ -156,8 +156,9 @@ def test_abandon_ends_it():
         await in_doubt(client)
         await client.abandon()
         assert client.verdict is None
-        with pytest.raises(LaneStopped, match="has stopped"):
+        with pytest.raises(LaneStopped, match=r"was given up \(abandon\).*Create a new client") as refused:
             await client.optim_step(STEP)
+        assert "restore()" not in str(refused.value), "there is nothing left to be restored"
         await trio.sleep(1.0)
         assert not world.runtime.pending()
 

@@ -133,6 +133,7 @@ class Ledger:
         self.halted: AsyncValue[TinkerError | None] = AsyncValue(None)
         """Why nothing is sent or asked for now although everything is kept; None while work goes on."""
         self._undecided: AsyncValue[Undecided | None] = AsyncValue(None)
+        self._abandoned = False
         self.decisions = 0
         """How often its user has decided how to go on."""
 
@@ -240,6 +241,12 @@ class Ledger:
             return
         if isinstance(why, ClosedError):
             raise ClosedError(f"{kind} was not accepted: {why}")
+        if self._abandoned:
+            raise LaneStopped(
+                f"{kind} was not accepted: the model of {self.name} was given up (abandon), since {_in_short(why)}. "
+                "Create a new client and load the last checkpoint",
+                operation=kind,
+            ) from why
         verb = "is halted"
         if self._stopped is not None:
             verb = "has stopped"
@@ -542,6 +549,7 @@ class Ledger:
         """Decide that the model is given up: what waits ends with the error. Raises InvalidInput as ``restore``."""
         undecided = self._require_undecided("abandon")
         self.decisions += 1
+        self._abandoned = True
         self.stop(undecided.error, state=OperationState.VERDICT)
 
     def _require_undecided(self, what: str) -> Undecided:
@@ -677,5 +685,5 @@ class Ledger:
         operation.chunks = ()  # lets the payload go
 
 
-def _in_short(error: OperationError) -> str:
+def _in_short(error: TinkerError) -> str:
     return str(error).partition(":")[0]
