@@ -143,11 +143,16 @@ def test_a_model_of_any_name_is_served_and_a_limit_counts(tmp_path: Path) -> Non
         (("--model", "tinker-actors/x=FOLDER"), "aliases: 'tinker-actors/x' is a model of its own"),
         (("--model", "m=FOLDER"), "aliases: 'm': there is no file FOLDER/tokenizer.json"),
         (("--faults", "FOLDER/none.json"), "faults: FOLDER/none.json can't be read: No such file"),
+        (
+            ("--faults", "FOLDER/crash.json"),
+            "FOLDER/crash.json: faults[0]: is a CrashAt, which happens in a client's program, and not at a server's",
+        ),
         (("--limit", "poll_hold=31"), "poll_hold: 31.0 is out of range"),
         (("--limit", "max_queued_samples=-1"), "max_queued_samples: -1 is not positive"),
     ],
 )
 def test_what_cannot_be_served_is_named_in_one_line(arguments: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    (tmp_path / "crash.json").write_text('{"faults": [{"type": "CrashAt", "point": "training.sent"}]}')
     given = [argument.replace("FOLDER", str(tmp_path)) for argument in arguments]
     with running("serve", "--port", "0", "--base-model", "tinker-actors/tiny", *given) as server:
         code, lines, errors = server.finish()

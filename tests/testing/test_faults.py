@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
+import numpy as np
 import pytest
 import trio
 from trio.testing import MockClock
@@ -42,6 +43,7 @@ from tinker_actors.testing.faults import (
     RestartServer,
     Status,
     Truncate,
+    plan_from_json,
 )
 from tinker_actors.testing.network import open_network
 
@@ -107,7 +109,10 @@ def test_counts_start_at_one() -> None:
     ("bad", "words"),
     [
         (lambda: FaultPlan([Reset(path="")]), "faults: are of type list"),
-        (lambda: FaultPlan((Reset(path=""), "DropAfter")), r"faults\[1\]: is of type str"),
+        (
+            lambda: FaultPlan((Reset(path=""), "DropAfter")),
+            r"faults\[1\]: is of type str. Give one of DropBefore, DropAfter, .*FullDisk",
+        ),
         (lambda: Reorder(path="", behind=0), "behind: 0 is not positive"),
         (lambda: Reorder(path="", seconds=-1.0), "seconds: -1.0 is out of range"),
         (lambda: RefuseSeqId(path="", expected=0), "expected: 0 is not positive"),
@@ -118,11 +123,78 @@ def test_counts_start_at_one() -> None:
         (lambda: CrashActor(step=1, actor=""), "actor: is empty"),
         (lambda: CancelCaller(step=0), "step: 0 is not positive"),
         (lambda: BlockLoop(step=1, seconds=-2.0), "seconds: -2.0"),
+        (lambda: CrashAt(point=""), "point: is empty"),
+        (lambda: DropBefore(path="", nth="3"), "nth: '3' is not an integer"),
+        (lambda: DropAfter(path=5), "path: 5 is not a string"),
+        (lambda: DropAfter(path=None), "path: None is not a string"),
+        (lambda: Duplicate(path="", times=2.0), "times: 2.0 is not an integer"),
+        (lambda: Delay(path="", seconds="1"), "seconds: '1' is not a number"),
+        (lambda: Delay(path="", seconds=1.0, reply="no"), "reply: 'no' is neither True nor False"),
+        (lambda: Status(path="", status="503"), "status: '503' is not an integer"),
+        (lambda: Status(path="", status=503, retry_after="soon"), "retry_after: 'soon' is not a number"),
+        (lambda: Status(path="", status=503, body=b""), "body: b'' is not a string"),
+        (lambda: Truncate(path="", keep=1.5), "keep: 1.5 is not an integer"),
+        (lambda: RestartServer(path="", keeps="all"), "keeps: is 'all'. Give one of 'memory', 'disk', 'nothing'"),
+        (lambda: RestartServer(path="", keeps=["disk"]), "keeps: is .'disk'.. Give one of"),
+        (lambda: LosePromises(path="", nth=True), "nth: True is not an integer"),
+        (lambda: CrashAt(point=7), "point: 7 is not a string"),
+        (lambda: CrashActor(step=1, actor=None), "actor: None is not a string"),
+        (lambda: KillRuntime(step=1.0), "step: 1.0 is not an integer"),
+        (lambda: FullDisk(nth="1"), "nth: '1' is not an integer"),
     ],
 )
 def test_what_can_not_be_is_refused_by_name(bad: Callable[[], object], words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         bad()
+
+
+def test_each_field_of_each_kind_is_checked() -> None:
+    for fault in EVERY:
+        for field in msgspec.structs.fields(type(fault)):
+            with pytest.raises(InvalidInput, match=f"^{field.name}: "):
+                msgspec.structs.replace(fault, **{field.name: object()})
+
+
+def test_numbers_of_numpy_are_numbers_and_whole_numbers_are_seconds() -> None:
+    delay = Delay(path="/a", nth=np.int64(2), seconds=np.float32(1.5))
+    assert repr(delay) == "Delay(path='/a', nth=2, times=1, seconds=1.5, reply=False)"
+    assert msgspec.json.decode(msgspec.json.encode(delay), type=Delay) == delay
+    assert repr(Partition(path="", seconds=3)) == "Partition(path='', nth=1, times=1, seconds=3.0)"
+
+
+def test_a_plan_is_read_from_json() -> None:
+    plan = FaultPlan(EVERY)
+    assert plan_from_json(msgspec.json.encode(plan)) == plan
+    assert plan_from_json('{"faults": []}') == FaultPlan()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "faults: is no JSON: "),
+        ("[]", 'faults: is no object with the key "faults"'),
+        ('{"faults": [], "seed": 1}', 'faults: is no object with the key "faults", and no other'),
+        ('{"faults": {}}', "faults: is no list"),
+        ('{"faults": [1]}', "faults[0]: is 1. Give "),
+        ('{"faults": [{"path": ""}]}', "faults[0].type: is None, which is no kind of fault. There are DropBefore, "),
+        (
+            '{"faults": [{"type": "KillRuntime", "step": 1}, {"type": "DropAftr"}]}',
+            "faults[1].type: is 'DropAftr', which is no kind of fault. Did you mean DropAfter? There are ",
+        ),
+        (
+            '{"faults": [{"type": "DropAfter", "path": "", "tmes": 2}]}',
+            "faults[0].tmes: is no field of DropAfter. Did you mean times? There are path, nth, times",
+        ),
+        ('{"faults": [{"type": "Delay", "path": ""}]}', "faults[0].seconds: is missing, and a Delay needs it"),
+        ('{"faults": [{"type": "FullDisk", "nth": "3"}]}', "faults[0].nth: '3' is not an integer"),
+        ('{"faults": [{"type": "DropAfter", "path": null}]}', "faults[0].path: None is not a string"),
+        ('{"faults": [{"type": "Delay", "path": "", "seconds": -1}]}', "faults[0].seconds: -1.0 is out of range"),
+    ],
+)
+def test_what_is_no_plan_in_json_is_named_with_what_is_allowed(text: str, words: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        plan_from_json(text)
+    assert str(caught.value).startswith(words)
 
 
 def test_a_plan_must_end_as_its_worst_fault() -> None:

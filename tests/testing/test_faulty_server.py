@@ -35,6 +35,7 @@ from tinker_actors.testing.faulty_server import FaultyApplication, drawn_fault_p
 
 SETTINGS = ServerSettings(base_model=TINY)
 SESSION = "/create_session"
+ALLOWED = "Leave it out, or give one of DropBefore, .*, Truncate$"
 
 
 @asynccontextmanager
@@ -164,16 +165,17 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     ("text", "words"),
     [
         (None, "can't be read: No such file"),
-        ("", "holds no plan"),
-        ("{}", "holds no plan: Object missing required field `faults`"),
-        ('{"faults": [{"type": "Drop", "path": ""}]}', r"Invalid value 'Drop' - at `\$.faults\[0\].type`"),
-        ('{"faults": [{"type": "DropAfter"}]}', r"missing required field `path` - at `\$.faults\[0\]`"),
-        ('{"faults": [{"type": "Delay", "path": "", "seconds": "x"}]}', r"seconds"),
+        ("", "faults: is no JSON"),
+        ("{}", 'faults: is no object with the key "faults"'),
+        ('{"faults": [{"type": "Drop", "path": ""}]}', r"faults\[0\].type: is 'Drop'.* There are DropBefore"),
+        ('{"faults": [{"type": "DropAfter"}]}', r"faults\[0\].path: is missing"),
+        ('{"faults": [{"type": "Delay", "path": "", "seconds": "x"}]}', r"faults\[0\].seconds: 'x' is not a number"),
         ('{"faults": [{"type": "DropAfter", "path": "", "nth": 0}]}', "nth: 0 is not positive"),
         ('{"faults": [{"type": "DropAfter", "path": "", "nthh": 2}]}', "nthh"),
         ('{"fault": []}', "fault"),
-        ('{"faults": [{"type": "CrashAt", "point": "x"}]}', r"faults\[0\] is a CrashAt.* a client's program"),
-        ('{"faults": [{"type": "RestartServer", "path": ""}]}', r"faults\[0\] is a RestartServer.* a simulated"),
+        ('{"faults": [{"type": "CrashAt", "point": "x"}]}', rf"\[0\]: is a CrashAt.* a client's program.*{ALLOWED}"),
+        ('{"faults": [{"type": "RestartServer", "path": ""}]}', rf"a RestartServer.* a simulated server.*{ALLOWED}"),
+        ('{"faults": [{"type": "FullDisk"}]}', rf"faults\[0\]: is a FullDisk.* a simulated disk.*{ALLOWED}"),
         ('{"faults": [{"type": "Status", "path": "", "status": 99}]}', "status: 99 is no status of HTTP"),
         ('{"faults": [{"type": "Delay", "path": "", "seconds": -1}]}', "seconds: -1"),
         ('{"faults": [{"type": "Truncate", "path": "", "keep": -1}]}', "keep: -1"),

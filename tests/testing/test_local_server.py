@@ -140,11 +140,11 @@ async def test_settings_that_cannot_be_served_are_refused_as_they_are(opened: Op
         ({"faults": [DropAfter(path="")]}, r"faults: is of type list. Give FaultPlan\(...\)"),
         (
             {"faults": FaultPlan((CrashAt(point="training.polling"),))},
-            r"faults\[0\] is a CrashAt, which happens in a",
+            r"faults\[0\]: is a CrashAt, which happens in a",
         ),
         (
             {"faults": FaultPlan((CrashAt(point="training.polling"),)), "loopback": True},
-            r"faults\[0\] is a CrashAt, which happens in a client's program",
+            r"faults\[0\]: is a CrashAt, which happens in a client's program",
         ),
         ({"port": 70_000, "loopback": True}, "port: 70000 is out of range"),
         ({"loopback": "yes"}, "loopback: 'yes' is neither True nor False"),

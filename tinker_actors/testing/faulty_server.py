@@ -14,7 +14,7 @@ import trio
 from tinker_actors.errors import InvalidInput
 from tinker_actors.local.connections import ABORT
 from tinker_actors.testing.faults import (
-    ClientFault,
+    FAULT_KINDS,
     Delay,
     DropAfter,
     DropBefore,
@@ -28,9 +28,10 @@ from tinker_actors.testing.faults import (
     Reorder,
     Reset,
     Schedule,
-    ServerFault,
     Status,
     Truncate,
+    names_of,
+    plan_from_json,
 )
 from tinker_actors.testing.network import Application, Message
 
@@ -56,6 +57,7 @@ _PATHS: Final = (
 )
 _STATUSES: Final = (408, 429, 500, 502, 503, 504)
 _LONGEST_DELAY: Final = 2.0  # seconds
+_AT_REQUESTS: Final = tuple(kind for kind in FAULT_KINDS if issubclass(kind, NetworkFault))
 _LAST: Final = 40  # the latest request of its path that a drawn fault hits
 
 
@@ -155,40 +157,28 @@ class FaultyApplication:
 
 
 def read_fault_plan(file: Path) -> FaultPlan:
-    """The plan in ``file``: JSON, ``{"faults": [{"type": "DropAfter", "path": "/optim_step", "nth": 2}, ...]}``.
+    """The plan in ``file``, as JSON: see ``plan_from_json``.
 
-    Fields and defaults are those of the faults in ``tinker_actors.testing.faults``. Raises InvalidInput, naming the
-    file and the fault that is wrong; one of a client's is, and one that only a simulated server can suffer.
+    Raises InvalidInput, naming the file and the field that is wrong; a fault that happens at no request is, too.
     """
-    cure = "docs/faults.md lists the faults and their fields"
     try:
-        plan = msgspec.json.decode(file.read_bytes(), type=_Plan)
+        data = file.read_bytes()
     except OSError as error:
         raise InvalidInput("faults", f"{file} can't be read: {error.strerror}", "Give a file of JSON") from None
-    except (msgspec.DecodeError, InvalidInput) as error:
-        raise InvalidInput("faults", f"{file} holds no plan: {error}", cure) from None
-    for index, fault in enumerate(plan.faults):
-        _check_of_network(f"{file}: faults[{index}]", fault)
-    return FaultPlan(plan.faults)
+    try:
+        plan = plan_from_json(data)
+        require_network_faults(plan)
+    except InvalidInput as error:
+        raise InvalidInput(f"{file}: {error.field}", error.problem, error.cure) from None
+    return plan
 
 
 def require_network_faults(plan: FaultPlan) -> None:
     """Raise InvalidInput for a plan with faults that no request meets."""
     for index, fault in enumerate(plan.faults):
-        _check_of_network(f"faults[{index}]", fault)
-
-
-def _check_of_network(place: str, fault: Fault) -> None:
-    if isinstance(fault, NetworkFault):
-        return
-    where = "a client's program" if isinstance(fault, ClientFault) else "a simulated server"
-    assert isinstance(fault, ClientFault | ServerFault)
-    problem = f"{place} is a {type(fault).__name__}, which happens in {where}"
-    raise InvalidInput("faults", problem, "Leave it out")
-
-
-class _Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    faults: tuple[Fault, ...]
+        if not isinstance(fault, NetworkFault):
+            problem = f"is a {type(fault).__name__}, which happens in {fault.where}, and not at a server's requests"
+            raise InvalidInput(f"faults[{index}]", problem, f"Leave it out, or give one of {names_of(_AT_REQUESTS)}")
 
 
 def drawn_fault_plan(seed: int, count: int = 20) -> FaultPlan:

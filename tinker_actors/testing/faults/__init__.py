@@ -37,8 +37,10 @@ from tinker_actors.testing.faults.plan import Fault as Fault
 from tinker_actors.testing.faults.plan import FaultPlan as FaultPlan
 from tinker_actors.testing.faults.plan import Fired as Fired
 from tinker_actors.testing.faults.plan import Schedule as Schedule
+from tinker_actors.testing.faults.plan import names_of as names_of
 from tinker_actors.testing.faults.points import InjectedCrash as InjectedCrash
 from tinker_actors.testing.faults.points import PlannedPoints as PlannedPoints
+from tinker_actors.testing.faults.reading import plan_from_json as plan_from_json
 from tinker_actors.testing.faults.server import CorruptModels as CorruptModels
 from tinker_actors.testing.faults.server import ExpireSessions as ExpireSessions
 from tinker_actors.testing.faults.server import LosePromises as LosePromises

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from tinker_actors.errors import InvalidInput
 from tinker_actors.testing.faults.kinds import FaultKind, not_negative, positive
 
@@ -11,6 +13,8 @@ __all__ = ["AtStep", "BlockLoop", "CancelCaller", "ClientFault", "CrashActor", "
 class ClientFault(FaultKind, frozen=True, kw_only=True):
     """Something that happens within the client's program."""
 
+    where: ClassVar[str] = "a client's program"
+
 
 class CrashAt(ClientFault, frozen=True, kw_only=True):
     """The ``nth`` time that the code reaches ``point``, it crashes there with InjectedCrash."""
@@ -19,7 +23,10 @@ class CrashAt(ClientFault, frozen=True, kw_only=True):
     nth: int = 1
 
     def __post_init__(self) -> None:
+        ClientFault.__post_init__(self)
         positive("nth", self.nth)
+        if not self.point:
+            raise InvalidInput("point", "is empty", 'Give the name of a point, such as "training.sent"')
 
 
 class AtStep(ClientFault, frozen=True, kw_only=True):
@@ -28,6 +35,7 @@ class AtStep(ClientFault, frozen=True, kw_only=True):
     step: int
 
     def __post_init__(self) -> None:
+        ClientFault.__post_init__(self)
         positive("step", self.step)
 
 

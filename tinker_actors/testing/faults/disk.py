@@ -19,11 +19,13 @@ class DiskFault(FaultKind, frozen=True, kw_only=True):
     of those of the next.
     """
 
+    where: ClassVar[str] = "a simulated disk"
     ends: ClassVar[Ending] = Ending.ERROR
     nth: int = 1
     times: int = 1
 
     def __post_init__(self) -> None:
+        FaultKind.__post_init__(self)
         positive("nth", self.nth)
         positive("times", self.times)
 

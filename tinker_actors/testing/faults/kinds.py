@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from enum import StrEnum
-from typing import ClassVar
+from functools import cache
+from types import UnionType
+from typing import Any, ClassVar, Final, Literal, get_args, get_origin
 
 import msgspec
 
+from tinker_actors.checks import flag, integer, number, text
 from tinker_actors.errors import InvalidInput
 
 __all__ = ["AtRequest", "Ending", "FaultKind", "not_negative", "positive"]
@@ -27,9 +31,20 @@ class Ending(StrEnum):
 
 
 class FaultKind(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
-    """Something that goes wrong."""
+    """Something that goes wrong. Raises InvalidInput for a field of another type, and for what can't be.
 
+    Numbers of numpy are taken, and become Python's own.
+    """
+
+    where: ClassVar[str]
     ends: ClassVar[Ending] = Ending.EQUAL
+
+    def __post_init__(self) -> None:
+        for name, taken in _checks(type(self)).items():
+            given = getattr(self, name)
+            value = taken(name, given)
+            if value is not given:
+                msgspec.structs.force_setattr(self, name, value)
 
     @property
     def ending(self) -> Ending:
@@ -44,6 +59,7 @@ class AtRequest(FaultKind, frozen=True, kw_only=True):
     nth: int = 1
 
     def __post_init__(self) -> None:
+        FaultKind.__post_init__(self)
         positive("nth", self.nth)
 
 
@@ -57,3 +73,44 @@ def not_negative(field: str, value: float) -> None:
     """Refuse negative, infinite and undefined numbers."""
     if not 0 <= value < math.inf:
         raise InvalidInput(field, f"{value} is out of range", "Use 0 or more")
+
+
+_Check = Callable[[str, Any], Any]
+
+
+def _whole(field: str, value: Any) -> int:
+    return integer(field, value, "Give a whole number")
+
+
+def _number(field: str, value: Any) -> float:
+    return number(field, value, "Give a number")
+
+
+def _text(field: str, value: Any) -> str:
+    return text(field, value, "Give a string", empty=True)
+
+
+_OF_TYPES: Final[dict[Any, _Check]] = {int: _whole, float: _number, bool: flag, str: _text}
+
+
+@cache
+def _checks(kind: type[FaultKind]) -> dict[str, _Check]:
+    """What a value of each field has to pass, by the field's name."""
+    return {field.name: _check_of(field.type) for field in msgspec.structs.fields(kind)}
+
+
+def _check_of(annotation: Any) -> _Check:
+    if get_origin(annotation) is Literal:
+        allowed = get_args(annotation)
+
+        def one_of(field: str, value: Any) -> Any:
+            if not isinstance(value, str) or value not in allowed:
+                raise InvalidInput(field, f"is {value!r}", f"Give one of {', '.join(map(repr, allowed))}")
+            return value
+
+        return one_of
+    if get_origin(annotation) is UnionType:
+        (only,) = [one for one in get_args(annotation) if one is not type(None)]
+        check = _check_of(only)
+        return lambda field, value: None if value is None else check(field, value)
+    return _OF_TYPES[annotation]

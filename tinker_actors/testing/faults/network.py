@@ -28,6 +28,7 @@ _RECHECKS = 3  # a proxy may have answered a poll with 400: WIRE 3.3
 class NetworkFault(AtRequest, frozen=True, kw_only=True):
     """Something that happens to wire attempts ``nth`` to ``nth + times - 1`` on paths that end with ``path``."""
 
+    where: ClassVar[str] = "the network"
     times: int = 1
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeAlias, cast, final, get_args
 
 import msgspec
@@ -32,7 +33,7 @@ from tinker_actors.testing.faults.server import (
     RestartServer,
 )
 
-__all__ = ["FAULT_KINDS", "Fault", "FaultPlan", "Fired", "Schedule"]
+__all__ = ["FAULT_KINDS", "Fault", "FaultPlan", "Fired", "Schedule", "names_of"]
 
 Fault: TypeAlias = (
     DropBefore
@@ -64,6 +65,11 @@ FAULT_KINDS: tuple[type[FaultKind], ...] = get_args(Fault)
 _WORST = tuple(Ending)
 
 
+def names_of(kinds: Iterable[type[FaultKind]]) -> str:
+    """For people: "DropBefore, DropAfter, ..."."""
+    return ", ".join(kind.__name__ for kind in kinds)
+
+
 class FaultPlan(msgspec.Struct, frozen=True):
     """What goes wrong in one run. ``repr`` is the Python that makes an equal plan.
 
@@ -80,7 +86,7 @@ class FaultPlan(msgspec.Struct, frozen=True):
         for index, fault in enumerate(cast("tuple[object, ...]", given)):
             if not isinstance(fault, FAULT_KINDS):
                 problem = f"is of type {type(fault).__name__}"
-                raise InvalidInput(f"faults[{index}]", problem, "docs/faults.md lists the kinds")
+                raise InvalidInput(f"faults[{index}]", problem, f"Give one of {names_of(FAULT_KINDS)}")
 
     @property
     def ending(self) -> Ending:

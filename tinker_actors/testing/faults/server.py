@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from tinker_actors.testing.faults.kinds import AtRequest, Ending, not_negative
 
@@ -22,6 +22,7 @@ class ServerFault(AtRequest, frozen=True, kw_only=True):
     on that request where this is 0.
     """
 
+    where: ClassVar[str] = "a simulated server"
     later: float = 0.0
 
     def __post_init__(self) -> None:
