@@ -93,6 +93,10 @@ def test_a_list_says_how_far_each_is(folder: Path, capsys: pytest.CaptureFixture
     assert bad.split()[:2] == ["bad", "damaged"]
     assert one.split() == ["one", "stopped", "4/10", "2026-01-02T03:04:05+00:00", "Ctrl-C"]
     assert two.split()[:3] == ["two", "died", "0"]
+    write(folder, msgspec.structs.replace(RECORD, total=0, status="done"))
+    assert main(["job", "list", "--folder", str(folder)]) == 0
+    assert "done     4 (0 asked)" in capsys.readouterr().out
+    write(folder, RECORD)
     assert main(["job", "list", "--folder", str(folder), "--json"]) == 0
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(one["name"], one["state"], one["step"]) for one in told] == [("one", "stopped", 4), ("two", "died", 0)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -200,6 +201,25 @@ def test_what_is_not_reported_comes_from_the_forward_backward():
     assert first is not None
     assert first > 0.0
     assert second == 7.0
+
+
+def test_a_metric_that_is_no_number_judges_nothing():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[int]:
+        checkpoints = client.checkpoints
+        for number, value in enumerate([5.0, math.nan, 1.0, -math.inf, 3.0], 1):
+            await steps(client, 1, number)
+            if math.isfinite(value):
+                checkpoints.report({"eval": value})
+            else:
+                with pytest.raises(InvalidInput, match=r"no finite number\. Leave it out"):
+                    checkpoints.report({"eval": value})
+                checkpoints.judge({"eval": value}, checkpoints.step)  # as a job's rows do, which may hold it
+            await world.settle()
+        await trio.sleep(1.0)
+        return [saved.step for saved in checkpoints.saved]
+
+    policy = CheckpointPolicy(every_steps=1, keep_last=1, keep_best=1, best_metric="eval")
+    assert run(story, policy).value == [3, 5]
 
 
 def test_what_somebody_comes_back_to_stays():
@@ -518,5 +538,8 @@ def test_what_is_no_policy_is_refused_before_anything_is_asked():
             client.checkpoints.report([1.0])  # pyright: ignore[reportArgumentType]
         with pytest.raises(InvalidInput, match="step"):
             client.checkpoints.report({}, step=-1)
+        for bad in (math.nan, math.inf, -math.inf, "low", None, True):
+            with pytest.raises(InvalidInput, match=r"metrics\['eval'\]"):
+                client.checkpoints.report({"eval": bad})  # pyright: ignore[reportArgumentType]
 
     simulate(scenario, seed=1)

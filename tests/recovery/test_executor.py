@@ -198,10 +198,9 @@ def test_a_later_attempt_may_be_the_one():
     [
         (POLICY, Runs(), None, "no training checkpoint"),
         (POLICY, Runs(checkpoint("a")), BadRequestError(400, "of another shape"), "of another shape"),
-        (RecoveryPolicy(checkpoint="tinker://run/sampler_weights/a"), Runs(), None, "sampler weights"),
         (RecoveryPolicy(checkpoint="best", best_metric="eval"), Runs(checkpoint("a")), None, "'eval' is known"),
     ],
-    ids=["no checkpoint", "refused", "a path of another kind", "no metric"],
+    ids=["no checkpoint", "refused", "no metric"],
 )
 def test_what_would_come_to_the_same_is_not_tried_again(policy: Any, runs: Runs, error: Any, words: str):
     async def story(world: World) -> int:

@@ -135,6 +135,29 @@ def test_a_path_may_hold_colons_in_its_run():
     assert str(path) == "tinker://s:train:0/weights/step-1"
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("tinker://x:train:0/…", "has '…' in the place of a part"),
+        ("tinker://x:train:0/weights/...", "has '...' in the place of a part"),
+        ("tinker://x:train:0/../a", "has '..' in the place of a part"),
+        ("tinker://<run>/weights/<name>", "holds '<', which no such path does"),
+        ("tinker://x/weights/a b", "holds ' ', which no such path does"),
+        ("tinker://x/weights/a\n", r"holds '\n', which no such path does"),
+        ("tinker://x//a", "lacks a part"),
+        ("tinker://", "lacks a part"),
+        ("tinker:/x/weights/a", "is not a tinker path"),
+        ("tinker://x/weights/a/b", "is not a checkpoint's path"),
+        ("tinker://x/other/a", "is not a checkpoint's path"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_told_with_what_is_wrong(path: str, words: str):
+    with pytest.raises(InvalidInput) as caught:
+        TinkerPath.parse(path)
+    assert words in str(caught.value)
+    assert "Give a whole one, of the form tinker://<run>/<kind>/<name>" in str(caught.value)
+
+
 def test_a_tensor_keeps_what_its_type_can_hold():
     assert TensorData([math.inf, -math.inf, 3.4e38], "float32").to_numpy().tolist()[:2] == [math.inf, -math.inf]
     assert math.isnan(TensorData([math.nan]).to_numpy()[0])

@@ -145,7 +145,10 @@ async def _newest_row(disk: FileDisk, folder: JobFolder) -> Any:
 
 
 def _progress(record: ResumeRecord) -> str:
-    return str(record.step) if record.total is None else f"{record.step}/{record.total}"
+    if record.total is None:
+        return str(record.step)
+    more = record.step > record.total  # the program has come back with fewer
+    return f"{record.step} ({record.total} asked)" if more else f"{record.step}/{record.total}"
 
 
 def _told(record: ResumeRecord, state: str) -> dict[str, Any]:

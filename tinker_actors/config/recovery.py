@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 
 import msgspec
 
-from tinker_actors.checks import flag, integer, text
+from tinker_actors.checks import checkpoint_path, flag, integer, text
 from tinker_actors.config.checkpoints import CheckpointPolicy, parse_checkpoints
 from tinker_actors.config.retry import seconds
 from tinker_actors.errors import InvalidInput
@@ -128,6 +128,8 @@ class RecoveryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         checkpoint = text("recovery.checkpoint", self.checkpoint, cure)
         if checkpoint not in ("latest", "best") and not checkpoint.startswith("tinker://"):
             raise InvalidInput("recovery.checkpoint", f"{checkpoint!r} is none of these", cure)
+        if checkpoint.startswith("tinker://"):
+            checkpoint_path("recovery.checkpoint", checkpoint, kind="weights")
         if self.best not in ("lowest", "highest"):
             raise InvalidInput("recovery.best", f"{self.best!r} is neither", 'Give "lowest" or "highest"')
         if self.best_metric is not None:

@@ -43,12 +43,12 @@ class PolicyChooser:
         self._scores = scores
 
     async def choose(self, run_id: str, given: str | None, rest: RestBehaviour, /) -> str:
-        """The tinker path; InvalidInput for one that can't be loaded."""
+        """The tinker path; InvalidInput where ``given`` is none that can be loaded."""
         strategy = self._policy.checkpoint
         if strategy == "best":
             return self._best(run_id, (await rest.list_checkpoints(run_id)).checkpoints)
         if strategy != "latest":
-            return checkpoint_path(strategy, kind="weights", field="recovery.checkpoint")
+            return strategy
         if given is not None:
             return checkpoint_path(given, kind="weights", field="checkpoint")
         newest = (await rest.get_training_run(run_id)).last_checkpoint

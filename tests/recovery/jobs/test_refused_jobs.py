@@ -219,7 +219,7 @@ def test_a_disk_that_is_full_costs_nothing_but_safety_until_there_is_room(caplog
     assert "can't write, which is tried again in" in caplog.text
 
 
-def test_a_disk_that_stays_full_is_an_error_at_the_end():
+def test_a_disk_that_stays_full_is_an_error_at_the_end(caplog: pytest.LogCaptureFixture):
     async def story(lives: Lives) -> None:
         async def fill(job: Job, step: int) -> None:
             await trio.sleep(1.0)
@@ -232,6 +232,7 @@ def test_a_disk_that_stays_full_is_an_error_at_the_end():
         assert (await record(lives)).step == 2
 
     in_lives(story)
+    assert "could not write its last record, so it would go on after step 2, of 8 that were done" in caplog.text
 
 
 def test_a_folder_that_can_not_be_used_is_told_before_the_server_is_asked():

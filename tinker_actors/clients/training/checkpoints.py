@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, final
 
@@ -95,16 +96,19 @@ class AutomaticCheckpoints:
         """What was measured of the weights after ``step`` optim_steps, by default all that were accepted.
 
         ``best_metric`` of the policy judges the checkpoint of that step. What is not reported is looked for in the
-        metrics of the step's first forward_backward. Raises InvalidInput for what is no number.
+        metrics of the step's first forward_backward. Raises InvalidInput for what is no finite number.
         """
         self._session.home.require("client.checkpoints")
         if not isinstance(metrics, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
             raise InvalidInput("metrics", f"is of type {type(metrics).__name__}", "Give a dict of names and numbers")
         count = self._steps if step is None else integer("step", step, "Give the number of an optim_step", low=0)
-        name = self._policy.best_metric
-        if name is not None and name in metrics:
-            value = number(f"metrics[{name!r}]", metrics[name], "Give a number")
-            if value == value:  # one that is not a number is no better than none  # noqa: PLR0124
+        for name, given in metrics.items():
+            value = number(f"metrics[{name!r}]", given, "Give a number")
+            if not math.isfinite(value):
+                raise InvalidInput(
+                    f"metrics[{name!r}]", f"{value} is no finite number", "Leave it out: nothing is judged by it"
+                )
+            if name == self._policy.best_metric:
                 self._kept.report(count, value)
 
     def save(self, name: str | None = None) -> Future[SaveWeightsResponse]:
@@ -125,6 +129,17 @@ class AutomaticCheckpoints:
             raise InvalidInput("path", f"{path!r} is no automatic checkpoint of this client", f"There are: {there}")
 
     # ---- for the client, its actor, and who keeps more than weights
+
+    def judge(self, row: Mapping[str, Any], step: int) -> None:
+        """What ``row`` says of the weights after ``step`` optim_steps, among other things: a value that is not finite
+        says nothing. Raises InvalidInput where ``best_metric`` is no number.
+        """
+        name = self._policy.best_metric
+        if name is None or not isinstance(row, Mapping) or name not in row:  # pyright: ignore[reportUnnecessaryIsInstance]  # no type checker at work
+            return
+        value = number(f"metrics[{name!r}]", row[name], "Give a number")
+        if math.isfinite(value):
+            self._kept.report(step, value)
 
     @property
     def kept(self) -> KeptCheckpoints:
@@ -177,7 +192,7 @@ class AutomaticCheckpoints:
         if trained.failed():
             return
         value = trained.outcome().metrics.get(self._policy.best_metric or "")
-        if value is not None:
+        if value is not None and math.isfinite(value):
             self._kept.report(step, value, only_new=True)
 
     def _due(self) -> bool:

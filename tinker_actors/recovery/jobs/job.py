@@ -18,7 +18,7 @@ from tinker_actors.flow.home import Home
 from tinker_actors.ledger import Future
 from tinker_actors.metrics import ModelUsage, Price, cost_of
 from tinker_actors.recovery.jobs.budget import Budget
-from tinker_actors.recovery.jobs.record import JobStatus
+from tinker_actors.recovery.jobs.record import JobStatus, how_far
 from tinker_actors.recovery.jobs.recorder import Candidate, Captured, Recorder
 from tinker_actors.recovery.jobs.tracked import Tracked, state_of_generator
 from tinker_actors.types import SaveWeightsResponse
@@ -199,7 +199,7 @@ class Job:
         number = self._step if step is None else integer("step", step, "Give the number of a step", low=1)
         if number > self._step:
             raise InvalidInput("step", f"{number} has not begun, for {self._step} is the last", "Give one that has")
-        self.client.checkpoints.report(metrics, number * self._recorder.record.config.updates_per_step)
+        self.client.checkpoints.judge(metrics, number * self._recorder.record.config.updates_per_step)
         self._recorder.log(number, metrics)
 
     def save(self) -> Future[SaveWeightsResponse]:
@@ -345,8 +345,7 @@ class Job:
             raise ClosedError(f"{what} was not done: the block of the job {self.name} was left")
 
     def __repr__(self) -> str:
-        of = "" if self.total is None else f" of {self.total}"
-        return f"<Job {self.name} step {self._step}{of}>"
+        return f"<Job {self.name} step {how_far(self._step, self.total)}>"
 
 
 @final

@@ -39,7 +39,14 @@ from tinker_actors.recovery.jobs.folder import JobFolder, job_name, jobs_folder
 from tinker_actors.recovery.jobs.interruption import Interruption
 from tinker_actors.recovery.jobs.job import Capture, Job
 from tinker_actors.recovery.jobs.metrics_file import MetricsFile
-from tinker_actors.recovery.jobs.record import JobConfig, ResumeRecord, program_command, versions, without_keys
+from tinker_actors.recovery.jobs.record import (
+    JobConfig,
+    ResumeRecord,
+    how_far,
+    program_command,
+    versions,
+    without_keys,
+)
 from tinker_actors.recovery.jobs.recorder import JobKeeper, Recorder
 from tinker_actors.recovery.jobs.tracked import load_generator
 
@@ -190,7 +197,15 @@ class JobBlock:
             await self._fail(job, recorder, error)
             raise
         await self._stop_keeper()
-        await recorder.finish(status, reason)
+        try:
+            await recorder.finish(status, reason)
+        except DiskError:
+            _log.error(
+                "the job %s could not write its last record, so it would go on after step %d, of %d that were done. "
+                "Make the disk usable, and run the program again",
+                *(job.name, job.safe_step, job.step),
+            )
+            raise
         self._say(job, status, reason)
 
     async def _fail(self, job: Job, recorder: Recorder, error: BaseException) -> None:
@@ -213,11 +228,9 @@ class JobBlock:
         again = f"tinker-actors job resume {job.name}"
         if self._options.folder is not None or "TINKER_ACTORS_JOBS" in os.environ:
             again += f" --folder {job.folder.parent}"
-        of = "" if job.total is None else f" of {job.total}"
-        line = (
-            f"The job {job.name} has stopped after step {job.safe_step}{of} ({reason}). To go on, run the program "
-            f"again, or: {again}"
-        )
+        step = how_far(job.safe_step, job.total)
+        again = f"To go on, run the program again, or: {again}"
+        line = f"The job {job.name} has stopped after step {step} ({reason}). {again}"
         if self.catches_signals:
             print(line, file=sys.stderr, flush=True)
             _log.info("%s", line)  # not a warning: a program without a log of its own would show it twice
@@ -317,11 +330,11 @@ class JobBlock:
         spec = ChildSpec(f"job-{record.name}", lambda: JobKeeper(recorder), max_restarts=10, max_seconds=60.0)
         await home.keepers.start_child(spec)
         stack.push_async_callback(self._stop_keeper)
-        of = "" if record.total is None else f" of {record.total}"
         if point is None:
             _log.info("the job %s begins, start %d: %s", record.name, record.starts, self._folder.path)
         else:
-            _log.info("the job %s goes on after step %d%s, from %s", record.name, point.step, of, point.checkpoint)
+            step = how_far(point.step, record.total)
+            _log.info("the job %s goes on after step %s, from %s", record.name, step, point.checkpoint)
         return job, recorder
 
     async def _client(self, service: ServiceClient, record: ResumeRecord) -> TrainingClient:

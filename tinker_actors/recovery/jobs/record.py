@@ -25,6 +25,7 @@ __all__ = [
     "ResumeRecord",
     "decode_record",
     "encode_record",
+    "how_far",
     "program_command",
     "without_keys",
     "versions",
@@ -89,6 +90,13 @@ class ResumeRecord(msgspec.Struct, frozen=True, kw_only=True):
     def step(self) -> int:
         """How many steps are safe."""
         return 0 if self.point is None else self.point.step
+
+
+def how_far(step: int, total: int | None) -> str:
+    """``step`` among how many, in words; a program may have come back with fewer than were done."""
+    if total is None:
+        return str(step)
+    return f"{step} of {total}" if step <= total else f"{step}, and {total} are asked for"
 
 
 def encode_record(record: ResumeRecord) -> bytes:

@@ -19,7 +19,7 @@ from tinker_actors.metrics import ModelUsage
 from tinker_actors.ports.time_of_day import time_of_day
 from tinker_actors.recovery.jobs.folder import JobFolder
 from tinker_actors.recovery.jobs.metrics_file import MetricsFile
-from tinker_actors.recovery.jobs.record import JobStatus, ResumePoint, ResumeRecord, versions
+from tinker_actors.recovery.jobs.record import JobStatus, ResumePoint, ResumeRecord, how_far, versions
 from tinker_actors.sessions import KeptCheckpoints
 from tinker_actors.types import SaveWeightsResponse
 
@@ -113,8 +113,8 @@ class Recorder:
 
     def tell(self, state: str = "training") -> None:
         """Say in the table of what is pending how far the job is."""
-        of = "" if self.record.total is None else f" of {self.record.total}"
-        self._entry.enter(state, f"step {self.step}{of}; {self._at_stake()}", expected=True)
+        step = how_far(self.step, self.record.total)
+        self._entry.enter(state, f"step {step}; {self._at_stake()}", expected=True)
 
     async def work(self) -> None:
         """Write what is due, for ever. Disks that refuse are tried again."""
