@@ -45,6 +45,7 @@ WITHOUT = {
     "Job.leave": "for its block",
     "ServiceClient.seeds": "for jobs",
     "AutomaticCheckpoints.operations": "for jobs",
+    "AutomaticCheckpoints.judge": "for jobs",
     "AutomaticCheckpoints.sent_by": "for the client",
     "AutomaticCheckpoints.drained": "for jobs",
     "Recovery.show_clients_as": "for the blocking front",
