@@ -191,6 +191,56 @@ async def test_all_that_a_death_may_do_happens(autojump_clock: MockClock):
     assert seen == {"lost", "whole", "cut", "zeros"}
 
 
+@pytest.mark.parametrize("certain", [b"", b"certain"])
+async def test_what_is_to_be_torn_is_torn_and_what_is_to_be_lost_is_lost(certain: bytes, autojump_clock: MockClock):
+    path, other = Path("/file"), Path("/other")
+    ends: set[str] = set()
+    for seed in range(60):
+        for how in ("torn", "lost"):
+            disk = SimulatedDisk(random=random.Random(seed))
+            await disk.append(other, (b"other",))
+            await disk.sync(other)
+            if certain:
+                await disk.append(path, (certain,))
+                await disk.sync(path)
+            await disk.append(path, (b"more",))
+            found = disk.die(torn=path) if how == "torn" else disk.die(lost=path)
+            assert await found.read(other) == b"other"
+            left = None if await found.size(path) is None else await found.read(path)
+            if how == "lost":
+                assert left == (certain or None)
+                continue
+            assert left is not None
+            more = left.removeprefix(certain)
+            assert left.startswith(certain)
+            assert more != b"more"
+            assert len(more) <= len(b"more")
+            ends.add("zeros" if 0 in more else "cut")
+            assert all(byte in (due, 0) for byte, due in zip(more, b"more", strict=False))
+    assert ends == {"zeros", "cut"}
+
+
+@pytest.mark.parametrize("how", ["torn", "lost"])
+async def test_a_sync_that_a_death_comes_into_makes_certain_what_it_was_to_or_nothing(
+    how: str, autojump_clock: MockClock
+):
+    path = Path("/file")
+    disk = SimulatedDisk(random=random.Random(1))
+    await disk.append(path, (b"some",))
+    await disk.sync(path)
+    await disk.append(path, (b"more",))
+
+    async def be_cut_off() -> None:
+        with pytest.raises(DiskError, match="the process is dead"):
+            await disk.sync(path)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(be_cut_off)
+        await trio.testing.wait_all_tasks_blocked()
+        found = disk.die(torn=path) if how == "torn" else disk.die(lost=path)
+    assert await found.read(path) == (b"somemore" if how == "torn" else b"some")
+
+
 async def test_a_death_ends_locks(autojump_clock: MockClock):
     disk = SimulatedDisk(random=random.Random(1))
     await disk.replace(Path("/lock"), b"")

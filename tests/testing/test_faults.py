@@ -34,6 +34,7 @@ from tinker_actors.testing.faults import (
     InjectedCrash,
     KillRuntime,
     LosePromises,
+    LostSync,
     Partition,
     PauseQueue,
     PlannedPoints,
@@ -42,6 +43,7 @@ from tinker_actors.testing.faults import (
     Reset,
     RestartServer,
     Status,
+    TornWrite,
     Truncate,
     plan_from_json,
 )
@@ -69,6 +71,8 @@ EVERY: tuple[Fault, ...] = (
     BlockLoop(step=9, seconds=1.0),
     KillRuntime(step=10),
     FullDisk(nth=2, times=3),
+    TornWrite(nth=4),
+    LostSync(nth=2, times=2),
 )
 
 
@@ -111,7 +115,7 @@ def test_counts_start_at_one() -> None:
         (lambda: FaultPlan([Reset(path="")]), "faults: are of type list"),
         (
             lambda: FaultPlan((Reset(path=""), "DropAfter")),
-            r"faults\[1\]: is of type str. Give one of DropBefore, DropAfter, .*FullDisk",
+            r"faults\[1\]: is of type str. Give one of DropBefore, DropAfter, .*LostSync",
         ),
         (lambda: Reorder(path="", behind=0), "behind: 0 is not positive"),
         (lambda: Reorder(path="", seconds=-1.0), "seconds: -1.0 is out of range"),

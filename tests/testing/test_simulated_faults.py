@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +23,10 @@ from tinker_actors.testing.faults import (
     Fault,
     FaultPlan,
     LosePromises,
+    LostSync,
     PauseQueue,
     RestartServer,
+    TornWrite,
 )
 from tinker_actors.testing.operations import (
     BASE_MODEL,
@@ -107,6 +110,42 @@ def test_any_actor_crashes_at_a_step(actor: str) -> None:
     assert fired.subject.endswith(actor)
     assert [event.path for event in outcome.events if isinstance(event, ActorCrashed)] == [fired.subject]
     check(outcome)
+
+
+@pytest.mark.parametrize(
+    "fault", [TornWrite(nth=2), LostSync(nth=2), LostSync(nth=1), TornWrite(nth=1, times=3)], ids=str
+)
+def test_a_death_at_the_disk_leaves_what_its_kind_says_to_the_next_process(fault: TornWrite | LostSync) -> None:
+    path = Path("/file")
+    found: list[bytes | None] = []
+
+    async def scenario(world: World) -> int:
+        found.append(None if await world.disk.size(path) is None else await world.disk.read(path))
+        if len(found) <= fault.times:
+            for data in (b"first", b"more"):
+                await world.disk.append(path, (data,))
+                await world.disk.sync(path)
+        return len(found)
+
+    outcome = simulate(scenario, seed=3, plan=FaultPlan((fault,)))
+    assert outcome.value == 1 + fault.times
+    assert [fired.fault for fired in outcome.fired] == [fault] * fault.times
+    before = b"first" if fault.nth == 2 else b""
+    for left in found[1:]:
+        if isinstance(fault, LostSync):
+            assert left == (before or None)
+        else:
+            assert left is not None
+            assert left.startswith(before)
+            assert not left.endswith((b"first", b"more"))
+            before = left
+
+
+def test_nobody_dies_at_a_disk_that_the_program_does_not_use_any_more() -> None:
+    async def scenario(world: World) -> None:
+        await world.disk.append(Path("/file"), (b"some",))
+
+    assert simulate(scenario, seed=1, plan=FaultPlan((TornWrite(nth=2), LostSync()))).fired == ()
 
 
 async def tick() -> None:

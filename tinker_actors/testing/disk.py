@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random as random_module
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final, TypeVar, final
+from typing import Final, NamedTuple, TypeVar, final
 
 from tinker_actors.errors import DiskDamaged, DiskError, DiskFull, DiskLocked, DiskMissing, DiskReadOnly, NotAFolder
 from tinker_actors.ports import Disk, InlineOffload
@@ -29,13 +29,22 @@ class _File:
         self.locked = False
 
 
+class _UnderWay(NamedTuple):
+    """A change that has begun: what it does, and what of it a death may leave."""
+
+    name: str
+    path: Path
+    work: Callable[[], object]
+    in_part: Callable[[], object]
+
+
 @final
 class SimulatedDisk(Disk):
     """What a process sees of a disk; ``die`` is its death, and gives what the next process sees.
 
     Each call takes ``latency`` virtual seconds. ``capacity`` is how many bytes fit in, None for any number;
     ``read_only`` refuses every change. ``fault(call, path)`` may raise the DiskError that a call, by its method's
-    name, is to end with.
+    name, is to end with. ``death(call, path)`` is asked right before a call takes effect, and may let the disk die.
     """
 
     def __init__(
@@ -45,17 +54,19 @@ class SimulatedDisk(Disk):
         capacity: int | None = None,
         latency: float = 0.001,
         fault: Callable[[str, Path], None] | None = None,
+        death: Callable[[str, Path], None] | None = None,
     ) -> None:
         self.capacity = capacity
         self.read_only = False
         self.fault = fault
+        self.death = death
         self.calls = 0
         """How many have been made by all processes."""
         self._random = random
         self._latency = latency
         self._offload = InlineOffload(_ROOM)
         self._entries: dict[Path, _File | None] = {Path("/"): None}  # None is a folder
-        self._under_way: dict[int, Callable[[], None]] = {}
+        self._under_way: dict[int, _UnderWay] = {}
         self._dead = False
 
     @property
@@ -63,21 +74,30 @@ class SimulatedDisk(Disk):
         """Bytes in all files."""
         return sum(len(file.data) for file in self._entries.values() if file is not None)
 
-    def die(self) -> SimulatedDisk:
+    def die(self, *, torn: Path | None = None, lost: Path | None = None) -> SimulatedDisk:
         """The process, or the machine, dies now. What this disk is still asked for fails.
 
         What is under way has happened in part, wholly or not at all; what was not synced is there, lost, or torn: cut
-        at any byte, or with zeros where data was to be.
+        at any byte, or with zeros where data was to be. Of the file ``torn`` what was not synced is torn for certain,
+        of ``lost`` it is lost, a sync under way included.
         """
-        for in_part in tuple(self._under_way.values()):
-            in_part()
+        for call in tuple(self._under_way.values()):
+            if call.path != lost:
+                self._interrupt(call, wholly=call.path == torn)
         self._under_way.clear()
-        found = SimulatedDisk(random=self._random, capacity=self.capacity, latency=self._latency, fault=self.fault)
+        found = SimulatedDisk(
+            random=self._random, capacity=self.capacity, latency=self._latency, fault=self.fault, death=self.death
+        )
         found.read_only = self.read_only
         found.calls = self.calls
         for path, file in self._entries.items():
             if file is None:
                 found._entries[path] = None
+            elif path == torn:
+                found._entries[path] = self._torn(file)
+            elif path == lost:
+                if file.synced >= 0:
+                    found._entries[path] = _File(file.data[: file.synced], file.synced)
             elif file.synced >= 0 or self._random.random() < 0.5:
                 found._entries[path] = self._survivor(file)
         self._dead = True
@@ -242,26 +262,29 @@ class SimulatedDisk(Disk):
         self.calls += 1
         number = self.calls
 
-        def interrupted() -> None:
-            try:
-                self._refuse(call, path, changes=True)
-                assert in_part is not None
-                in_part()
-            except DiskError:
-                pass  # it would have failed
-
         def do() -> T:
             self._require_alive(path)
+            if self.death is not None:
+                self.death(call, path)
+                self._require_alive(path)
             self._under_way.pop(number, None)
             self._refuse(call, path, changes=in_part is not None or call == "lock")
             return work()
 
         if in_part is not None:
-            self._under_way[number] = interrupted
+            self._under_way[number] = _UnderWay(call, path, work, in_part)
         try:
             return await self._offload.run(do, cost=self._latency)
         finally:
             self._under_way.pop(number, None)
+
+    def _interrupt(self, call: _UnderWay, *, wholly: bool) -> None:
+        with suppress(DiskError):  # it would have failed
+            self._refuse(call.name, call.path, changes=True)
+            if wholly:
+                call.work()
+            else:
+                call.in_part()
 
     def _require_alive(self, path: Path) -> None:
         if self._dead:
@@ -284,6 +307,18 @@ class SimulatedDisk(Disk):
             end = self._random.randint(start, kept)
             data[start:end] = bytes(end - start)
         return _File(data, kept)
+
+    def _torn(self, file: _File) -> _File:
+        """Of what is not certain something is missing: the end, or a part that is zeros."""
+        certain, end = max(file.synced, 0), len(file.data)
+        if certain == end:
+            return _File(file.data, end)
+        start = self._random.randint(certain, end - 1)
+        data = file.data[:start]
+        if start == certain or self._random.random() < 0.5:
+            stop = self._random.randint(start + 1, end)
+            data += bytes(stop - start) + file.data[stop:]
+        return _File(data, len(data))
 
     def _peek(self, path: Path) -> _File | None:
         return self._entries.get(path)

@@ -10,6 +10,7 @@ import random
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Generic, TypeVar, cast, final
 
 import msgspec
@@ -234,17 +235,23 @@ async def _simulate(
         trio.open_nursery() as late,
     ):
         transport = FaultyTransport(server.network.transport(), plan, nursery=late, server=server)
-        disk.fault = PlannedDisk(disk_faults, told, disk.fault)
+        planned = PlannedDisk(disk_faults, told, disk.fault)
+        disk.fault, disk.death = planned, planned.dies
         while True:
             wire, lived = _Wire(transport), disk
             with trio.CancelScope() as process:
 
                 def kill(
-                    wire: _Wire = wire, lived: SimulatedDisk = lived, process: trio.CancelScope = process
+                    torn: Path | None = None,
+                    lost: Path | None = None,
+                    *,
+                    wire: _Wire = wire,
+                    lived: SimulatedDisk = lived,
+                    process: trio.CancelScope = process,
                 ) -> str:
                     nonlocal disk
-                    wire.dead = True
-                    disk = lived.die()
+                    wire.dead, planned.kill = True, None
+                    disk = lived.die(torn=torn, lost=lost)
                     process.cancel(reason="SIGKILL")
                     return "the runtime"
 
@@ -263,8 +270,10 @@ async def _simulate(
                             world = World(runtime, server, transport, points, disk=lived)
                             try:
                                 steps.begin(runtime.system.root, world.cancel_caller, kill)
+                                planned.kill = kill
                                 value = await scenario(world)
                                 steps.end()
+                                planned.kill = None
                                 await world.settle()
                             except Exception as error:  # noqa: BLE001  # raised below, free of the nurseries' groups
                                 failure = error

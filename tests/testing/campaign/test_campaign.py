@@ -23,7 +23,9 @@ from tinker_actors.testing.faults import (
     FaultPlan,
     FullDisk,
     KillRuntime,
+    LostSync,
     Status,
+    TornWrite,
 )
 from tinker_actors.testing.operations import (
     CustomLoss,
@@ -114,6 +116,16 @@ def test_a_job_whose_process_dies_is_run_again_to_the_same_end():
     rows = outcome.job.rows
     other = structs.replace(outcome.job, rows=(*rows[:-1], rows[0]), digest="0" * 64)
     assert [line[:2] for line in violations(case, structs.replace(outcome, job=other))] == ["P7", "P7"]
+
+
+@pytest.mark.parametrize("fault", [TornWrite(nth=2), LostSync(nth=2)], ids=str)
+def test_a_job_that_dies_within_a_write_is_run_again_to_the_same_end(fault: TornWrite | LostSync):
+    case = Case(seed=2, sessions=(), plan=FaultPlan((fault,)), job=JobProgram(steps=4, every=2, ahead=1))
+    outcome = run_case(case)
+    assert [fired.fault for fired in outcome.fired] == [fault]
+    assert "metrics.jsonl" in outcome.fired[0].subject
+    assert outcome.recovered
+    assert violations(case, outcome) == ()
 
 
 def test_each_broken_promise_is_named(report: Report):

@@ -14,6 +14,7 @@ from tinker_actors.testing.faults import (
     CrashActor,
     CrashAt,
     Delay,
+    DiskFault,
     DropAfter,
     DropBefore,
     Duplicate,
@@ -23,6 +24,7 @@ from tinker_actors.testing.faults import (
     FullDisk,
     KillRuntime,
     LosePromises,
+    LostSync,
     NetworkFault,
     Partition,
     PauseQueue,
@@ -32,6 +34,7 @@ from tinker_actors.testing.faults import (
     RestartServer,
     ServerFault,
     Status,
+    TornWrite,
     Truncate,
 )
 from tinker_actors.testing.faults.client import AtStep
@@ -65,7 +68,7 @@ _ACTORS: Final = ("training-0", "training-0", "training-0", "manager", "heartbea
 _BEFORE: Final = 100  # steps of the scheduler before a client has its model
 _EACH: Final = 30  # steps of each operation, at least
 _WITH_SOLE_ERRORS: Final = 0.12  # of the plans hold a refusal, which ends with an error
-_FULL_DISKS: Final = 0.7  # of the jobs
+_AT_DISKS: Final = 0.7  # of the jobs, for each of the kinds
 _BESIDES: Final = (DropAfter, Reset, Delay, Truncate, ExpireSessions, LosePromises, CrashActor)
 _LOSING: Final = (CrashAt, CrashActor, LosePromises, ExpireSessions, CorruptModels, RestartServer)
 
@@ -82,7 +85,7 @@ def drawn_plan(rng: random.Random, sessions: _Sessions, server_class: ServerClas
     faults: list[Fault] = []
     if rng.random() < 0.85:
         faults.append(draw.fault(rng.choice(_LOSING)))
-    kinds = [kind for kind in FAULT_KINDS if kind not in (*_LOSING, KillRuntime, FullDisk)]
+    kinds = [kind for kind in FAULT_KINDS if kind not in (*_LOSING, KillRuntime) and not issubclass(kind, DiskFault)]
     if server_class is not ServerClass.ORDERED:
         kinds.remove(RefuseSeqId)  # it would prove nothing, and stop the lane
     else:
@@ -102,11 +105,10 @@ def drawn_late_result(rng: random.Random) -> FaultPlan:
 
 
 def drawn_plan_of_job(rng: random.Random, steps: int) -> FaultPlan:
-    """For a job of so many steps: its process dies once or twice, its disk may be full, and a little besides."""
+    """For a job of so many steps: its process dies a few times, its disk may be full, and a little besides."""
     draw = _Draw(rng, ServerClass.DEDUP, 1, [ForwardBackward(seeds=(1,)), OptimStep()] * steps)
     faults = [draw.fault(KillRuntime) for _ in range(rng.randint(1, 2))]
-    if rng.random() < _FULL_DISKS:
-        faults.append(draw.fault(FullDisk))
+    faults.extend([draw.fault(kind) for kind in (FullDisk, TornWrite, LostSync) if rng.random() < _AT_DISKS])
     faults.extend([draw.fault(rng.choice(_BESIDES)) for _ in range(rng.randint(0, 2))])
     return FaultPlan(tuple(faults))
 
@@ -172,6 +174,10 @@ class _Draw:
             return KillRuntime(**place)
         if kind is FullDisk:
             return FullDisk(nth=rng.randint(1, 10), times=rng.randint(1, 3))
+        if kind is TornWrite:
+            return TornWrite(nth=rng.randint(1, 6))
+        if kind is LostSync:
+            return LostSync(nth=rng.randint(1, 6))
         if kind is BlockLoop:
             return BlockLoop(**place, seconds=pick((5.0, 60.0, 700.0)))
         raise AssertionError(f"no rule for {kind.__name__}")

@@ -21,7 +21,7 @@ from tinker_actors.testing.campaign.caller import Caller
 from tinker_actors.testing.campaign.case import Case
 from tinker_actors.testing.campaign.job_program import JobResult, run_job
 from tinker_actors.testing.campaign.watch import Watch
-from tinker_actors.testing.faults import Fired, KillRuntime
+from tinker_actors.testing.faults import DeathAtDisk, Fired, KillRuntime
 from tinker_actors.testing.operations import BASE_MODEL, Program, start_client
 from tinker_actors.testing.simulation import World, simulate
 
@@ -85,7 +85,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def recovered(self) -> bool:
         """Whether something was made good: by a new incarnation, session, model or process."""
-        killed = any(isinstance(fired.fault, KillRuntime) for fired in self.fired)
+        killed = any(isinstance(fired.fault, KillRuntime | DeathAtDisk) for fired in self.fired)
         return bool(self.restarted or self.rebuilt or self.renewed or killed)
 
 

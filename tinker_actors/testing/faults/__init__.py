@@ -17,9 +17,12 @@ from tinker_actors.testing.faults.client import ClientFault as ClientFault
 from tinker_actors.testing.faults.client import CrashActor as CrashActor
 from tinker_actors.testing.faults.client import CrashAt as CrashAt
 from tinker_actors.testing.faults.client import KillRuntime as KillRuntime
+from tinker_actors.testing.faults.disk import DeathAtDisk as DeathAtDisk
 from tinker_actors.testing.faults.disk import DiskFault as DiskFault
 from tinker_actors.testing.faults.disk import FullDisk as FullDisk
+from tinker_actors.testing.faults.disk import LostSync as LostSync
 from tinker_actors.testing.faults.disk import PlannedDisk as PlannedDisk
+from tinker_actors.testing.faults.disk import TornWrite as TornWrite
 from tinker_actors.testing.faults.kinds import Ending as Ending
 from tinker_actors.testing.faults.network import Delay as Delay
 from tinker_actors.testing.faults.network import DropAfter as DropAfter

@@ -10,7 +10,7 @@ import trio
 
 from tinker_actors.errors import InvalidInput
 from tinker_actors.testing.faults.client import BlockLoop, CancelCaller, CrashActor, CrashAt, KillRuntime
-from tinker_actors.testing.faults.disk import FullDisk
+from tinker_actors.testing.faults.disk import FullDisk, LostSync, TornWrite
 from tinker_actors.testing.faults.kinds import AtRequest, Ending, FaultKind
 from tinker_actors.testing.faults.network import (
     Delay,
@@ -57,6 +57,8 @@ Fault: TypeAlias = (
     | BlockLoop
     | KillRuntime
     | FullDisk
+    | TornWrite
+    | LostSync
 )
 
 FAULT_KINDS: tuple[type[FaultKind], ...] = get_args(Fault)
