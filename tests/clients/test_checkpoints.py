@@ -13,7 +13,7 @@ from tests.clients.test_epochs import lose_model, rebuilt
 from tests.runtime.test_crash_table import crash
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.config import CheckpointPolicy, Config, RecoveryPolicy
-from tinker_actors.errors import InvalidInput, OutageError, RequestFailedError
+from tinker_actors.errors import InvalidInput, ModelLost, OutageError, RequestFailedError
 from tinker_actors.ledger import OperationKind
 from tinker_actors.local import ServerSettings
 from tinker_actors.server_class import ServerClass
@@ -370,6 +370,134 @@ def test_a_save_that_an_outage_has_held_up_is_one_of_those_kept_once_it_was_gone
     assert len(outcome.value) == 1
     assert [event.step for event in saves(outcome)] == [1, 2]
     assert not [event for event in outcome.events if isinstance(event, CheckpointFailed)]
+
+
+async def listed(world: World, *runs: str) -> list[str]:
+    rest = await world.runtime.create_rest_client()
+    found = [one.tinker_path for run in runs for one in (await rest.list_checkpoints(run)).checkpoints]
+    return sorted(found)
+
+
+def known(client: TrainingClient) -> list[str]:
+    return sorted(saved.path for saved in client.checkpoints.saved)
+
+
+@pytest.mark.parametrize(
+    ("server_class", "fault"),
+    [
+        (ServerClass.NONE, DropAfter(path="/save_weights", nth=1)),
+        (ServerClass.NONE, Status(path="/save_weights", nth=1, status=500, after=True)),
+        (ServerClass.DEDUP, Status(path="/save_weights", nth=1, status=500, times=4, after=True)),
+        (ServerClass.DEDUP, Status(path="/retrieve_future", nth=4, status=410)),
+        (ServerClass.DEDUP, Status(path="/retrieve_future", nth=4, status=503, times=12)),
+        (ServerClass.ORDERED, Status(path="/save_weights", nth=1, status=500, times=4, after=True)),
+    ],
+    ids=["a lost reply", "500", "500, dedup", "a lost result", "an outage of its result", "500, ordered"],
+)
+def test_a_save_that_was_given_up_and_has_arrived_is_deleted_when_a_later_one_is_there(
+    server_class: ServerClass, fault: Fault
+):
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[str]:
+        await steps(client, 1)
+        await client.checkpoints.drained()
+        await trio.sleep(100.0)
+        (stray,) = await listed(world, client.model_id)
+        assert known(client) == []
+        await steps(client, 1, 1)
+        await world.settle()
+        await trio.sleep(1.0)
+        assert client.checkpoints.kept.strays() == ()
+        assert stray not in known(client)
+        assert await listed(world, client.model_id) == known(client)
+        return [saved.path.rpartition("-")[2] for saved in client.checkpoints.saved]
+
+    server = ServerSettings(base_model=BASE_MODEL, server_class=server_class)
+    policy = CheckpointPolicy(every_steps=1, keep_last=2)
+    outcome = run(story, policy, fault, server=server, server_class=server_class, outage_bound=60.0)
+    assert len(outcome.value) == 1
+    assert len([event for event in outcome.events if isinstance(event, CheckpointPruned)]) == 1
+    assert outcome.models[0].digest == run(two_steps, False).models[0].digest
+
+
+async def two_steps(world: World, service: ServiceClient, client: TrainingClient) -> None:
+    await steps(client, 2)
+
+
+def test_one_that_has_not_arrived_is_looked_for_a_few_times_and_where_all_stay_never():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[int]:
+        left = []
+        for number in range(6):
+            await steps(client, 1, number)
+            await world.settle()
+            await trio.sleep(1.0)
+            left.append(len(client.checkpoints.kept.strays()))
+        return left
+
+    server = ServerSettings(base_model=BASE_MODEL, server_class=ServerClass.NONE)
+
+    def strays(keep: int | None, fault: Fault) -> list[int]:
+        policy = CheckpointPolicy(every_steps=1, keep_last=keep)
+        return run(story, policy, fault, server=server, server_class=ServerClass.NONE).value
+
+    assert strays(1, DropBefore(path="/save_weights", nth=1)) == [1, 1, 1, 0, 0, 0]
+    assert strays(None, DropAfter(path="/save_weights", nth=1)) == [1] * 6
+
+
+def test_a_name_that_the_user_has_taken_is_never_deleted():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> bool:
+        await steps(client, 1)
+        await client.checkpoints.drained()
+        (path,) = client.checkpoints.kept.strays()
+        mine = (await (await client.save_state(path.rpartition("/")[2]))).path
+        assert mine == path
+        await steps(client, 4, 1)
+        await world.settle()
+        await trio.sleep(1.0)
+        assert client.checkpoints.kept.strays() == ()
+        return mine in await listed(world, client.model_id)
+
+    server = ServerSettings(base_model=BASE_MODEL, server_class=ServerClass.NONE)
+    policy = CheckpointPolicy(every_steps=1, keep_last=1)
+    fault = DropBefore(path="/save_weights", nth=1)
+    assert run(story, policy, fault, server=server, server_class=ServerClass.NONE).value
+
+
+def test_a_save_that_a_lost_model_had_done_is_deleted_with_those_before_the_last():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[str]:
+        first = client.model_id
+        await steps(client, 1)
+        await lose_model(world, client)
+        await client.checkpoints.drained()
+        await world.settle()
+        runs = first, client.model_id
+        assert len(await listed(world, *runs)) == 2
+        assert len(known(client)) == 1
+        await steps(client, 1, 1)
+        await world.settle()
+        await trio.sleep(1.0)
+        assert await listed(world, *runs) == known(client)
+        return known(client)
+
+    fault = Status(path="/retrieve_future", nth=4, status=404)
+    outcome = run(story, CheckpointPolicy(every_steps=1, keep_last=2), fault)
+    assert len(outcome.value) == 2
+    assert len(rebuilt(outcome)) == 1
+
+
+def test_the_last_save_of_a_client_that_has_stopped_counts_if_it_has_arrived():
+    async def story(world: World, service: ServiceClient, client: TrainingClient) -> list[int]:
+        await steps(client, 2)
+        with pytest.raises(ModelLost):
+            await (await client.forward_backward(batch(9)))
+        assert [saved.step for saved in client.checkpoints.saved] == [1]
+        await trio.sleep(100.0)
+        assert await listed(world, client.model_id) == known(client)
+        return [saved.step for saved in client.checkpoints.saved]
+
+    slow = Delay(path="/retrieve_future", nth=7, seconds=50.0)  # of the second save
+    lost = Status(path="/forward_backward", nth=3, status=404)
+    outcome = run(story, CheckpointPolicy(every_steps=1, keep_last=1), slow, lost, recovery=False)
+    assert outcome.value == [2]
 
 
 def test_saving_twice_under_one_name_is_the_same_save(caplog: pytest.LogCaptureFixture):

@@ -374,7 +374,7 @@ class Ledger:
         self.numbers.clear()
         self._drop_replays()
         for operation in self._unfinished.values():
-            operation.sending = None
+            operation.leave()
             operation.span.enter("queue")
             self._enter(operation, OperationState.ACCEPTED)
             operation.entry.explain(f"its model is being rebuilt: {cause}")

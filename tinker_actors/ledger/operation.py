@@ -194,6 +194,7 @@ class Operation:
         "chunks",
         "entry",
         "kind",
+        "left",
         "local",
         "op_no",
         "outcome",
@@ -222,6 +223,8 @@ class Operation:
         self.span = span
         self.state = OperationState.ACCEPTED
         self.sending: Sending | None = None
+        self.left: tuple[str, ...] = ()
+        """Of an automatic one: the lost models that it was sent to, which may have done it."""
         self.admitted = self.size
         """The bytes that were let in."""
         self.automatic = automatic
@@ -257,6 +260,12 @@ class Operation:
     def wait_anew(self, future: Future[Any]) -> None:
         """Its caller was told that it is undecided; whoever decides waits by ``future``."""
         self._future = future
+
+    def leave(self) -> None:
+        """The model that it may have been sent to is lost."""
+        if self.automatic and self.sending is not None:
+            self.left += (self.sending.model_id,)
+        self.sending = None
 
     def settle(self) -> None:
         """Its caller has the result, which is nobody else's to hold."""

@@ -13,22 +13,25 @@ from tinker_actors.errors import APIStatusError, InvalidInput
 from tinker_actors.flow.patience import OutOfPatience
 from tinker_actors.flow.reaction import while_calling
 from tinker_actors.sessions.events import CheckpointFailed, CheckpointPruned, CheckpointSaved
-from tinker_actors.sessions.kept_checkpoints import KeptCheckpoint, KeptCheckpoints, SavedCheckpoint
+from tinker_actors.sessions.kept_checkpoints import KeptCheckpoint, KeptCheckpoints, SavedCheckpoint, StrayCheckpoint
 from tinker_actors.sessions.session import Session
 from tinker_actors.types import TinkerPath
 from tinker_actors.wire.endpoints.checkpoints import delete_checkpoint, set_checkpoint_ttl
+from tinker_actors.wire.endpoints.weights import weights_info
 
 __all__ = ["CheckpointKeeper"]
 
 _log = logging.getLogger("tinker_actors.sessions")
 
 _TRIES = 3  # deletions of one checkpoint, each with the patience of a request
+_LOOKED_AGAIN = 60.0  # seconds: what is under way has arrived by then
 _GONE = (404, 410)
 _UNKNOWN = (404, 405, 501)  # what servers say that know no expiry
 
 
 class CheckpointKeeper(Actor):
-    """Does what is due for the automatic checkpoints of all models of its session, one after the other.
+    """Does what is due for the automatic checkpoints of all models of its session, one after the other, also for
+    those that were given up and may have arrived.
 
     All of it is best effort: what fails is logged, tried again with the next change, and touches nobody. Nothing is
     deleted while a model is being rebuilt, which may need it.
@@ -52,10 +55,18 @@ class CheckpointKeeper(Actor):
                         break  # the rebuild may need it, and changes something when it is done
                     if checkpoint in kept.surplus():  # still, after those before it
                         await self._prune(kept, checkpoint)
+                for stray in kept.to_sweep():
+                    if kept.ledger.lost is None:
+                        await self._sweep(kept, stray)
+                for stray in kept.to_look_for():
+                    if stray.look_at <= trio.current_time():
+                        await self._look(kept, stray)
                 for checkpoint in kept.all():
                     if checkpoint.renew_at <= trio.current_time():
                         await self._renew(kept, checkpoint)
-            due = min((one.renew_at for kept in session.checkpoints for one in kept.all()), default=math.inf)
+            times = [one.renew_at for kept in session.checkpoints for one in kept.all()]
+            times += [one.look_at for kept in session.checkpoints for one in kept.to_look_for()]
+            due = min(times, default=math.inf)
             with trio.move_on_at(due):
                 while session.checkpoints_changed.value == seen:
                     await session.checkpoints_changed.wait_transition()  # pyright: ignore[reportUnknownMemberType]  # trio-util's own gap
@@ -84,8 +95,42 @@ class CheckpointKeeper(Actor):
             kept.forget(checkpoint.path)
             return
         kept.forget(checkpoint.path)
-        session.metrics.add("checkpoints_pruned")
-        self._emit(CheckpointPruned(self.context.path, checkpoint.path))
+        self._pruned(checkpoint.path)
+
+    async def _sweep(self, kept: KeptCheckpoints, stray: StrayCheckpoint) -> None:
+        """Delete what was given up and has arrived: nobody knows of it, and a later one is there."""
+        session, key, path = self._session, self._session.new_key(), TinkerPath.parse(stray.path)
+        if stray.path not in kept.strays():
+            return  # its name is the user's meanwhile
+        error = await self._ask(
+            "prune", kept, lambda: delete_checkpoint(session.api, path.run, path.checkpoint_id, key=key)
+        )
+        if error is None:
+            _log.info("%s, which was given up, had been saved all the same, and is deleted", path)
+            kept.settle(stray)
+            self._pruned(stray.path)
+        else:
+            self._missed(kept, stray, error)
+
+    async def _look(self, kept: KeptCheckpoints, stray: StrayCheckpoint) -> None:
+        """The last save of a client that has stopped counts if it has arrived."""
+        error = await self._ask("look for", kept, lambda: weights_info(self._session.api, stray.path))
+        if error is None:
+            kept.settle(stray, there=True)
+            return
+        stray.look_at = trio.current_time() + _LOOKED_AGAIN
+        self._missed(kept, stray, error)
+
+    def _missed(self, kept: KeptCheckpoints, stray: StrayCheckpoint, error: Exception) -> None:
+        kept.looked(stray)
+        if stray.looks >= _TRIES:
+            if not (isinstance(error, APIStatusError) and error.status in _GONE):
+                _log.warning("whether %s was saved, which was given up, can't be known: %s", stray.path, error)
+            kept.settle(stray)
+
+    def _pruned(self, path: str) -> None:
+        self._session.metrics.add("checkpoints_pruned")
+        self._emit(CheckpointPruned(self.context.path, path))
 
     async def _renew(self, kept: KeptCheckpoints, checkpoint: KeptCheckpoint) -> None:
         session, key = self._session, self._session.new_key()
@@ -104,7 +149,7 @@ class CheckpointKeeper(Actor):
             _log.info("the expiry of %s could not be put off, which will be tried again: %s", checkpoint.path, error)
 
     async def _ask(
-        self, what: str, kept: KeptCheckpoints, request: Callable[[], Awaitable[None]]
+        self, what: str, kept: KeptCheckpoints, request: Callable[[], Awaitable[object]]
     ) -> Exception | None:
         session = self._session
         with session.pending.track(kept.ledger.name, what, "sent") as entry:

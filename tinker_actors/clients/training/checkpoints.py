@@ -12,10 +12,11 @@ import trio
 from tinker_actors.checks import integer, number, text
 from tinker_actors.clients.training.operations import save_chunk
 from tinker_actors.config import CheckpointPolicy
-from tinker_actors.errors import ClosedError, InvalidInput, TinkerError
+from tinker_actors.errors import ClosedError, InvalidInput, RequestFailedError, TinkerError
 from tinker_actors.ledger import Future, Ledger, Operation, OperationKind
+from tinker_actors.server_class import ServerClass
 from tinker_actors.sessions import KeptCheckpoints, SavedCheckpoint, Session
-from tinker_actors.types import ForwardBackwardOutput, SaveWeightsResponse, checkpoint_name
+from tinker_actors.types import ForwardBackwardOutput, SaveWeightsRequest, SaveWeightsResponse, checkpoint_name
 
 __all__ = ["AutomaticCheckpoints", "Cue"]
 
@@ -175,6 +176,8 @@ class AutomaticCheckpoints:
                 trained, step = operation.future, self._steps + 1
                 trained.when_done(lambda: self._note(trained, step))
         elif kind in (OperationKind.SAVE_STATE, OperationKind.LOAD_STATE):
+            if isinstance(saved := operation.chunks[0].request, SaveWeightsRequest) and saved.path is not None:
+                self._claim(saved.path)
             self._covered(operation.future)
         elif kind is OperationKind.OPTIM_STEP:
             self._steps += 1
@@ -211,7 +214,11 @@ class AutomaticCheckpoints:
         )
 
     def _accept(self, name: str | None, *, pinned: bool) -> Future[SaveWeightsResponse]:
-        step, name = self._steps, name if name is not None else self._next_name()
+        step = self._steps
+        if name is None:
+            name = self._next_name()
+        else:
+            self._claim(name)
         ttl = None if pinned else self._policy.ttl_seconds
         operation = self._ledger.accept(OperationKind.SAVE_STATE, (save_chunk(name, ttl),), automatic=True)
         self._since_steps = self._since_bytes = 0
@@ -222,7 +229,7 @@ class AutomaticCheckpoints:
         end: Future[SaveWeightsResponse] = Future(lambda: operation.name, lambda: False, saved.home)
         self._follow(operation, end)
         self._covered(end)
-        end.when_done(lambda: self._ended(end, name, step, operation.op_no, pinned=pinned))
+        end.when_done(lambda: self._ended(end, operation, name, step, pinned=pinned))
         self._wake(operation.op_no)
         if self._cue is not None:
             self._cue.accepted(operation.op_no, end)
@@ -250,19 +257,43 @@ class AutomaticCheckpoints:
 
         save.when_done(ended)
 
-    def _ended(self, saved: Future[SaveWeightsResponse], name: str, step: int, op_no: int, *, pinned: bool) -> None:
+    def _ended(
+        self, saved: Future[SaveWeightsResponse], save: Operation, name: str, step: int, *, pinned: bool
+    ) -> None:
         self._under_way -= 1
         try:
             path = saved.outcome().path
         except TinkerError as error:
             self._owed = True
+            if not pinned:  # the name of such a one is the user's
+                self._give_up(save, name, step, error)
             if not isinstance(error, ClosedError):
                 _log.error("%s: the checkpoint %s was not saved: %s", self._ledger.name, name, error)
                 self._session.metrics.add("checkpoints_failed")
                 self._kept.failed(name, error)
             return
+        if not pinned:
+            self._give_up(save, name, step, None)
         self._session.metrics.add("checkpoints_saved")
-        self._kept.add(path, step, op_no, pinned=pinned)
+        self._kept.add(path, step, save.op_no, pinned=pinned)
+
+    def _give_up(self, save: Operation, name: str, step: int, error: TinkerError | None) -> None:
+        """Have what ``save`` may have left at the server without anybody's knowing looked for."""
+        for model_id in save.left:
+            self._kept.give_up(model_id, name, step, save.op_no, certain=True)
+        sending = save.sending
+        if error is None or sending is None or isinstance(error, RequestFailedError):
+            return
+        promised = any(sending.request_ids)
+        if promised or any(sending.doubts):
+            # without a promise it may come behind what is done later
+            certain = promised or self._session.server_class is not ServerClass.NONE
+            self._kept.give_up(sending.model_id, name, step, save.op_no, certain=certain)
+
+    def _claim(self, name: str) -> None:
+        """``name`` is the user's, also if it looks like one of these."""
+        if self._token and name.startswith(f"{self._policy.name}-{self._token}-"):
+            self._kept.claim(name)
 
     def _next_name(self) -> str:
         if not self._token:  # another one for each client, so that no two of one lineage ever have the same
