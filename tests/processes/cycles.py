@@ -69,6 +69,7 @@ class Server:
     def renew(self) -> None:
         """Start it again, if it has ended or is ending."""
         self.process.wait(60)
+        _end(self.process)
         self.process = self._start()
 
     def close(self) -> None:
@@ -105,6 +106,7 @@ class Client:
             return self._path
         codes = (0, -signal.SIGKILL, -signal.SIGTERM)
         assert self.process.returncode in codes, f"the program failed with {self.process.returncode}"
+        _end(self.process)
         self.process = self._start()
         return None
 

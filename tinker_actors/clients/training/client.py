@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, final
 
 import trio
 from trio_util import AsyncValue
 
-from supervision import ActorRef, MailboxFull, NotRunning, SupervisorRef
+from supervision import ActorRef, SupervisorRef
 from tinker_actors.checks import flag
 from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.letting_go import released_when_gone
 from tinker_actors.clients.sampler import Sampler
 from tinker_actors.clients.sampling import SamplingClient, start_sampling_client
 from tinker_actors.clients.training import operations
+from tinker_actors.clients.training.acceptance import Acceptance
 from tinker_actors.clients.training.checkpoints import AutomaticCheckpoints
 from tinker_actors.clients.training.creation import free, release
 from tinker_actors.clients.training.custom_loss import LOSS_TIMEOUT, CustomLoss, Differentiation
-from tinker_actors.clients.training.messages import GetInfo, Unload, Wake
+from tinker_actors.clients.training.messages import GetInfo, Unload
 from tinker_actors.clients.training.model import Model
 from tinker_actors.clients.training.operations import SamplerKind, StepParams
 from tinker_actors.config import RetryConfig, parse_retry
@@ -87,7 +87,7 @@ class TrainingClient:
         self._name = name
         self._closed = False
         self._unloading = False
-        model.checkpoints.sent_by(lambda op_no: _wake(ref, op_no))
+        self._acceptance = Acceptance(session, model, ref)
         self._service = service
         self._unclosed = released_when_gone(
             self,
@@ -603,16 +603,7 @@ class TrainingClient:
         self, kind: OperationKind, chunks: tuple[Chunk, ...], loss: CustomLoss | None = None
     ) -> Operation:
         self._require_open(kind)
-        await trio.lowlevel.checkpoint()
-        ledger, size = self._model.ledger, sum(chunk.size for chunk in chunks)
-        ledger.require_accepting(kind)
-        if not ledger.admission.try_enter(size):
-            with self._session.pending.track(ledger.name, kind, "waiting to be accepted") as entry:
-                unfinished = ledger.admission.statistics()
-                entry.explain(f"behind {unfinished.count} unfinished operations of {unfinished.size:,} bytes")
-                await ledger.admission.enter(size)
-        # no checkpoint from here on: either the caller gets its Future, or nothing was accepted
-        return self._accept_admitted(kind, chunks, loss)
+        return await self._acceptance.admit(kind, chunks, loss)
 
     def _accept_now(
         self, kind: OperationKind, chunks: tuple[Chunk, ...], loss: CustomLoss | None = None
@@ -621,22 +612,7 @@ class TrainingClient:
 
     def _admit_now(self, kind: OperationKind, chunks: tuple[Chunk, ...], loss: CustomLoss | None = None) -> Operation:
         self._require_open(kind)
-        self._model.ledger.require_accepting(kind)
-        if not self._model.ledger.admission.try_enter(sum(chunk.size for chunk in chunks)):
-            raise InvalidInput(
-                str(kind),
-                f"{self._model.ledger.admission.statistics().count} operations wait already",
-                "Await an earlier future first, or use the method without _async, which waits for room",
-            )
-        return self._accept_admitted(kind, chunks, loss)
-
-    def _accept_admitted(self, kind: OperationKind, chunks: tuple[Chunk, ...], loss: CustomLoss | None) -> Operation:
-        operation = self._model.ledger.accept(kind, chunks)
-        if loss is not None:
-            self._model.add_loss(operation.op_no, loss)
-        self._model.checkpoints.after(operation)
-        _wake(self._ref, operation.op_no)
-        return operation
+        return self._acceptance.admit_now(kind, chunks, loss)
 
     def _require_open(self, kind: OperationKind) -> None:
         self._session.home.require(self)
@@ -645,13 +621,6 @@ class TrainingClient:
 
     def __repr__(self) -> str:
         return f"<TrainingClient {self._model.ledger.name} {self._model.ledger.model_id}>"
-
-
-def _wake(ref: ActorRef, op_no: int) -> None:
-    # When full, a thousand wake-ups are waiting to be read: one more would tell the lane nothing new. When the
-    # place is closed, that ended the ledger, too, and what is accepted is in nobody's hands but its own.
-    with suppress(MailboxFull, NotRunning):
-        ref.cast_nowait(Wake(op_no))
 
 
 def _check_loss_type(given: object) -> None:
