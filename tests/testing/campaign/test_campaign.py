@@ -10,7 +10,7 @@ from tinker_actors.testing.campaign import case as case_module
 from tinker_actors.testing.campaign.__main__ import main
 from tinker_actors.testing.campaign.case import Case, drawn_case
 from tinker_actors.testing.campaign.checks import violations
-from tinker_actors.testing.campaign.coverage import Coverage, Covered
+from tinker_actors.testing.campaign.coverage import Coverage, Covered, covered_by
 from tinker_actors.testing.campaign.job_program import JobProgram
 from tinker_actors.testing.campaign.run import Report, run_case
 from tinker_actors.testing.campaign.search import check_case, search
@@ -20,10 +20,12 @@ from tinker_actors.testing.faults import (
     CrashAt,
     DropAfter,
     Duplicate,
+    Ending,
     FaultPlan,
     FullDisk,
     KillRuntime,
     LostSync,
+    RestartServer,
     Status,
     TornWrite,
 )
@@ -37,6 +39,7 @@ from tinker_actors.testing.operations import (
     SaveState,
 )
 
+POLL = "/retrieve_future"
 CASE = Case(
     seed=3,
     sessions=(
@@ -80,6 +83,11 @@ def test_a_seed_is_a_case_that_prints_as_the_python_that_makes_it_again():
 def test_cases_hold_every_kind_of_fault_and_step():
     cases = [drawn_case(seed) for seed in range(300)]
     assert {type(fault) for case in cases for fault in case.plan.faults} == set(FAULT_KINDS)
+    polls = [fault for case in cases for fault in case.plan.faults if getattr(fault, "path", "") == POLL]
+    statuses = {fault.status for fault in polls if isinstance(fault, Status)}
+    assert statuses >= {400, 401, 402, 403, 404, 408, 409, 410, 422, 429, 500, 502, 503, 504}  # WIRE 3.3
+    refused = [fault for fault in polls if isinstance(fault, Status) and fault.status in (400, 422)]
+    assert {fault.ending for fault in refused} == {Ending.EQUAL, Ending.ERROR}
     steps = {
         type(step) for case in cases for session in case.sessions for program in session for step in program.steps
     }
@@ -150,16 +158,23 @@ def test_each_broken_promise_is_named(report: Report):
     assert "vacuous" in violations(CASE, structs.replace(report, fired=()))[0]
 
 
-def test_a_creation_whose_credential_is_refused_is_no_crash_and_nothing_else_is_passed(report: Report):
-    refused = Status(path="/retrieve_future", nth=1, times=2, status=401)  # also with the credential asked for anew
+@pytest.mark.parametrize("status", [401, 403, 409])
+def test_a_creation_that_the_plan_refuses_is_no_crash_and_nothing_else_is_passed(status: int, report: Report):
+    refused = Status(path="/retrieve_future", nth=1, times=2, status=status)  # also with the credential asked anew
     case = structs.replace(CASE, plan=FaultPlan((refused,)))
     outcome = run_case(case)
-    assert [path.rpartition("/")[2] for path in outcome.refused] == ["training-0"]
+    assert {(path.rpartition("/")[2], of) for path, of in outcome.refused} == {
+        (f"training-{number}", status) for number in range(1 if status == 401 else 2)
+    }
     assert outcome.crashes == ()
     assert violations(case, outcome) == ()
     later = structs.replace(outcome, crashes=(("runtime/x", "AuthenticationError: no"),))
     assert "P6: runtime/x crashed by itself" in violations(case, later)[0]
-    assert "P6: runtime/x did not start" in violations(CASE, structs.replace(report, refused=("runtime/x",)))[0]
+    other = structs.replace(outcome, refused=(("runtime/x", status + 1),))
+    assert "P6: runtime/x did not start" in violations(case, other)[0]
+    assert (
+        "P6: runtime/x did not start" in violations(CASE, structs.replace(report, refused=(("runtime/x", 401),)))[0]
+    )
 
 
 def test_where_an_error_may_come_the_rest_is_that_of_a_run_without_it():
@@ -192,8 +207,31 @@ def test_too_little_is_said():
     coverage = Coverage.of([covered] * 10)
     assert "DropBefore: 0 runs only" in coverage.gaps()
     assert "something was made good in 0 of 10 runs only" in coverage.gaps()
+    assert "poll 403: 0 runs only" in coverage.gaps()
+    assert "restart with memory: 0 runs only" in coverage.gaps()
     assert not any(gap.startswith("DropAfter") for gap in coverage.gaps())
     assert "10 runs, 20 operations, 10 faults, 10.0 simulated hours" in str(coverage)
+
+
+def test_what_polls_are_answered_and_what_a_restart_keeps_is_counted():
+    faults = (
+        Status(path="", nth=10, times=3, status=503),
+        Status(path=POLL, nth=6, times=3, status=400),
+        Status(path="/optim_step", status=500),
+        RestartServer(path="/save_weights", keeps="memory"),
+    )
+    case = structs.replace(CASE, plan=FaultPlan(faults))
+    outcome = run_case(case)
+    assert any(fired.fault is faults[0] and fired.subject.endswith(POLL) for fired in outcome.fired)
+    assert covered_by(case, outcome).kinds == (
+        "RestartServer",
+        "Status",
+        "poll 400",
+        "poll 5xx",
+        "restart with memory",
+    )
+    only = structs.replace(outcome, fired=tuple(one for one in outcome.fired if one.fault is faults[2]))
+    assert covered_by(case, only).kinds == ("Status",)
 
 
 def test_what_a_run_raises_is_a_finding():

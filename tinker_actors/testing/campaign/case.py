@@ -79,7 +79,7 @@ def drawn_case(seed: int) -> Case:
     return Case(
         seed=seed,
         sessions=sessions,
-        plan=drawn_plan(rng, sessions, server_class),
+        plan=drawn_plan(rng, sessions, server_class, seed),
         chunk_len=rng.randint(1, 3),
         parallel_chunks=rng.random() < 0.5,
         load_first_only=rng.random() < 0.15,

@@ -19,7 +19,6 @@ __all__ = ["violations"]
 
 _TRAINS: Final = ("forward_backward", "forward_backward_custom", "optim_step", "load_state")
 _SHOWN: Final = 3
-_UNAUTHORIZED: Final = 401
 
 
 def violations(case: Case, report: Report) -> tuple[str, ...]:
@@ -126,9 +125,10 @@ def _isolation(report: Report) -> Iterator[str]:
     for path, crash in report.crashes:
         if InjectedCrash.__name__ not in crash:
             yield f"P6: {path} crashed by itself: {crash}"
-    if not any(isinstance(fired.fault, Status) and fired.fault.status == _UNAUTHORIZED for fired in report.fired):
-        for path in report.refused:
-            yield f"P6: {path} did not start, since its credential was refused, and no fault of the plan refuses one"
+    statuses = {fired.fault.status for fired in report.fired if isinstance(fired.fault, Status)}
+    for path, status in report.refused:
+        if status not in statuses:
+            yield f"P6: {path} did not start, since it was answered {status}, and no fault of the plan answers so"
     paths = {path for path, _ in report.crashes}
     for path in report.restarted:
         if path not in paths:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -11,17 +11,25 @@ import msgspec
 from tinker_actors.server_class import ServerClass
 from tinker_actors.testing.campaign.case import Case
 from tinker_actors.testing.campaign.run import Report
-from tinker_actors.testing.faults import FAULT_KINDS
+from tinker_actors.testing.faults import FAULT_KINDS, Fired, RestartServer, Status
 
 __all__ = ["Coverage", "Covered", "covered_by"]
 
 _EACH_KIND: Final = 20  # runs in which it must have fired, of 500
 _RECOVERIES: Final = 0.6  # of the runs
 _OF: Final = 500
+_POLL: Final = "/retrieve_future"
+_SORTS: Final = (
+    *(f"poll {status}" for status in (400, 401, 402, 403, 404, 408, 409, 410, 422, 429, "5xx")),  # WIRE 3.3
+    *(f"restart with {kept}" for kept in ("memory", "disk", "nothing")),
+)
+"""What counts as a kind of its own besides."""
 
 
 class Covered(msgspec.Struct, frozen=True):
-    """Of one run: the kinds of the faults that fired, whether something was made good, how much was done."""
+    """Of one run: the kinds of the faults that fired, and sorts of them, whether something was made good, how much
+    was done.
+    """
 
     kinds: tuple[str, ...]
     server_class: str
@@ -52,6 +60,7 @@ class Coverage(msgspec.Struct, frozen=True):
         return Coverage(
             runs=len(all_runs),
             runs_of={kind.__name__: kinds[kind.__name__] for kind in FAULT_KINDS}
+            | {sort: kinds[sort] for sort in _SORTS}
             | {f"class {each}": classes[each] for each in ServerClass},
             recovered=sum(run.recovered for run in all_runs),
             faults=sum(run.faults for run in all_runs),
@@ -80,9 +89,21 @@ def covered_by(case: Case, report: Report) -> Covered:
     """What the run of ``case`` has covered."""
     return Covered(
         server_class=case.server_class,
-        kinds=tuple(sorted({type(fired.fault).__name__ for fired in report.fired})),
+        kinds=tuple(sorted({name for fired in report.fired for name in _names_of(fired)})),
         faults=len(report.fired),
         recovered=report.recovered,
         operations=sum(len(client.accepted) for client in report.clients),
         seconds=report.seconds,
     )
+
+
+def _names_of(fired: Fired) -> Iterator[str]:
+    """The kind of a fault that has happened, and its sort, where it has one."""
+    yield type(fired.fault).__name__
+    match fired.fault:
+        case Status(status=status) if fired.subject.endswith(_POLL):
+            yield "poll 5xx" if status >= 500 else f"poll {status}"
+        case RestartServer(keeps=kept):
+            yield f"restart with {kept}"
+        case _:
+            pass

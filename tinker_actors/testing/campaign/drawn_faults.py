@@ -63,20 +63,32 @@ _OWN: Final[tuple[tuple[type[Step], str], ...]] = (
 )
 _MENDED: Final = (401, 402, 404, 408, 410, 429, 500, 502, 503, 504)
 _REFUSED: Final = (400, 403, 409, 413, 422)
+_OF_POLLS: Final = (400, 401, 402, 403, 404, 408, 409, 410, 422, 429, 500)  # the rows of WIRE 3.3
+_WITH_POLLS_REFUSED: Final = 0.7  # of the plans, each status as often as any other
+_ONCE: Final = (402, 404, 410)
 _POINTS: Final = ("training.before_send", "training.sent", "training.polling", "training.decoded")
 _ACTORS: Final = ("training-0", "training-0", "training-0", "manager", "heartbeat", "queue-observer", "telemetry")
 _BEFORE: Final = 100  # steps of the scheduler before a client has its model
 _EACH: Final = 30  # steps of each operation, at least
-_WITH_SOLE_ERRORS: Final = 0.12  # of the plans hold a refusal, which ends with an error
+_WITH_SOLE_ERRORS: Final = 0.06  # of the plans hold a refusal, which ends with an error
 _AT_DISKS: Final = 0.7  # of the jobs, for each of the kinds
 _BESIDES: Final = (DropAfter, Reset, Delay, Truncate, ExpireSessions, LosePromises, CrashActor)
-_LOSING: Final = (CrashAt, CrashActor, LosePromises, ExpireSessions, CorruptModels, RestartServer)
+_LOSING: Final = (
+    CrashAt,
+    CrashActor,
+    LosePromises,
+    ExpireSessions,
+    CorruptModels,
+    RestartServer,
+    RestartServer,
+)
 
 _Sessions: TypeAlias = tuple[tuple[Program, ...], ...]
 
 
-def drawn_plan(rng: random.Random, sessions: _Sessions, server_class: ServerClass) -> FaultPlan:
-    """One to five faults; most plans hold one that a new incarnation, session or model must make good.
+def drawn_plan(rng: random.Random, sessions: _Sessions, server_class: ServerClass, number: int) -> FaultPlan:
+    """One to six faults; most plans hold one that a new incarnation, session or model must make good. What a poll is
+    answered goes round with ``number``.
 
     A server of class "none" gets no training request twice from anybody but its client: nobody could notice that.
     """
@@ -91,6 +103,8 @@ def drawn_plan(rng: random.Random, sessions: _Sessions, server_class: ServerClas
     else:
         kinds += [RefuseSeqId] * 5
     faults.extend([draw.fault(rng.choice(kinds)) for _ in range(rng.randint(0 if faults else 1, 3))])
+    if rng.random() < _WITH_POLLS_REFUSED:
+        faults.append(draw.refused_poll(_OF_POLLS[number % len(_OF_POLLS)]))
     if rng.random() < _WITH_SOLE_ERRORS:
         faults.append(draw.refusal())
     rng.shuffle(faults)
@@ -164,7 +178,7 @@ class _Draw:
         if kind is PauseQueue:
             return PauseQueue(**place, seconds=pick((1.0, 40.0, 300.0)))
         if kind is RestartServer:
-            keeps = pick(("memory", "disk", "disk", "nothing"))
+            keeps = pick(("memory", "disk", "nothing"))
             return RestartServer(**place, keeps=keeps, down=pick((0.01, 2.0, 60.0)))
         if kind is CrashAt:
             return CrashAt(point=pick(_POINTS), nth=rng.randint(1, self._often))
@@ -190,6 +204,18 @@ class _Draw:
             path = pick(_ALWAYS)
             place = {"path": path, "nth": self._nth(path), "times": pick((2, 3)) if status == 401 else 1}
         return Status(**place, status=status, retry_after=pick((None, None, 0.5, 3.0)), after=pick((True, False)))
+
+    def refused_poll(self, status: int) -> Status:
+        """Behind the first polls, those of the models' creations, which whoever has asked for them asks for again."""
+        pick = self._rng.choice
+        if status in _ONCE:
+            times = 1
+        elif status == 401:
+            times = pick((1, 2))
+        else:
+            times = pick((1, 3, 5))
+        nth = self._models + self._rng.randint(1, max(1, self._long // 2))
+        return Status(path=_POLL, nth=nth, times=times, status=status, after=pick((True, False)))
 
     def refusal(self) -> Status:
         path = self._rng.choice([path for path in self._paths if path != _POLL])

@@ -12,7 +12,7 @@ from supervision import ActorCrashed, ActorRestarted
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.clients.training.events import ModelRebuilt
 from tinker_actors.config import Config, RecoveryPolicy
-from tinker_actors.errors import AuthenticationError, TinkerError
+from tinker_actors.errors import APIStatusError, TinkerError
 from tinker_actors.ledger import AcceptedOperation
 from tinker_actors.local import ServerSettings
 from tinker_actors.local.applied import AppliedOperation
@@ -38,6 +38,7 @@ _CONFIG: Final = Config.load(
 )
 _LIMIT: Final = 50_000.0
 _AFTERWARDS: Final = 62.0  # seconds: longer than whatever is to happen later
+_REFUSALS: Final = (400, 401, 403, 409, 413, 422)
 _PAUSE: Final = 1.0  # seconds before a client is asked for again
 
 
@@ -72,8 +73,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     log: dict[str, int]
     crashes: tuple[tuple[str, str], ...]
     """Paths and what was raised there."""
-    refused: tuple[str, ...]
-    """Paths at which nothing started, since the credential was refused: who asked for it was told so."""
+    refused: tuple[tuple[str, int], ...]
+    """Paths at which nothing started, since the server refused it, and the status: who asked for it was told so."""
     restarted: tuple[str, ...]
     rebuilt: int
     renewed: int
@@ -129,8 +130,8 @@ def run_case(case: Case) -> Report:
         ),
         fired=outcome.fired,
         log=log,
-        crashes=tuple((event.path, event.crash.text) for event in crashes if not _is_refusal(event)),
-        refused=tuple(event.path for event in crashes if _is_refusal(event)),
+        crashes=tuple((event.path, event.crash.text) for event in crashes if _refusal(event) is None),
+        refused=tuple((event.path, status) for event in crashes if (status := _refusal(event)) is not None),
         restarted=tuple(event.path for event in outcome.events if isinstance(event, ActorRestarted)),
         rebuilt=sum(isinstance(event, ModelRebuilt) for event in outcome.events),
         renewed=sum(isinstance(event, SessionRenewed) for event in outcome.events),
@@ -141,8 +142,11 @@ def run_case(case: Case) -> Report:
     )
 
 
-def _is_refusal(event: ActorCrashed) -> bool:
-    return event.starting and isinstance(event.crash.error, AuthenticationError)
+def _refusal(event: ActorCrashed) -> int | None:
+    error = event.crash.error
+    if event.starting and isinstance(error, APIStatusError) and error.status in _REFUSALS:
+        return error.status
+    return None
 
 
 @final
