@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -19,11 +20,11 @@ from tinker_actors.config import Config, RecoveryPolicy
 from tinker_actors.errors import ModelLost
 from tinker_actors.ledger import Future
 from tinker_actors.local import ServerSettings
-from tinker_actors.local.service import open_service
+from tinker_actors.local.service import LocalService, open_service
 from tinker_actors.ports import InlineOffload
-from tinker_actors.runtime import open_runtime
+from tinker_actors.runtime import Runtime, open_runtime
 from tinker_actors.testing.faults import CrashActor, FaultPlan
-from tinker_actors.testing.network import open_network
+from tinker_actors.testing.network import Network, open_network
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT, datum, plain, start_client
 from tinker_actors.testing.simulation import Outcome, World, simulate
 from tinker_actors.types import AdamParams, SamplingParams, SessionCancelled
@@ -196,22 +197,28 @@ def test_a_cancellation_at_every_step_loses_nothing_that_was_accepted(
         assert accepted == whole[: len(accepted)], f"step {step}"
 
 
-async def leave_at(instrument: AtStep) -> None:
-    """The world around the runtime is cancelled: it ends in order, and nothing that was accepted is left waiting."""
+@asynccontextmanager
+async def served() -> AsyncGenerator[tuple[LocalService, Network]]:
     rng = random.Random(5)
-    futures: list[Future[Any]] = []
-    client: TrainingClient | None = None
     async with (
         open_service(ServerSettings(base_model=BASE_MODEL), offload=InlineOffload(), random=rng) as service,
         open_network(service.app, random=rng) as network,
     ):
+        yield service, network
+
+
+def runtime_over(network: Network) -> AbstractAsyncContextManager[Runtime]:
+    config = Config.load(base_url="https://server", api_key="tml-test", environ={})
+    return open_runtime(config=config, transport=network.transport(), seed=1, offload=InlineOffload())
+
+
+async def leave_at(instrument: AtStep) -> None:
+    """The world around the runtime is cancelled: it ends in order, and nothing that was accepted is left waiting."""
+    futures: list[Future[Any]] = []
+    client: TrainingClient | None = None
+    async with served() as (service, network):
         with trio.CancelScope() as scope:
-            async with open_runtime(
-                config=Config.load(base_url="https://server", api_key="tml-test", environ={}),
-                transport=network.transport(),
-                seed=1,
-                offload=InlineOffload(),
-            ) as runtime:
+            async with runtime_over(network) as runtime:
                 client = await start_client(await runtime.create_service_client())
                 instrument.arm(scope.cancel)
                 for number in range(3):
@@ -244,19 +251,10 @@ def test_the_runtime_can_be_left_at_every_step(every: int):
 
 async def leave_in_a_rebuild(instrument: AtStep, lost: str) -> None:
     """The same while a lost model or session is made good, with a sample that waits for it."""
-    rng = random.Random(5)
     futures: list[Future[Any]] = []
-    async with (
-        open_service(ServerSettings(base_model=BASE_MODEL), offload=InlineOffload(), random=rng) as service,
-        open_network(service.app, random=rng) as network,
-    ):
+    async with served() as (service, network):
         with trio.CancelScope() as scope:
-            async with open_runtime(
-                config=Config.load(base_url="https://server", api_key="tml-test", environ={}),
-                transport=network.transport(),
-                seed=1,
-                offload=InlineOffload(),
-            ) as runtime:
+            async with runtime_over(network) as runtime:
                 owner = await runtime.create_service_client()
                 client = await start_client(owner)
                 await (await client.optim_step(AdamParams()))
