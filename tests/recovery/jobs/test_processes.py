@@ -139,6 +139,26 @@ def test_one_ctrl_c_is_an_orderly_end_that_says_how_to_go_on(
     assert (to_the_end(server, tmp_path), rows(tmp_path)) == calm
 
 
+@pytest.mark.parametrize("module", ["program", "plain_program"])
+def test_a_ctrl_c_that_has_ended_whoever_reads_the_log_is_an_orderly_end_too(
+    server: Served, tmp_path: Path, calm: tuple[str, list[str]], module: str
+):
+    """As in ``python train.py 2>&1 | tee log``."""
+    with program(server, tmp_path, pause=0.2, module=module) as process:
+        until(process, "step 3")
+        assert process.stderr is not None
+        process.stderr.close()
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        out = process.stdout.read()
+        assert process.wait(timeout=60) == 0
+    assert "loop left: Ctrl-C" in out
+    found = record(tmp_path)
+    assert (found["status"], found["reason"]) == ("stopped", "Ctrl-C")
+    assert found["point"]["step"] >= 3
+    assert (to_the_end(server, tmp_path), rows(tmp_path)) == calm
+
+
 def test_the_second_ctrl_c_leaves_now(server: Served, tmp_path: Path):
     with program(server, tmp_path, pause=300.0) as process:
         until(process, "step 1")

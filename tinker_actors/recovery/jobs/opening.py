@@ -232,7 +232,8 @@ class JobBlock:
         again = f"To go on, run the program again, or: {again}"
         line = f"The job {job.name} has stopped after step {step} ({reason}). {again}"
         if self.catches_signals:
-            print(line, file=sys.stderr, flush=True)
+            with suppress(OSError, ValueError):  # nobody reads it any more
+                print(line, file=sys.stderr, flush=True)
             _log.info("%s", line)  # not a warning: a program without a log of its own would show it twice
         else:
             _log.warning("%s", line)
