@@ -131,6 +131,18 @@ async def test_urls_that_are_over_soon_are_asked_for_anew_and_the_files_kept(tmp
     assert store.changes == [KEPT] * len(FILES) + [DELETED]
 
 
+@pytest.mark.parametrize(
+    ("expires", "refused"), [("2000-01-01T00:00:00Z", 0), ("2100-01-01T00:00:00Z", 1)], ids=["ahead", "behind"]
+)
+async def test_whatever_time_this_machine_says_it_is_the_files_come(expires: str, refused: int, tmp_path: Path):
+    async with open_store() as store:
+        store.files = dict(FILES)
+        store.expires = expires
+        store.faults = [Fault(status=403)] * refused
+        done = await fetch(store, tmp_path, export=Exports(), way="files")
+    assert contents(done.destination) == FILES
+
+
 async def test_what_is_no_good_is_deleted_at_the_server_and_here(tmp_path: Path):
     async with open_store() as store:
         store.files = dict(FILES)

@@ -14,14 +14,17 @@ from tinker_actors.config import Config, RecoveryPolicy
 from tinker_actors.errors import InvalidInput
 from tinker_actors.flow.pending import Pending
 from tinker_actors.local import ServerSettings
+from tinker_actors.ports.time_of_day import time_of_day
 from tinker_actors.testing.faults import (
     BlockLoop,
     CancelCaller,
     CorruptModels,
     CrashActor,
+    Delay,
     ExpireSessions,
     Fault,
     FaultPlan,
+    JumpClock,
     LosePromises,
     LostSync,
     PauseQueue,
@@ -58,7 +61,7 @@ PROGRAM = Program(
 POLL = "/retrieve_future"
 
 
-def run(*faults: Fault) -> Outcome[ProgramResults]:
+def run(*faults: Fault, **settings: Any) -> Outcome[ProgramResults]:
     async def scenario(world: World) -> ProgramResults:
         service = await world.runtime.create_service_client()
         return await run_program(PROGRAM, world.watch(await start_client(service)))
@@ -67,7 +70,7 @@ def run(*faults: Fault) -> Outcome[ProgramResults]:
         scenario,
         seed=5,
         plan=FaultPlan(faults),
-        settings=ServerSettings(base_model=BASE_MODEL, fwdbwd_max_chunk_len=2),
+        settings=ServerSettings(base_model=BASE_MODEL, fwdbwd_max_chunk_len=2, **settings),
         config=Config.load(
             base_url="https://server", api_key="tml-test", environ={}, recovery=RecoveryPolicy(), outage_bound=600.0
         ),
@@ -110,6 +113,32 @@ def test_any_actor_crashes_at_a_step(actor: str) -> None:
     assert fired.subject.endswith(actor)
     assert [event.path for event in outcome.events if isinstance(event, ActorCrashed)] == [fired.subject]
     check(outcome)
+
+
+@pytest.mark.parametrize("seconds", [-7200.0, 7200.0])
+@pytest.mark.parametrize("client", [False, True], ids=["server", "client"])
+def test_a_token_that_a_jump_of_a_clock_ends_is_exchanged_anew_and_no_other(seconds: float, client: bool) -> None:
+    fault = JumpClock(path="/optim_step", nth=2, seconds=seconds, client=client)
+    counted = Delay(path="/auth/token", times=99, seconds=0.0)
+    outcome = run(fault, counted, pjwt_auth_enabled=True, jwt_lifetime=3600.0)
+    fired = [fired.fault for fired in outcome.fired]
+    assert fired == ([counted, fault, counted] if seconds > 0 and not client else [counted, fault])
+    check(outcome)
+
+
+@pytest.mark.parametrize("client", [False, True], ids=["server", "client"])
+def test_one_clock_jumps_and_the_other_goes_on(client: bool) -> None:
+    async def scenario(world: World) -> list[float]:
+        before = (time_of_day(), world.service.now())
+        await world.runtime.create_service_client()
+        await trio.sleep(10)
+        after = (time_of_day(), world.service.now())
+        return [(late - early).total_seconds() for early, late in zip(before, after, strict=True)]
+
+    plan = FaultPlan((JumpClock(path="/create_session", seconds=-1000.0, client=client),))
+    passed = simulate(scenario, seed=1, plan=plan).value
+    jumped, other = passed if client else reversed(passed)
+    assert jumped == pytest.approx(other - 1000.0)
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,22 @@ from __future__ import annotations
 import random as random_module
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import final
 
 import trio
 
 from tinker_actors.local.applied import AppliedOperation
+from tinker_actors.local.clock import trio_now
 from tinker_actors.local.owners import Owner
 from tinker_actors.local.service import LocalService, open_service
 from tinker_actors.local.settings import ServerSettings
 from tinker_actors.ports import InlineOffload
+from tinker_actors.ports.time_of_day import set_ahead
 from tinker_actors.testing.faults import (
     CorruptModels,
     ExpireSessions,
+    JumpClock,
     LosePromises,
     PauseQueue,
     RestartServer,
@@ -47,6 +51,7 @@ class SimulatedServer(ServerUnderTest):
         self._ended = trio.Event()
         self._network: Network | None = None
         self._one_at_a_time = trio.Lock()
+        self._ahead = timedelta()
 
     @property
     def service(self) -> LocalService:
@@ -97,6 +102,10 @@ class SimulatedServer(ServerUnderTest):
                             model.corrupted = f"the weights of {model.model_id} are spoilt (injected)"
                 case PauseQueue(seconds=seconds):
                     self._nursery.start_soon(_pause, service, seconds, name="paused queue")
+                case JumpClock(seconds=seconds, client=True):
+                    set_ahead(seconds)
+                case JumpClock(seconds=seconds):
+                    self._ahead += timedelta(seconds=seconds)
                 case RestartServer():
                     await self._restart(fault)
                 case other:
@@ -117,6 +126,10 @@ class SimulatedServer(ServerUnderTest):
         service = await self._nursery.start(self.live, random_module.Random(seed), name="server")
         self.network.replace(service.app)
 
+    def now(self) -> datetime:
+        """The server's time of day."""
+        return trio_now() + self._ahead
+
     async def live(
         self, random: random_module.Random, *, task_status: trio.TaskStatus[LocalService] = trio.TASK_STATUS_IGNORED
     ) -> None:
@@ -125,7 +138,7 @@ class SimulatedServer(ServerUnderTest):
         try:
             with trio.CancelScope() as self._life:
                 async with open_service(
-                    self._settings, offload=InlineOffload(), random=random, storage=self._storage
+                    self._settings, offload=InlineOffload(), random=random, storage=self._storage, now=self.now
                 ) as service:
                     self._services.append(service)
                     task_status.started(service)

@@ -22,6 +22,7 @@ from tinker_actors.testing.faults import (
     Fault,
     FaultPlan,
     FullDisk,
+    JumpClock,
     KillRuntime,
     LosePromises,
     LostSync,
@@ -72,7 +73,8 @@ _BEFORE: Final = 100  # steps of the scheduler before a client has its model
 _EACH: Final = 30  # steps of each operation, at least
 _WITH_SOLE_ERRORS: Final = 0.06  # of the plans hold a refusal, which ends with an error
 _AT_DISKS: Final = 0.7  # of the jobs, for each of the kinds
-_BESIDES: Final = (DropAfter, Reset, Delay, Truncate, ExpireSessions, LosePromises, CrashActor)
+_BESIDES: Final = (DropAfter, Reset, Delay, Truncate, ExpireSessions, LosePromises, CrashActor, JumpClock)
+_DAY: Final = 86_400.0
 _LOSING: Final = (
     CrashAt,
     CrashActor,
@@ -180,6 +182,8 @@ class _Draw:
         if kind is RestartServer:
             keeps = pick(("memory", "disk", "nothing"))
             return RestartServer(**place, keeps=keeps, down=pick((0.01, 2.0, 60.0)))
+        if kind is JumpClock:
+            return JumpClock(**place, seconds=pick((-_DAY, -1.0, 1.0, _DAY, 1000 * _DAY)), client=rng.random() < 0.5)
         if kind is CrashAt:
             return CrashAt(point=pick(_POINTS), nth=rng.randint(1, self._often))
         if kind is CrashActor:

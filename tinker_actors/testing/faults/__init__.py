@@ -46,6 +46,7 @@ from tinker_actors.testing.faults.points import PlannedPoints as PlannedPoints
 from tinker_actors.testing.faults.reading import plan_from_json as plan_from_json
 from tinker_actors.testing.faults.server import CorruptModels as CorruptModels
 from tinker_actors.testing.faults.server import ExpireSessions as ExpireSessions
+from tinker_actors.testing.faults.server import JumpClock as JumpClock
 from tinker_actors.testing.faults.server import LosePromises as LosePromises
 from tinker_actors.testing.faults.server import PauseQueue as PauseQueue
 from tinker_actors.testing.faults.server import RestartServer as RestartServer

@@ -28,6 +28,7 @@ from tinker_actors.testing.faults.network import (
 from tinker_actors.testing.faults.server import (
     CorruptModels,
     ExpireSessions,
+    JumpClock,
     LosePromises,
     PauseQueue,
     RestartServer,
@@ -51,6 +52,7 @@ Fault: TypeAlias = (
     | ExpireSessions
     | CorruptModels
     | RestartServer
+    | JumpClock
     | CrashAt
     | CrashActor
     | CancelCaller

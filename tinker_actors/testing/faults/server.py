@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Final, Literal, Protocol
 
+from tinker_actors.errors import InvalidInput
 from tinker_actors.testing.faults.kinds import AtRequest, Ending, not_negative
 
 __all__ = [
     "CorruptModels",
     "ExpireSessions",
+    "JumpClock",
     "LosePromises",
     "PauseQueue",
     "RestartServer",
     "ServerFault",
     "ServerUnderTest",
 ]
+
+_FARTHEST: Final = 10 * 366 * 86_400.0
 
 
 class ServerFault(AtRequest, frozen=True, kw_only=True):
@@ -69,6 +73,20 @@ class RestartServer(ServerFault, frozen=True, kw_only=True):
     def ending(self) -> Ending:
         """Where nothing is kept, checkpoints are gone: what loads one fails."""
         return Ending.ERROR if self.keeps == "nothing" else Ending.EQUAL
+
+
+class JumpClock(ServerFault, frozen=True, kw_only=True):
+    """The time of day is set anew, ``seconds`` later or, where they are negative, earlier: at the server, or at the
+    machine of the ``client``. What lives by it (an expiry, a token) ends as much sooner or later.
+    """
+
+    seconds: float
+    client: bool = False
+
+    def __post_init__(self) -> None:
+        ServerFault.__post_init__(self)
+        if not abs(self.seconds) <= _FARTHEST:
+            raise InvalidInput("seconds", f"{self.seconds} is out of range", "Use up to ten years, forward or back")
 
 
 class ServerUnderTest(Protocol):
