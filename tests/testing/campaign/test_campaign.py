@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
+from supervision import ActorCrashed, CrashReport
+from tinker_actors.errors import status_error
 from tinker_actors.testing import faults, operations
 from tinker_actors.testing.campaign import case as case_module
 from tinker_actors.testing.campaign.__main__ import main
@@ -12,7 +14,7 @@ from tinker_actors.testing.campaign.case import Case, drawn_case
 from tinker_actors.testing.campaign.checks import violations
 from tinker_actors.testing.campaign.coverage import Coverage, Covered, covered_by
 from tinker_actors.testing.campaign.job_program import JobProgram
-from tinker_actors.testing.campaign.run import Report, run_case
+from tinker_actors.testing.campaign.run import Report, refused_status, run_case
 from tinker_actors.testing.campaign.search import check_case, search
 from tinker_actors.testing.campaign.shrink import shrink
 from tinker_actors.testing.faults import (
@@ -175,6 +177,17 @@ def test_a_creation_that_the_plan_refuses_is_no_crash_and_nothing_else_is_passed
     assert (
         "P6: runtime/x did not start" in violations(CASE, structs.replace(report, refused=(("runtime/x", 401),)))[0]
     )
+
+
+def test_only_what_had_not_started_yet_was_refused():
+    def crashed(error: Exception, *, starting: bool) -> ActorCrashed:
+        return ActorCrashed("runtime/x", 1, CrashReport("runtime/x", 1, 0.0, error), starting)
+
+    refused = status_error(403, "no")
+    assert refused_status(crashed(refused, starting=True)) == 403
+    assert refused_status(crashed(refused, starting=False)) is None
+    assert refused_status(crashed(status_error(500, "no"), starting=True)) is None
+    assert refused_status(crashed(ValueError("no"), starting=True)) is None
 
 
 def test_where_an_error_may_come_the_rest_is_that_of_a_run_without_it():

@@ -25,7 +25,7 @@ from tinker_actors.testing.faults import DeathAtDisk, Fired, KillRuntime
 from tinker_actors.testing.operations import BASE_MODEL, Program, start_client
 from tinker_actors.testing.simulation import World, simulate
 
-__all__ = ["ClientReport", "Report", "run_case"]
+__all__ = ["ClientReport", "Report", "refused_status", "run_case"]
 
 # patient enough that every plan of `drawn_plan` can be mended
 _CONFIG: Final = Config.load(
@@ -130,8 +130,8 @@ def run_case(case: Case) -> Report:
         ),
         fired=outcome.fired,
         log=log,
-        crashes=tuple((event.path, event.crash.text) for event in crashes if _refusal(event) is None),
-        refused=tuple((event.path, status) for event in crashes if (status := _refusal(event)) is not None),
+        crashes=tuple((event.path, event.crash.text) for event in crashes if refused_status(event) is None),
+        refused=tuple((event.path, status) for event in crashes if (status := refused_status(event)) is not None),
         restarted=tuple(event.path for event in outcome.events if isinstance(event, ActorRestarted)),
         rebuilt=sum(isinstance(event, ModelRebuilt) for event in outcome.events),
         renewed=sum(isinstance(event, SessionRenewed) for event in outcome.events),
@@ -142,7 +142,8 @@ def run_case(case: Case) -> Report:
     )
 
 
-def _refusal(event: ActorCrashed) -> int | None:
+def refused_status(event: ActorCrashed) -> int | None:
+    """The status that its creation was answered, of what did not start; None for any crash of what had started."""
     error = event.crash.error
     if event.starting and isinstance(error, APIStatusError) and error.status in _REFUSALS:
         return error.status
