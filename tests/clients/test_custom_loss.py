@@ -166,7 +166,10 @@ def test_an_async_function_is_awaited():
         await trio.sleep(1.0)
         return squares(data, logprobs)
 
-    assert run(loss, differentiation="autograd").models[0].digest == run(squares, differentiation="autograd").models[0].digest
+    assert (
+        run(loss, differentiation="autograd").models[0].digest
+        == run(squares, differentiation="autograd").models[0].digest
+    )
 
 
 def test_later_operations_keep_their_place_behind_it():

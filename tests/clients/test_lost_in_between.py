@@ -23,7 +23,7 @@ from tests.clients.test_epochs import (
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.errors import APIStatusError, OperationCancelled
 from tinker_actors.local import ServerSettings
-from tinker_actors.testing.faults import CorruptModels, Delay, Status
+from tinker_actors.testing.faults import CorruptModels, Delay, PauseQueue, Status
 from tinker_actors.testing.operations import BASE_MODEL, PROMPT
 from tinker_actors.testing.simulation import World
 from tinker_actors.types import SampleResponse
@@ -232,3 +232,27 @@ def test_a_late_word_on_the_old_credential_halts_nothing():
         await future.result(timeout=60.0)
 
     run(story, Status(path="/retrieve_future", nth=2, times=2, status=401))
+
+
+@pytest.mark.parametrize("lost", LOSSES)
+def test_what_fails_with_its_model_is_done_by_the_one_in_its_place(lost: str):
+    def story(*, loses: bool) -> Any:
+        async def told(world: World, service: ServiceClient, client: TrainingClient) -> list[float]:
+            await steps(client, 1)
+            waiting = [await client.forward_backward(batch(seed)) for seed in range(2, 10)]
+            if loses:
+                queue = world.service.models[client.model_id].queue
+                with trio.fail_after(10.0):
+                    while len(queue) < 3:  # noqa: ASYNC110  # the server has no event
+                        await trio.sleep(0.001)
+                await LOSSES[lost](world, client)
+            await (await client.optim_step(STEP))
+            return [(await future).metrics["loss:sum"] for future in waiting]
+
+        return told
+
+    calm = run(story(loses=False))
+    broken = run(story(loses=True), PauseQueue(path="/forward_backward", nth=4, seconds=30.0))
+    assert len(rebuilt(broken)) == 1
+    assert broken.value == calm.value
+    assert broken.models[0].digest == calm.models[0].digest
