@@ -41,7 +41,10 @@ _CALLS = st.one_of(
     st.tuples(st.just("replace"), _PATHS, _DATA),
     st.tuples(st.just("truncate"), _PATHS, st.integers(0, 12)),
     st.tuples(
-        st.sampled_from(["size", "sync", "remove", "names", "make_folder", "remove_folder", "lock", "unlock"]), _PATHS
+        st.sampled_from(
+            ["size", "sync", "remove", "names", "make_folder", "remove_folder", "lock", "unlock", "locked"]
+        ),
+        _PATHS,
     ),
 )
 
@@ -357,6 +360,69 @@ async def test_the_lock_of_a_process_ends_with_it(tmp_path: Path):
         holder.kill()
     async with disk.lock(path):
         pass
+
+
+async def test_the_lock_of_a_process_ends_with_it_whatever_it_has_forked(tmp_path: Path):
+    path = tmp_path / "lock"
+    program = f"""
+import os, sys, time, trio
+from pathlib import Path
+from tinker_actors.ports import FileDisk, InlineOffload
+
+async def main():
+    disk = FileDisk(InlineOffload())
+    async with disk.lock(Path({str(path)!r})):
+        child = os.fork()
+        if child == 0:
+            os.close(1)
+            sys.stdin.read()
+            os._exit(0)
+        print(child, flush=True)
+        sys.stdin.read()
+
+trio.run(main)
+"""
+    disk = FileDisk(InlineOffload())
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:  # noqa: ASYNC220
+        assert holder.stdout is not None
+        child = int(holder.stdout.readline())
+        assert await disk.locked(path), "the child has let go of its parent's lock"
+        holder.kill()
+        holder.wait()
+        os.kill(child, 0)  # it is there still
+        assert not await disk.locked(path)
+        async with disk.lock(path):
+            pass
+
+
+async def test_who_looks_whether_it_is_locked_is_in_nobodys_way_and_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    disk, path = FileDisk(InlineOffload()), tmp_path / "lock"
+    assert not await disk.locked(path)
+    assert not path.exists()
+    async with disk.lock(path):
+        assert await disk.locked(path)
+
+    real, tries = fcntl.flock, 0
+    with path.open() as looking:
+        real(looking, fcntl.LOCK_SH)  # as one who looks does, for a moment
+
+        def until_it_was_seen(descriptor: int, how: int) -> None:
+            nonlocal tries
+            tries += 1
+            if tries == 5:
+                real(looking, fcntl.LOCK_UN)
+            real(descriptor, how)
+
+        monkeypatch.setattr(fcntl, "flock", until_it_was_seen)
+        async with disk.lock(path):
+            assert tries >= 5
+        monkeypatch.setattr(fcntl, "flock", real)
+        real(looking, fcntl.LOCK_SH)  # nor is anybody held up for ever by one who was stopped there
+        with pytest.raises(DiskLocked):
+            async with disk.lock(path):
+                pass
 
 
 async def test_a_lock_that_is_removed_while_it_is_taken_is_taken_anew(

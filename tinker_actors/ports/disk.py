@@ -69,6 +69,10 @@ class Disk(Protocol):
 
     def lock(self, path: Path) -> AbstractAsyncContextManager[None]:
         """Hold the file ``path``, which is made if needed, alone for as long as the block; the end of the process
-        lets it go. Raises DiskLocked where somebody else holds it.
+        lets it go, whatever others it has forked. Raises DiskLocked where somebody else holds it.
         """
+        ...
+
+    async def locked(self, path: Path) -> bool:
+        """Whether somebody holds the file ``path``. Nobody who takes it meanwhile is refused; nothing is made."""
         ...

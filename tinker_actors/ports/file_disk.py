@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import stat
+import time
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,9 @@ __all__ = ["FileDisk"]
 
 _AT_ONCE: Final = 512
 """Buffers for one system call; the kernel takes 1024."""
+
+_LOOKS, _LOOK = 100, 0.001
+"""How often, and for how many seconds, who takes a lock waits for those who only look at it."""
 
 _KINDS: Final[dict[int, tuple[type[DiskError], str]]] = {
     errno.ENOSPC: (DiskFull, "Make room"),
@@ -91,15 +95,19 @@ class FileDisk(Disk):
 
     def lock(self, path: Path) -> AbstractAsyncContextManager[None]:
         """flock, which the system lets go when the process ends."""
-        return self._locked(path)
+        return self._hold(path)
+
+    async def locked(self, path: Path) -> bool:
+        """A shared flock for a moment, which whoever takes the lock knows from a holder's."""
+        return await self._offload.run(lambda: _locked(path))
 
     @asynccontextmanager
-    async def _locked(self, path: Path) -> AsyncGenerator[None]:
-        descriptor = await self._offload.run(lambda: _lock(path))
+    async def _hold(self, path: Path) -> AsyncGenerator[None]:
+        lock = await self._offload.run(lambda: _lock(path))
         try:
             yield
         finally:
-            os.close(descriptor)
+            lock.release()
 
 
 @contextmanager
@@ -263,22 +271,74 @@ def _remove_folder(folder: Path) -> None:
         _sync_folder(folder.parent)
 
 
-def _lock(path: Path) -> int:
+@final
+class _Lock:
+    """An open file that is locked, or about to be."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = _open(path, os.O_RDWR | os.O_CREAT)
+        _held.add(self)
+
+    def release(self) -> None:
+        """Let it go, once."""
+        _held.discard(self)
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+_held: set[_Lock] = set()
+"""Those of this process: a lock is the process's, whichever disk has taken it."""
+
+
+def _let_go() -> None:
+    """In a forked process, which may outlive this one, and would hold what is not its own for as long."""
+    for lock in tuple(_held):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+def _lock(path: Path) -> _Lock:
+    looks = 0
     with _translated(path, "locked"):
         while True:
-            descriptor = _open(path, os.O_RDWR | os.O_CREAT)
+            lock = _Lock(path)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is(path, descriptor):
-                    return descriptor
-            except BlockingIOError:
-                os.close(descriptor)
-                problem = "is held by another process, or twice in this one"
-                raise DiskLocked(path, problem, "Wait for its end, or give another name") from None
+                if _flock(lock.descriptor, fcntl.LOCK_EX):
+                    if _is(path, lock.descriptor):
+                        return lock  # else whoever held it has removed it
+                elif looks < _LOOKS and _flock(lock.descriptor, fcntl.LOCK_SH):
+                    looks += 1  # somebody only looks at it, which is over in a moment
+                    time.sleep(_LOOK)
+                else:
+                    problem = "is held by another process, or twice in this one"
+                    raise DiskLocked(path, problem, "Wait for its end, or give another name")
             except BaseException:
-                os.close(descriptor)
+                lock.release()
                 raise
-            os.close(descriptor)  # whoever held it has removed it
+            lock.release()
+
+
+def _locked(path: Path) -> bool:
+    with _translated(path, "read"):
+        try:
+            descriptor = _open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _flock(descriptor, fcntl.LOCK_SH)
+        finally:
+            os.close(descriptor)
+
+
+def _flock(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is(path: Path, descriptor: int) -> bool:

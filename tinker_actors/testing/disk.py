@@ -231,10 +231,19 @@ class SimulatedDisk(Disk):
 
     def lock(self, path: Path) -> AbstractAsyncContextManager[None]:
         """Hold the file ``path`` alone for as long as the block, or the process."""
-        return self._locked(path)
+        return self._hold(path)
+
+    async def locked(self, path: Path) -> bool:
+        """Whether somebody holds the file ``path``."""
+
+        def look() -> bool:
+            self._require_no_file_above(path)
+            return path in self._entries and self._file(path).locked
+
+        return await self._call("locked", path, look)
 
     @asynccontextmanager
-    async def _locked(self, path: Path) -> AsyncGenerator[None]:
+    async def _hold(self, path: Path) -> AsyncGenerator[None]:
         def take() -> _File:
             file = self._file(path, make=True)
             if file.locked:

@@ -82,12 +82,8 @@ class JobFolder:
         await self.disk.replace(self._record, encode_record(record))
 
     async def in_use(self) -> bool:
-        """Whether some process works in it now."""
-        try:
-            async with self.disk.lock(self._lock):
-                return False
-        except DiskLocked:
-            return True
+        """Whether some process works in it now. Whoever begins to meanwhile is not disturbed."""
+        return await self.disk.locked(self._lock)
 
 
 async def list_jobs(disk: Disk, folder: Path) -> tuple[tuple[JobFolder, ResumeRecord | JobError], ...]:
