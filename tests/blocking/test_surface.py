@@ -49,6 +49,7 @@ WITHOUT = {
     "AutomaticCheckpoints.sent_by": "for the client",
     "AutomaticCheckpoints.drained": "for jobs",
     "Recovery.show_clients_as": "for the blocking front",
+    "Recovery.scores": "for jobs",
     "AutomaticCheckpoints.kept": "for their keeper",
     "AutomaticCheckpoints.begin_at": "for jobs",
     "AutomaticCheckpoints.follow": "for jobs",

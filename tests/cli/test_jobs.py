@@ -24,7 +24,6 @@ POINT = ResumePoint(
     metrics_step=4,
     metrics_offset=20,
     states={"job.rng": [1 << 100]},
-    usage={"some/model": ModelUsage(trained=1234)},
 )
 RECORD = ResumeRecord(
     name="one",
@@ -34,6 +33,7 @@ RECORD = ResumeRecord(
     reason="Ctrl-C",
     starts=2,
     point=POINT,
+    earlier=(msgspec.structs.replace(POINT, checkpoint="tinker://r/weights/b", step=2),),
     command=("python", "train.py"),
     directory="/",
     base_url="http://server",
@@ -44,6 +44,8 @@ RECORD = ResumeRecord(
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write(tmp_path, RECORD)
+    usage = {"some/model": ModelUsage(trained=1234)}
+    (tmp_path / "one" / "usage.json").write_bytes(msgspec.json.encode(usage))
     (tmp_path / "one" / "metrics.jsonl").write_text('{"step":3}\n{"step":4,"loss":0.5}\n{"step":5,"lo')
     write(tmp_path, msgspec.structs.replace(RECORD, name="two", status="running", reason="", point=None, total=None))
     (tmp_path / "bad").mkdir()
@@ -110,13 +112,21 @@ def test_an_empty_folder_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_one_is_shown_with_its_newest_whole_row(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["job", "show", "one", "--folder", str(folder)]) == 0
     out = capsys.readouterr().out
-    for words in ("stopped (Ctrl-C)", "tinker://r/weights/a", "python train.py", "1,234 trained", "seed 3"):
+    for words in (
+        "stopped (Ctrl-C)",
+        "tinker://r/weights/a",
+        "tinker://r/weights/b (step 2)",
+        "python train.py",
+        "1,234 trained",
+        "seed 3",
+    ):
         assert words in out
     assert 'newest row    {"step": 4, "loss": 0.5}' in out
     assert main(["job", "show", "one", "--folder", str(folder), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["row"] == {"step": 4, "loss": 0.5}
     assert told["point"] == {"checkpoint": "tinker://r/weights/a", "step": 4, "op_no": 9, "metrics_offset": 20}
+    assert told["earlier"] == [told["point"] | {"checkpoint": "tinker://r/weights/b", "step": 2}]
     assert main(["job", "show", "two", "--folder", str(folder)]) == 0
     assert "none: it would begin anew" in capsys.readouterr().out
 

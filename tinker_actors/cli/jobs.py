@@ -69,12 +69,13 @@ async def _show(disk: FileDisk, command: JobCommand) -> int:
         return 0
     point = record.point
     config = ", ".join(f"{name} {getattr(record.config, name)}" for name in record.config.__struct_fields__)
-    usage = {} if point is None else point.usage
+    usage = await folder.load_usage()
     lines: list[tuple[str, str]] = [
         ("job", record.name),
         ("state", f"{state} ({record.reason})" if record.reason else state),
         ("safe step", _progress(record)),
         ("checkpoint", "none: it would begin anew" if point is None else point.checkpoint),
+        ("before it", ", ".join(f"{one.checkpoint} (step {one.step})" for one in record.earlier) or "none"),
         ("server", record.base_url),
         ("configuration", config),
         ("starts", str(record.starts)),
@@ -154,5 +155,10 @@ def _progress(record: ResumeRecord) -> str:
 def _told(record: ResumeRecord, state: str) -> dict[str, Any]:
     told: dict[str, Any] = msgspec.to_builtins(record) | {"state": state, "step": record.step}
     if told["point"] is not None:
-        told["point"] = {name: told["point"][name] for name in ("checkpoint", "step", "op_no", "metrics_offset")}
+        told["point"] = _without_states(told["point"])
+    told["earlier"] = [_without_states(point) for point in told["earlier"]]
     return told
+
+
+def _without_states(point: dict[str, Any]) -> dict[str, Any]:
+    return {name: point[name] for name in ("checkpoint", "step", "op_no", "metrics_offset")}

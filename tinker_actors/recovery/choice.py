@@ -29,6 +29,10 @@ class Scores:
         if len(self._metrics) > _KEPT:
             del self._metrics[next(iter(self._metrics))]
 
+    def known(self, path: str) -> dict[str, float]:
+        """All of them."""
+        return dict(self._metrics.get(path, {}))
+
     def of(self, path: str, metric: str) -> float | None:
         """The value of ``metric``; None where nobody has said."""
         return self._metrics.get(path, {}).get(metric)

@@ -166,6 +166,11 @@ class Recovery:
         known = {text("metrics' keys", name, "Give names"): metrics[name] for name in metrics}
         self._scores.note(path, {name: number(f"metrics[{name!r}]", value, cure) for name, value in known.items()})
 
+    @property
+    def scores(self) -> Scores:
+        """By which it is known which checkpoints are the best. Jobs carry them to their next process."""
+        return self._scores
+
     def show_clients_as(self, present: Callable[[Any], Any]) -> None:
         """Give callbacks ``present(client)`` of each client. The blocking front calls it."""
         self._room.callbacks.present = present

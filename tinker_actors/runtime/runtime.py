@@ -291,6 +291,7 @@ class Runtime:
             base_url=self._config.base_url,
             create_service=self._create_service_of_a_job,
             draw_seed=lambda: self._random.getrandbits(31),
+            scores=self.recovery.scores,
         )
         return JobBlock(home, options)
 

@@ -7,7 +7,7 @@ from typing import Any
 from tests.clients.scenario import batch
 from tests.recovery.jobs.data import STEP
 from tests.recovery.jobs.lives import FOLDER, Lives
-from tinker_actors.metrics import Price
+from tinker_actors.metrics import ModelUsage, Price
 from tinker_actors.recovery.jobs import Job, JobFolder, ResumeRecord
 from tinker_actors.runtime import Runtime
 from tinker_actors.testing.operations import BASE_MODEL
@@ -19,6 +19,10 @@ async def record(lives: Lives, name: str = "job") -> ResumeRecord:
     found = await JobFolder(lives.disk, FOLDER, name).load()
     assert found is not None
     return found
+
+
+async def usage(lives: Lives, name: str = "job") -> dict[str, ModelUsage]:
+    return await JobFolder(lives.disk, FOLDER, name).load_usage()
 
 
 def job(runtime: Runtime, **options: Any) -> Any:

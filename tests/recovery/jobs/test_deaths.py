@@ -184,7 +184,7 @@ def test_checkpoints_of_earlier_lives_are_pruned_and_those_that_nobody_knows_exp
         return [left]
 
     (left,) = in_lives(story)
-    assert left <= 3, "the last, the final one, and the one that nobody knows"
+    assert left <= 2, "the last and the final one"
 
 
 def test_a_crash_of_the_keeper_costs_nothing(calm: tuple[str, list[bytes]]):

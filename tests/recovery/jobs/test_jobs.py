@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.clients.scenario import batch
-from tests.recovery.jobs.blocks import PRICES, job, one_step, record
+from tests.recovery.jobs.blocks import PRICES, job, one_step, record, usage
 from tests.recovery.jobs.data import STEP
 from tests.recovery.jobs.lives import FOLDER, Died, Lives, in_lives, train
 from tinker_actors.config import CheckpointPolicy
@@ -88,17 +88,47 @@ def test_a_stop_ends_the_loop_with_a_checkpoint_and_the_next_run_goes_on(caplog:
 def test_a_budget_stops_it_also_over_several_lives(budget: Budget, words: str):
     async def story(lives: Lives) -> Any:
         await lives.live(lambda runtime: train(lives, runtime, budget=budget, ahead=0))
-        first = await record(lives)
-        assert first.point is not None
+        first, used = await record(lives), await usage(lives)
         await lives.live(lambda runtime: train(lives, runtime, budget=budget, ahead=0))
-        return first, await record(lives)
+        return first, used, await record(lives)
 
-    first, second = in_lives(story)
+    first, used, second = in_lives(story)
     assert first.status == "stopped"
     assert words in first.reason
     assert 0 < first.step < 8
-    assert first.point.usage[BASE_MODEL].trained >= 30
+    assert used[BASE_MODEL].trained >= 30
     assert second.step == first.step, "nothing was left of it"
+
+
+def test_what_is_done_again_after_a_death_has_been_used_all_the_same():
+    async def story(lives: Lives) -> Any:
+        seen: list[Any] = []
+
+        async def play(runtime: Runtime) -> None:
+            budget = Budget(tokens=1 if seen else 10**6)
+            async with job(runtime, steps=9, checkpoints=CheckpointPolicy(every_steps=2), budget=budget) as run:
+                seen.append((run.safe_step, run.usage()))
+                for step in run.steps():
+                    await trio.sleep(1.0)
+                    if step == 6:
+                        seen.append((run.safe_step, run.usage()))
+                        lives.die()
+                        await trio.sleep(1.0)
+                    await one_step(run, step)
+                    run.log({"n": step})
+                seen.append((run.step, run.stopped))
+
+        with pytest.raises(Died):
+            await lives.live(play)
+        await lives.live(play)
+        return seen, await usage(lives)
+
+    (first, died, again, end), used = in_lives(story)
+    assert first == (0, {})
+    assert died[0] == 4
+    assert again == died, "five steps were paid for"
+    assert end == (4, f"its budget of 1 tokens is used up ({died[1][BASE_MODEL].trained})")
+    assert used == died[1]
 
 
 def test_samples_count_for_the_budget_and_go_on_as_they_would_have():

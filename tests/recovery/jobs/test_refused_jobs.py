@@ -110,15 +110,40 @@ def test_values_stay_once_there_is_a_row():
     in_lives(story)
 
 
-def test_a_checkpoint_that_is_gone_is_told_with_what_to_do():
+def test_checkpoints_that_are_all_gone_are_told_with_what_to_do():
     async def story(lives: Lives) -> None:
         await lives.live(lambda runtime: train(lives, runtime, steps=4))
-        found = await record(lives)
+        found, rows = await record(lives), await lives.rows()
         assert found.point is not None
-        lives.server.service.catalog.remove(Owner("somebody"), found.point.checkpoint)
-        with pytest.raises(JobError, match=r"can't go on after step 4: its checkpoint tinker://.* remove /jobs/job"):
+        points = [*found.earlier, found.point]
+        for one in lives.server.service.catalog.checkpoints(Owner("somebody")):
+            lives.server.service.catalog.remove(Owner("somebody"), one.path)
+        words = r"can't go on after step 4: of its checkpoints none is .* remove /jobs/job"
+        with pytest.raises(JobError, match=words) as no:
             await lives.live(lambda runtime: train(lives, runtime, steps=8))
-        assert (await record(lives)).point == found.point
+        assert len(points) > 1
+        assert all(f"{point.checkpoint} (step {point.step})" in str(no.value) for point in points)
+        now = await record(lives)
+        assert (now.point, now.earlier, await lives.rows()) == (found.point, found.earlier, rows)
+
+    in_lives(story)
+
+
+def test_a_checkpoint_that_is_there_and_can_not_be_loaded_is_not_given_up(monkeypatch: pytest.MonkeyPatch):
+    async def story(lives: Lives) -> None:
+        await lives.live(lambda runtime: train(lives, runtime, steps=4))
+        found, rows = await record(lives), await lives.rows()
+
+        def refuse(*args: Any, **more: Any) -> Any:
+            raise OSError("a disk of the server's")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Catalog, "read", refuse)
+            with pytest.raises(JobError, match=r"can't be loaded \(.*the server does not say that it is gone"):
+                await lives.live(lambda runtime: train(lives, runtime, steps=8))
+        now = await record(lives)
+        assert (now.point, now.earlier, await lives.rows()) == (found.point, found.earlier, rows)
+        assert (await lives.live(lambda runtime: train(lives, runtime)))[1]
 
     in_lives(story)
 

@@ -16,8 +16,9 @@ __all__ = ["Budget"]
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """The job stops at the end of the step in which it has used ``tokens`` or has cost ``cost`` by ``prices``.
 
-    Tokens are all that were trained on, read in prompts and sampled, those of earlier processes included; what was
-    done and lost with a process is not. Raises InvalidInput for values that make no sense.
+    Tokens are all that were trained on, read in prompts and sampled and have had a result, those of earlier processes
+    included, also of steps that are done again: up to the last step that such a process has ended. Raises
+    InvalidInput for values that make no sense.
     """
 
     tokens: int | None = None

@@ -1,4 +1,4 @@
-"""The folder of a job: record.json, metrics.jsonl, and the lock of the process that works in it."""
+"""The folder of a job: record.json, metrics.jsonl, usage.json, and the lock of the process that works in it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, final
 
+import msgspec
+
 from tinker_actors.checks import text
 from tinker_actors.errors import DiskLocked, DiskMissing, InvalidInput, JobError, JobInUse, NotAFolder
+from tinker_actors.metrics import ModelUsage
 from tinker_actors.ports import Disk
 from tinker_actors.recovery.jobs.record import ResumeRecord, decode_record, encode_record
 
@@ -50,6 +53,7 @@ class JobFolder:
         self.path = folder / name
         self.metrics = self.path / "metrics.jsonl"
         self._record = self.path / "record.json"
+        self._usage = self.path / "usage.json"
         self._lock = self.path / "lock"
 
     @asynccontextmanager
@@ -80,6 +84,21 @@ class JobFolder:
     async def store(self, record: ResumeRecord) -> None:
         """Put ``record`` in place of the one before: whoever reads it, ever, finds the one or the other."""
         await self.disk.replace(self._record, encode_record(record))
+
+    async def load_usage(self) -> dict[str, ModelUsage]:
+        """What all of its processes have used, by base model. Raises JobError for a file that says nothing of it."""
+        try:
+            return msgspec.json.decode(await self.disk.read(self._usage), type=dict[str, ModelUsage])
+        except DiskMissing:
+            return {}
+        except msgspec.DecodeError as error:
+            raise JobError(
+                f"{self._usage} does not say what the job has used ({error}). Restore it, or remove it to count anew"
+            ) from None
+
+    async def store_usage(self, usage: Mapping[str, ModelUsage]) -> None:
+        """What they have used by now."""
+        await self.disk.replace(self._usage, msgspec.json.encode(usage) + b"\n")
 
     async def in_use(self) -> bool:
         """Whether some process works in it now. Whoever begins to meanwhile is not disturbed."""

@@ -16,24 +16,21 @@ import trio
 
 from supervision import ChildSpec, SupervisorRef
 from tinker_actors.checks import flag, integer, text, texts
-from tinker_actors.clients import ServiceClient, TrainingClient
+from tinker_actors.clients import ServiceClient
 from tinker_actors.clients.closing import stop_child
 from tinker_actors.config import CheckpointPolicy, parse_checkpoints
 from tinker_actors.errors import (
     DiskDamaged,
     DiskError,
-    GoneError,
     InvalidInput,
     JobChanged,
     JobError,
-    NotFoundError,
-    RequestFailedError,
-    UnprocessableEntityError,
 )
 from tinker_actors.flow.home import Home
 from tinker_actors.flow.pending import PendingTable
 from tinker_actors.ports import Disk
 from tinker_actors.ports.time_of_day import time_of_day
+from tinker_actors.recovery.choice import Scores
 from tinker_actors.recovery.jobs.budget import Budget
 from tinker_actors.recovery.jobs.folder import JobFolder, job_name, jobs_folder
 from tinker_actors.recovery.jobs.interruption import Interruption
@@ -48,6 +45,7 @@ from tinker_actors.recovery.jobs.record import (
     without_keys,
 )
 from tinker_actors.recovery.jobs.recorder import JobKeeper, Recorder
+from tinker_actors.recovery.jobs.restoring import client_of
 from tinker_actors.recovery.jobs.tracked import load_generator
 
 __all__ = ["JobBlock", "JobHome", "JobOptions"]
@@ -58,7 +56,6 @@ _LONGEST_REASON = 300  # characters
 _DEFAULT_SECONDS = 600.0
 _DEFAULT_TTL = 30 * 24 * 3600  # seconds: what a death leaves behind goes by itself
 _TOLD_WITHIN = 5.0  # seconds for the last word of a program that fails
-_GONE = (NotFoundError, GoneError, UnprocessableEntityError, RequestFailedError)
 
 
 class JobHome(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +68,7 @@ class JobHome(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str
     create_service: Callable[[Mapping[str, str]], Awaitable[ServiceClient]]
     draw_seed: Callable[[], int]
+    scores: Scores
 
 
 class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -283,10 +281,11 @@ class JobBlock:
         """Whether there is a checkpoint or a row; there is neither where the server refused the first values."""
         return found.point is not None or bool(await self._home.disk.size(self._folder.metrics))
 
-    async def _start(self, record: ResumeRecord, stack: AsyncExitStack) -> tuple[Job, Recorder]:
-        home, point = self._home, record.point
+    async def _rows(self, record: ResumeRecord) -> MetricsFile:
+        """metrics.jsonl, cut back to the record's point."""
+        point = record.point
         metrics = MetricsFile(
-            home.disk,
+            self._home.disk,
             self._folder.metrics,
             step=0 if point is None else point.metrics_step,
             offset=0 if point is None else point.metrics_offset,
@@ -298,15 +297,30 @@ class JobBlock:
                 f"the job {record.name} can't go on: {error}. Its record says that rows up to step "
                 f"{metrics.last_step} were written. Restore the file, or remove {self._folder.path}"
             ) from error
+        return metrics
+
+    async def _start(self, record: ResumeRecord, stack: AsyncExitStack) -> tuple[Job, Recorder]:
+        home = self._home
+        used = await self._folder.load_usage()
+        metrics = await self._rows(record)
         service = await home.create_service({"job": record.name, **(self._options.user_metadata or {})})
         await stack.enter_async_context(service)
-        client = await self._client(service, record)
+        opened = record
+        client, record = await client_of(service, opened, self._policy(), self._folder.path)
+        if record is not opened:  # it goes back further: the record first, which must never promise rows that are not
+            await self._folder.store(record)
+            metrics = await self._rows(record)
+        point = record.point
         if point is not None and point.sampling is not None:
             load_generator(service.seeds, point.sampling)
-        kept = client.checkpoints.kept
+        kept, updates = client.checkpoints.kept, record.step * record.config.updates_per_step
         for saved in record.checkpoints:
-            kept.adopt(saved)
-        client.checkpoints.begin_at(record.step * record.config.updates_per_step, f"{record.starts}")
+            kept.adopt(saved, discarded=saved.step > updates)
+        for path in record.strays:
+            kept.look_for(path)
+        for path, known in record.scores.items():
+            home.scores.note(path, known)
+        client.checkpoints.begin_at(updates, f"{record.starts}")
         entry = home.pending.open(f"job {record.name}", "job", "training")
         stack.callback(home.pending.close, entry)
         recorder = Recorder(
@@ -314,6 +328,7 @@ class JobBlock:
             record,
             metrics,
             kept,
+            scores=home.scores,
             usage=lambda: job.usage(),  # noqa: PLW0108  # which is made below
             entry=entry,
         )
@@ -323,7 +338,7 @@ class JobBlock:
             recorder=recorder,
             folder=self._folder.path,
             budget=self._options.budget,
-            before={} if point is None else point.usage,
+            before=used,
             captures=self._options.capture,
             home=self._where,
         )
@@ -337,30 +352,6 @@ class JobBlock:
             step = how_far(point.step, record.total)
             _log.info("the job %s goes on after step %s, from %s", record.name, step, point.checkpoint)
         return job, recorder
-
-    async def _client(self, service: ServiceClient, record: ResumeRecord) -> TrainingClient:
-        config, policy = record.config, self._policy()
-        if record.point is None:
-            return await service.create_lora_training_client(
-                config.base_model,
-                config.rank,
-                config.seed,
-                train_mlp=config.train_mlp,
-                train_attn=config.train_attn,
-                train_unembed=config.train_unembed,
-                checkpoints=policy,
-            )
-        path = record.point.checkpoint
-        try:
-            return await service.create_training_client_from_state_with_optimizer(
-                path, config.base_model, checkpoints=policy
-            )
-        except _GONE as error:
-            raise JobError(
-                f"the job {record.name} can't go on after step {record.step}: its checkpoint {path} can't be loaded "
-                f"from {self._home.base_url} ({error}). If it has expired or was deleted, remove "
-                f"{self._folder.path} to begin the job anew"
-            ) from error
 
     def _policy(self) -> CheckpointPolicy:
         given = self._options.checkpoints

@@ -13,7 +13,6 @@ import msgspec
 import numpy as np
 
 from tinker_actors.errors import JobError
-from tinker_actors.metrics import ModelUsage
 from tinker_actors.sessions import SavedCheckpoint
 from tinker_actors.version import __version__
 
@@ -65,11 +64,15 @@ class ResumePoint(msgspec.Struct, frozen=True, kw_only=True):
     metrics_offset: int
     states: dict[str, Any]
     sampling: Any = None
-    usage: dict[str, ModelUsage] = {}
 
 
 class ResumeRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One job, as record.json in its folder. ``total`` is how many steps it is to have; None: nobody has said."""
+    """One job, as record.json in its folder. ``total`` is how many steps it is to have; None: nobody has said.
+
+    ``earlier`` are points before ``point``, the oldest first, whose checkpoints are kept still. ``checkpoints`` are
+    all that are kept, ``strays`` paths of some that were given up and may be there, ``scores`` what is known of each
+    kept one, by which a recovery chooses the best.
+    """
 
     name: str
     config: JobConfig
@@ -78,7 +81,10 @@ class ResumeRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     starts: int = 0
     point: ResumePoint | None = None
+    earlier: tuple[ResumePoint, ...] = ()
     checkpoints: tuple[SavedCheckpoint, ...] = ()
+    strays: tuple[str, ...] = ()
+    scores: dict[str, dict[str, float]] = {}
     command: tuple[str, ...] = ()
     directory: str = ""
     base_url: str = ""

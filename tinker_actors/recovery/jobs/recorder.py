@@ -17,6 +17,7 @@ from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.ledger import Future
 from tinker_actors.metrics import ModelUsage
 from tinker_actors.ports.time_of_day import time_of_day
+from tinker_actors.recovery.choice import Scores
 from tinker_actors.recovery.jobs.folder import JobFolder
 from tinker_actors.recovery.jobs.metrics_file import MetricsFile
 from tinker_actors.recovery.jobs.record import JobStatus, ResumePoint, ResumeRecord, how_far, versions
@@ -27,6 +28,7 @@ __all__ = ["Candidate", "Captured", "JobKeeper", "Recorder"]
 
 _log = logging.getLogger("tinker_actors.jobs")
 
+_EARLIER = 3  # points kept besides the newest, each as large as what the program tracks
 _ROW_WITHIN = 16  # steps: one that has no row by then will have none
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0  # seconds between two tries at a disk that refuses
 
@@ -42,7 +44,7 @@ class Captured(msgspec.Struct, frozen=True, kw_only=True):
 class Candidate:
     """What was captured when a save was accepted: a point to go on from, once the save is done."""
 
-    __slots__ = ("captured", "op_no", "path", "step", "usage", "whole")
+    __slots__ = ("captured", "op_no", "path", "step", "whole")
 
     def __init__(self, *, step: int, op_no: int, captured: Captured, whole: bool) -> None:
         self.step = step
@@ -51,7 +53,6 @@ class Candidate:
         self.whole = whole
         """Whether what was captured is what counts: not before the step's end, where that is to count."""
         self.path: str | None = None
-        self.usage: dict[str, ModelUsage] = {}
 
 
 @final
@@ -69,6 +70,7 @@ class Recorder:
         metrics: MetricsFile,
         kept: KeptCheckpoints,
         *,
+        scores: Scores,
         usage: Callable[[], dict[str, ModelUsage]],
         entry: PendingEntry,
     ) -> None:
@@ -79,11 +81,14 @@ class Recorder:
         """How many steps were done, safe or not."""
         self._folder = folder
         self._kept = kept
+        self._scores = scores
         self._usage = usage
+        self._used: dict[str, ModelUsage] = {}
         self._entry = entry
         self._candidates: list[Candidate] = []
         self._ending = False
         kept.hold(None if record.point is None else record.point.checkpoint)
+        kept.follow(self._touch)
 
     def propose(self, candidate: Candidate, saved: Future[SaveWeightsResponse]) -> None:
         """``saved`` was accepted just now, at ``candidate``."""
@@ -99,12 +104,12 @@ class Recorder:
         """``step`` is done."""
         self.step = max(self.step, step)
         self.tell()
-        self.changed.value += 1
+        self._touch()
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Take the row of ``step``."""
         self.metrics.add(step, metrics)
-        self.changed.value += 1
+        self._touch()
 
     @property
     def cost(self) -> int:
@@ -138,26 +143,27 @@ class Recorder:
     async def write(self) -> None:
         """Write what is due now. Raises DiskError, and is to be called again then."""
         await self.metrics.flush()
+        await self._account()
         while (candidate := self._due()) is not None:
             await self._record(candidate)
+        now = self._now()
+        if (now.checkpoints, now.strays, now.scores) != (
+            self.record.checkpoints,
+            self.record.strays,
+            self.record.scores,
+        ):
+            await self._store(now)
 
     async def finish(self, status: JobStatus, reason: str) -> None:
         """No more rows come: write all that is left, and how the job ended. Raises DiskError."""
         self._ending = True
         await self.write()
-        record = msgspec.structs.replace(
-            self.record,
-            status=status,
-            reason=reason,
-            checkpoints=self._kept.saved(),
-            written=time_of_day().isoformat(timespec="seconds"),
-        )
-        await self._store(record)
+        await self._store(self._now(status=status, reason=reason))
 
     async def fail(self, reason: str) -> None:
-        """The program has ended within a step: say so, and no more."""
-        record = msgspec.structs.replace(self.record, status="failed", reason=reason)
-        await self._store(record)
+        """The program has ended within a step: say so, and no more. Raises DiskError."""
+        await self._account()
+        await self._store(self._now(status="failed", reason=reason))
 
     def _saved(self, candidate: Candidate, saved: Future[SaveWeightsResponse]) -> None:
         if candidate not in self._candidates:
@@ -166,9 +172,7 @@ class Recorder:
             self._candidates.remove(candidate)
             return
         candidate.path = saved.outcome().path
-        candidate.usage = self._usage()
         self._kept.hold(candidate.path)
-        self.changed.value += 1
 
     def _due(self) -> Candidate | None:
         """The newest that can be recorded; what is older is of no use then."""
@@ -190,17 +194,10 @@ class Recorder:
             metrics_offset=offset,
             states=json.loads(candidate.captured.states),
             sampling=json.loads(candidate.captured.sampling),
-            usage=candidate.usage,
-        )
-        record = msgspec.structs.replace(
-            self.record,
-            point=point,
-            checkpoints=self._kept.saved(),
-            versions=versions(),
-            written=time_of_day().isoformat(timespec="seconds"),
         )
         before = self.record.point
-        await self._store(record)
+        earlier = self.record.earlier if before is None else (*self.record.earlier, before)
+        await self._store(self._now(point=point, earlier=earlier, versions=versions()))
         self._kept.hold(candidate.path, instead_of=None if before is None else before.checkpoint)
         if candidate in self._candidates:  # its step may have turned out to be none to go on from meanwhile
             for older in self._candidates[: self._candidates.index(candidate)]:
@@ -208,6 +205,29 @@ class Recorder:
             self._candidates.remove(candidate)
         self.tell()
         _log.info("the job %s is safe up to step %d; %s", self._folder.name, candidate.step, self._at_stake())
+
+    def _now(self, **changes: Any) -> ResumeRecord:
+        """The record with ``changes``, and with what there is to go back to."""
+        checkpoints = self._kept.saved()
+        there = {saved.path for saved in checkpoints}
+        record = msgspec.structs.replace(self.record, **changes)
+        return msgspec.structs.replace(
+            record,
+            earlier=tuple(point for point in record.earlier if point.checkpoint in there)[-_EARLIER:],
+            checkpoints=checkpoints,
+            strays=self._kept.strays(),
+            scores={saved.path: known for saved in checkpoints if (known := self._scores.known(saved.path))},
+            written=time_of_day().isoformat(timespec="seconds"),
+        )
+
+    async def _account(self) -> None:
+        """Write what has been used, also by what a death lets be done again."""
+        if (used := self._usage()) != self._used:
+            await self._folder.store_usage(used)
+            self._used = used
+
+    def _touch(self) -> None:
+        self.changed.value += 1
 
     async def _store(self, record: ResumeRecord) -> None:
         with trio.CancelScope(shield=True):  # or nobody knew which of the two it is
