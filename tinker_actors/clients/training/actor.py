@@ -441,7 +441,7 @@ class TrainingActor(Actor):
         self._over((error.trigger or "") if isinstance(error, ModelLost) else "lane_stopped", error)
 
     def _over(self, trigger: str, error: TinkerError) -> None:
-        self._model.over("its lane has stopped")
+        self._model.over("their training client was given up")
         self._end_tasks("the lane has stopped")
         self._tell(ModelGivenUp(self.context.path, self._model_id(), trigger, str(error)))
 
