@@ -311,7 +311,9 @@ class JobBlock:
             await self._folder.store(record)
             metrics = await self._rows(record)
         point = record.point
-        if point is not None and point.sampling is not None:
+        if point is None:  # by the job's own seed, or a death before the first record would change what is sampled
+            service.seeds.seed(f"samples of a job of seed {record.config.seed}")
+        elif point.sampling is not None:
             load_generator(service.seeds, point.sampling)
         kept, updates = client.checkpoints.kept, record.step * record.config.updates_per_step
         for saved in record.checkpoints:

@@ -66,7 +66,9 @@ def drawn_case(seed: int) -> Case:
     """The case of ``seed``: the same wherever it is drawn."""
     rng = random.Random(f"case {seed}")
     if seed % _JOBS == _JOBS - 1:
-        job = JobProgram(steps=rng.randint(3, 8), every=rng.randint(1, 3), ahead=rng.randint(0, 2))
+        job = JobProgram(
+            steps=rng.randint(3, 8), every=rng.randint(1, 3), ahead=rng.randint(0, 2), samples=rng.random() < 0.5
+        )
         return Case(seed=seed, sessions=(), plan=drawn_plan_of_job(rng, job.steps), job=job)
     if seed % _LATE == _LATE - 1:
         steps = (_forward_backward(rng), OptimStep(learning_rate=rng.choice(_RATES)), SaveState())

@@ -10,9 +10,10 @@ import trio
 
 from tinker_actors.config import CheckpointPolicy
 from tinker_actors.errors import DiskError
-from tinker_actors.testing.operations import ADAPTER_SEED, BASE_MODEL, RANK, datum
+from tinker_actors.recovery.jobs import Job
+from tinker_actors.testing.operations import ADAPTER_SEED, BASE_MODEL, PROMPT, RANK, SAMPLED_TOKENS, datum
 from tinker_actors.testing.simulation import World
-from tinker_actors.types import AdamParams
+from tinker_actors.types import AdamParams, Datum, ModelInput, SamplingParams
 
 __all__ = ["JobProgram", "JobResult", "run_job"]
 
@@ -23,11 +24,15 @@ _RUNS: Final = 20  # of the program, where a disk has no room
 
 
 class JobProgram(msgspec.Struct, frozen=True, kw_only=True):
-    """A job of ``steps``, with a checkpoint after ``every`` of them; results are awaited ``ahead`` steps late."""
+    """A job of ``steps``, with a checkpoint after ``every`` of them; results are awaited ``ahead`` steps late.
+
+    With ``samples`` each step trains on what its model gave as it was before, with seeds of the client's own.
+    """
 
     steps: int
     every: int
     ahead: int
+    samples: bool = False
 
 
 class JobResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +72,8 @@ async def _train(world: World, program: JobProgram) -> JobResult:
 
         for step in job.steps():
             batch = [datum(job.rng.randrange(_SEEDS)) for _ in range(3)]
+            if program.samples:
+                batch.extend(await _sampled(job))
             waiting.append((step, await job.client.forward_backward(batch)))
             await job.client.optim_step(AdamParams(learning_rate=1e-2))
             await log(program.ahead)
@@ -75,3 +82,14 @@ async def _train(world: World, program: JobProgram) -> JobResult:
         digest = await world.server.digest(job.client.model_id) or ""
     rows = await world.disk.read(_FOLDER / _NAME / "metrics.jsonl")
     return JobResult(digest=digest, rows=tuple(rows.splitlines()))
+
+
+async def _sampled(job: Job) -> list[Datum]:
+    """What the model gives, as examples."""
+    sampler = await job.client.save_weights_and_get_sampling_client()
+    answer = await sampler.sample(PROMPT, 2, SamplingParams(max_tokens=SAMPLED_TOKENS))
+    given = [PROMPT.to_ints() + sequence.tokens.tolist() for sequence in answer.sequences]
+    return [
+        Datum(ModelInput.from_ints(tokens[:-1]), {"target_tokens": tokens[1:], "weights": [1.0] * (len(tokens) - 1)})
+        for tokens in given
+    ]
