@@ -22,7 +22,7 @@ _KINDS: tuple[CheckpointKind, ...] = ("weights", "sampler_weights", "external_we
 _INT64_END = 2**63
 _LONGEST_SHOWN = 60
 _SCHEME = "tinker://"
-_FOREIGN = re.compile(r"[^A-Za-z0-9_.:-]")
+_FOREIGN = re.compile(r"[^A-Za-z0-9_.:~@!$&'()*+,;=-]")  # in no part of a URL's path either
 _DOTS = re.compile(r"[.…]+\Z")  # what people write in the place of the rest
 
 

@@ -133,6 +133,7 @@ def test_a_path_may_hold_colons_in_its_run():
     path = TinkerPath.parse("tinker://s:train:0/weights/step-1")
     assert (path.run, path.kind, path.name) == ("s:train:0", "weights", "step-1")
     assert str(path) == "tinker://s:train:0/weights/step-1"
+    assert TinkerPath.parse("tinker://a+b=~@1/weights/x").run == "a+b=~@1"
 
 
 @pytest.mark.parametrize(

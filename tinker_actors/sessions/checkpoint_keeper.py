@@ -99,14 +99,14 @@ class CheckpointKeeper(Actor):
 
     async def _sweep(self, kept: KeptCheckpoints, stray: StrayCheckpoint) -> None:
         """Delete what was given up and has arrived: nobody knows of it, and a later one is there."""
-        session, key, path = self._session, self._session.new_key(), TinkerPath.parse(stray.path)
+        session, key, place = self._session, self._session.new_key(), stray.place
         if stray.path not in kept.strays():
             return  # its name is the user's meanwhile
         error = await self._ask(
-            "prune", kept, lambda: delete_checkpoint(session.api, path.run, path.checkpoint_id, key=key)
+            "prune", kept, lambda: delete_checkpoint(session.api, place.run, place.checkpoint_id, key=key)
         )
         if error is None:
-            _log.info("%s, which was given up, had been saved all the same, and is deleted", path)
+            _log.info("%s, which was given up, had been saved all the same, and is deleted", place)
             kept.settle(stray)
             self._pruned(stray.path)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable
@@ -12,11 +13,13 @@ import trio
 from trio_util import AsyncValue
 
 from tinker_actors.config import CheckpointPolicy
-from tinker_actors.errors import TinkerError
+from tinker_actors.errors import InvalidInput, TinkerError
 from tinker_actors.ledger import Ledger
 from tinker_actors.types import TinkerPath
 
 __all__ = ["KeptCheckpoint", "KeptCheckpoints", "SavedCheckpoint", "StrayCheckpoint"]
+
+_log = logging.getLogger("tinker_actors.sessions")
 
 _STEPS_REPORTED = 4096  # whose metric is remembered: more than any save takes
 
@@ -67,8 +70,9 @@ class StrayCheckpoint:
     ``certain``: if it is there, it shows what it was to show.
     """
 
-    def __init__(self, path: str, step: int, op_no: int, *, certain: bool) -> None:
-        self.path = path
+    def __init__(self, place: TinkerPath, step: int, op_no: int, *, certain: bool) -> None:
+        self.place = place
+        self.path = str(place)
         self.step = step
         self.op_no = op_no
         self.certain = certain
@@ -195,20 +199,27 @@ class KeptCheckpoints:
     def give_up(self, model_id: str, name: str, step: int, op_no: int, *, certain: bool) -> None:
         """The save of ``step`` under ``name`` was given up, and ``model_id`` may have done it all the same."""
         if name not in self._claimed:
-            path = str(TinkerPath(model_id, "weights", name))
-            self._strays[path] = StrayCheckpoint(path, step, op_no, certain=certain)
+            stray = StrayCheckpoint(TinkerPath(model_id, "weights", name), step, op_no, certain=certain)
+            self._strays[stray.path] = stray
             self._touch()
 
     def look_for(self, path: str) -> None:
-        """An earlier process of the same run has given up ``path``."""
-        self._strays[path] = StrayCheckpoint(path, 0, 0, certain=False)
+        """An earlier process of the same run has given up ``path``. At a server with ids of its own, such as lead to
+        no path, nobody looks for it.
+        """
+        try:
+            place = TinkerPath.parse(path)
+        except InvalidInput as error:
+            _log.warning("%s can't be looked for: %s", path, error)
+            return
+        self._strays[path] = StrayCheckpoint(place, 0, 0, certain=False)
         self._touch()
 
     def claim(self, name: str) -> None:
         """What is saved as ``name`` is the user's own, and never looked for."""
         self._claimed.add(name)
-        for path in [path for path in self._strays if TinkerPath.parse(path).name == name]:
-            del self._strays[path]
+        for stray in [stray for stray in self._strays.values() if stray.place.name == name]:
+            del self._strays[stray.path]
 
     def strays(self) -> tuple[str, ...]:
         """The paths of those that may be there, although nobody has heard so."""
