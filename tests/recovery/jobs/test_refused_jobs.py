@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -168,12 +170,59 @@ def test_a_record_that_is_none_is_refused(data: bytes, words: str):
     in_lives(story)
 
 
-def test_rows_that_are_missing_are_told():
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: rows[:5], "where [0-9]+ are known to have been written"),
+        (lambda rows: None, "is not there, where"),
+        (lambda rows: b"{}\n" + rows, "has no row of step 2 that ends at byte"),
+        (lambda rows: rows.replace(b'"step":2', b'"step":5'), "has no row of step 2 that ends at byte"),
+        (lambda rows: bytes(len(rows)), "has no row of step 2 that ends at byte"),
+        (lambda rows: rows[:-1] + b" \n", "has no row of step 2 that ends at byte"),
+    ],
+    ids=["short", "gone", "longer", "another", "zeros", "shifted"],
+)
+def test_rows_that_are_missing_or_others_are_told_and_not_cut(change: Callable[[bytes], bytes | None], words: str):
+    async def story(lives: Lives) -> None:
+        file = FOLDER / "job" / "metrics.jsonl"
+        await lives.live(lambda runtime: train(lives, runtime, steps=2))
+        changed = change(await lives.disk.read(file))
+        await lives.disk.remove(file)
+        if changed is not None:
+            await lives.disk.replace(file, changed)
+        with pytest.raises(JobError, match=words) as found:
+            await lives.live(lambda runtime: train(lives, runtime, steps=3))
+        assert "rows up to step 2 were written" in str(found.value)
+        assert (None if await lives.disk.size(file) is None else await lives.disk.read(file)) == changed
+
+    in_lives(story)
+
+
+def test_rows_of_any_length_are_found_again():
+    async def story(lives: Lives) -> list[bytes]:
+        for steps in (1, 2):
+            await lives.live(lambda runtime, steps=steps: play(runtime, steps))
+        return await lives.rows()
+
+    async def play(runtime: Runtime, steps: int) -> None:
+        async with job(runtime, steps=steps) as run:
+            for step in run.steps():
+                await one_step(run, step)
+                run.log({"text": "x" * 200_000})
+
+    assert [json.loads(row)["step"] for row in in_lives(story)] == [1, 2]
+
+
+def test_a_folder_that_was_copied_is_refused_before_it_takes_the_others_checkpoints():
     async def story(lives: Lives) -> None:
         await lives.live(lambda runtime: train(lives, runtime, steps=2))
-        await lives.disk.truncate(FOLDER / "job" / "metrics.jsonl", 5)
-        with pytest.raises(JobError, match="rows up to step 2 were written"):
-            await lives.live(lambda runtime: train(lives, runtime, steps=3))
+        data = await lives.disk.read(FOLDER / "job" / "record.json")
+        await lives.disk.make_folder(FOLDER / "other")
+        await lives.disk.replace(FOLDER / "other" / "record.json", data)
+        with pytest.raises(JobError, match="/jobs/other has the record of the job job, and its checkpoints"):
+            await lives.live(lambda runtime: train(lives, runtime, steps=9, name="other"))
+        assert await lives.disk.read(FOLDER / "other" / "record.json") == data
+        await lives.live(lambda runtime: train(lives, runtime, steps=3))
 
     in_lives(story)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import trio
 
-from tests.recovery.jobs.blocks import job, one_step
+from tests.recovery.jobs.blocks import job, one_step, record
 from tests.recovery.jobs.data import Deck
 from tests.recovery.jobs.lives import Died, Lives, in_lives, train
 from tinker_actors.config import CheckpointPolicy
@@ -45,6 +45,12 @@ def test_a_record_waits_for_its_row_and_not_for_ever():
 
 
 def test_rows_come_once_and_in_order():
+    class Tensor:
+        def __float__(self) -> float:
+            raise RuntimeError("a Tensor with 2 elements cannot be converted to Scalar")
+
+    tensor = {"n": Tensor()}
+
     async def story(lives: Lives) -> list[bytes]:
         async def work(runtime: Runtime) -> None:
             async with job(runtime, checkpoints=CheckpointPolicy(best_metric="loss", keep_best=1)) as run:
@@ -53,7 +59,7 @@ def test_rows_come_once_and_in_order():
                 for step in run.steps():
                     await one_step(run, step)
                     run.log({"loss": np.float32(0.5), "n": step, "text": "é", "flag": True, "nan": float("nan")})
-                    for metrics in ({"step": 1}, {1: 2}, {"list": []}, [1], {"loss": "low"}):
+                    for metrics in ({"step": 1}, {1: 2}, {"list": []}, [1], {"loss": "low"}, {"n": 10**5000}, tensor):
                         with pytest.raises(InvalidInput, match="metrics"):
                             run.log(metrics)
                     with pytest.raises(InvalidInput, match="is there already"):
@@ -155,6 +161,10 @@ def test_what_can_not_be_tracked_is_refused():
 
         def set_state(self, state: Any) -> None: ...
 
+    class Numbered(Deck):
+        def get_state(self) -> Any:
+            return {"seen": {1: True}}
+
     class Picky(Deck):
         def set_state(self, state: Any) -> None:
             raise ValueError("no")
@@ -173,6 +183,11 @@ def test_what_can_not_be_tracked_is_refused():
                     run.track("", Deck(3))
                 with pytest.raises(InvalidInput, match="position"):
                     run.position = {1, 2}
+                with pytest.raises(InvalidInput, match="its key 3 is no text, and would come back as one"):
+                    run.position = {"files": [({3: "seen"},)]}
+                assert run.position == 0
+                with pytest.raises(JobError, match="'numbered' can't be kept: its key 1 is no text"):
+                    run.track("numbered", Numbered(3))
                 for step in run.steps():
                     await one_step(run, step)
                     run.stop()
@@ -186,6 +201,32 @@ def test_what_can_not_be_tracked_is_refused():
         await lives.live(again)
 
     in_lives(story)
+
+
+def test_a_state_that_can_not_be_kept_at_the_end_is_an_error_and_the_record_before_counts(
+    caplog: pytest.LogCaptureFixture,
+):
+    async def story(lives: Lives) -> None:
+        async def work(runtime: Runtime, spoil: bool) -> None:
+            async with job(runtime, checkpoints=CheckpointPolicy(every_steps=1)) as run:
+                deck = run.track("deck", Deck(3))
+                for step in run.steps():
+                    deck.place = {1, 2} if spoil and step > 2 else step  # type: ignore[assignment]
+                    await one_step(run, step)
+                    run.log({"n": step})
+
+        with pytest.raises(JobError, match="the state of what is tracked as 'deck' can't be kept"):
+            await lives.live(lambda runtime: work(runtime, True))
+        found = await record(lives)
+        assert (found.status, found.step) == ("failed", 2)
+        assert "'deck' can't be kept" in found.reason
+        await lives.live(lambda runtime: work(runtime, False))
+        found = await record(lives)
+        assert (found.status, found.step) == ("done", 4)
+        assert [json.loads(row)["n"] for row in await lives.rows()] == [1, 2, 3, 4]
+
+    in_lives(story)
+    assert "the job job records nothing" in caplog.text
 
 
 def test_what_is_tracked_no_more_is_told_and_kept(caplog: pytest.LogCaptureFixture):

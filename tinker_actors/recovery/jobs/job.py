@@ -20,7 +20,7 @@ from tinker_actors.metrics import ModelUsage, Price, cost_of
 from tinker_actors.recovery.jobs.budget import Budget
 from tinker_actors.recovery.jobs.record import JobStatus, how_far
 from tinker_actors.recovery.jobs.recorder import Candidate, Captured, Recorder
-from tinker_actors.recovery.jobs.tracked import Tracked, state_of_generator
+from tinker_actors.recovery.jobs.tracked import Tracked, as_json, state_of_generator
 from tinker_actors.types import SaveWeightsResponse
 
 __all__ = ["Capture", "Job"]
@@ -79,6 +79,7 @@ class Job:
         self._captures: Capture = captures
         self._captured: Candidate | None = None
         self._warned = False
+        self._uncaptured: TinkerError | None = None
         self._position: Any = 0
         self._step = record.step
         self._in_step = False
@@ -134,7 +135,7 @@ class Job:
     @position.setter
     def position(self, place: Any) -> None:
         try:
-            json.dumps(place)
+            as_json(place)
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidInput("position", f"can't be kept: {error}", "Give what JSON can hold") from None
         self._position = place
@@ -264,7 +265,7 @@ class Job:
     async def finish(self) -> tuple[JobStatus, str]:
         """The block is left: save, and wait for all that was accepted. How it ended, and why.
 
-        Raises what keeps the checkpoint from being saved.
+        Raises what keeps the checkpoint from being saved, or a place from being recorded.
         """
         self._recorder.tell("finishing")
         whole = self._leave_step()
@@ -281,6 +282,8 @@ class Job:
         elif whole and self._step > (self.resumed_from or 0):
             await checkpoints.save()
         await checkpoints.drained()
+        if whole and self._uncaptured is not None:
+            raise self._uncaptured
         return status, reason
 
     def leave(self) -> None:
@@ -307,7 +310,9 @@ class Job:
             states = self._tracked.states()
         except TinkerError as error:
             _log.error("the job %s records nothing: %s", self.name, error)
+            self._uncaptured = error
             return None
+        self._uncaptured = None
         return Captured(states=states, sampling=json.dumps(state_of_generator(self.service.seeds)))
 
     def _capture_again(self, candidate: Candidate) -> None:

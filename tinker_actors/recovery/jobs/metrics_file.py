@@ -11,13 +11,15 @@ from typing import Any, final
 
 import trio
 
-from tinker_actors.errors import InvalidInput
+from tinker_actors.errors import DiskDamaged, InvalidInput
 from tinker_actors.ports import Disk
 
 __all__ = ["MetricsFile"]
 
 _log = logging.getLogger("tinker_actors.jobs")
 
+_TAIL = 65_536  # bytes: a row is shorter, or more is read
+_ELSE = "Something else has changed it: restore it, or begin anew"
 _CURE = "Give a dict of names and numbers or texts, for each step once"
 
 
@@ -37,14 +39,38 @@ class MetricsFile:
         self._ends: deque[tuple[int, int]] = deque([(step, offset)])
 
     async def cut(self) -> None:
-        """Let the file end where this one begins: what is behind belongs to steps that are done again."""
+        """Let the file end where this one begins: what is behind belongs to steps that are done again.
+
+        Raises DiskDamaged, and cuts nothing, where that is not behind the row that it should be.
+        """
         there = await self._disk.size(self.path)
         if there is None and self._written == 0:
             await self._disk.append(self.path, ())
             await self._disk.sync(self.path)
-        elif there != self._written:
+            return
+        if there is None:
+            problem = f"is not there, where {self._written} bytes are known to have been written"
+            raise DiskDamaged(self.path, problem, _ELSE)
+        if there >= self._written > 0:
+            await self._require_row()
+        if there != self._written:
             _log.info("%s is cut from %s to %d bytes", self.path, there, self._written)
             await self._disk.truncate(self.path, self._written)
+
+    async def _require_row(self) -> None:
+        size, newline = 0, b""
+        end = row = b""
+        while size < self._written and not newline:
+            size = min(max(2 * size, _TAIL), self._written)
+            end = await self._disk.read(self.path, offset=self._written - size, size=size)
+            _, newline, row = end[:-1].rpartition(b"\n")
+        try:
+            found = json.loads(row)["step"] if end.endswith(b"\n") else None
+        except (ValueError, TypeError, KeyError, RecursionError):
+            found = None
+        if found != self.last_step:
+            problem = f"has no row of step {self.last_step} that ends at byte {self._written}, where one was written"
+            raise DiskDamaged(self.path, problem, _ELSE)
 
     def add(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Take the row of ``step``. Raises InvalidInput for one that is there, or that can't be written."""
@@ -87,7 +113,10 @@ def _row(step: int, metrics: Mapping[str, Any]) -> bytes:
         if not isinstance(name, str) or name == "step":  # pyright: ignore[reportUnnecessaryIsInstance]  # as above
             raise InvalidInput("metrics", f"has a metric named {name!r}", _CURE)
         row[name] = _plain(name, value)
-    return json.dumps(row, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    try:
+        return json.dumps(row, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    except ValueError as error:  # a whole number of thousands of digits
+        raise InvalidInput("metrics", f"can't be written: {error}", _CURE) from None
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -95,7 +124,7 @@ def _plain(name: str, value: Any) -> Any:
         return value
     try:  # numbers of numpy and torch, too
         number = value if type(value) is int else float(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # noqa: BLE001  # torch has errors of its own
         raise InvalidInput(f"metrics[{name!r}]", f"is of type {type(value).__name__}", _CURE) from None
     if number != number or number in (float("inf"), float("-inf")):  # noqa: PLR0124  # JSON has none of these
         return str(number)

@@ -240,6 +240,12 @@ class JobBlock:
         """The record of this start, stored before anything is asked of the server."""
         options, found = self._options, await self._folder.load()
         seed = options.seed
+        if found is not None and found.name != options.name:
+            raise JobError(
+                f"{self._folder.path} has the record of the job {found.name}, and its checkpoints: a job can't be "
+                f"copied or renamed with its folder. Name that {found.name} again, or remove it to begin "
+                f"{options.name} anew"
+            )
         if found is None:
             record = ResumeRecord(
                 name=options.name, config=options.config(self._home.draw_seed() if seed is None else seed)

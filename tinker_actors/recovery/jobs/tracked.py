@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, cast, final, runtime_checkable
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from tinker_actors.checks import text
 from tinker_actors.errors import InvalidInput, JobError
 
-__all__ = ["Tracked", "load_generator", "state_of_generator"]
+__all__ = ["Tracked", "as_json", "load_generator", "state_of_generator"]
 
 T = TypeVar("T")
 
@@ -67,19 +67,40 @@ class Tracked:
 
     def states(self) -> str:
         """All of them now, as JSON. Raises JobError for one that can't be told."""
-        return json.dumps({name: self._state(name, get) for name, get in self._get.items()} | self._found)
+        states = [f"{json.dumps(name)}: {self._state(name, get)}" for name, get in self._get.items()]
+        states += [f"{json.dumps(name)}: {json.dumps(state)}" for name, state in self._found.items()]
+        return f"{{{', '.join(states)}}}"
 
     def forgotten(self) -> tuple[str, ...]:
         """The names of states of the earlier process that nothing has taken back."""
         return tuple(self._found)
 
-    def _state(self, name: str, get: Callable[[], Any]) -> Any:
+    def _state(self, name: str, get: Callable[[], Any]) -> str:
         try:
-            state = get()
-            json.dumps(state)
+            return as_json(get())
         except Exception as error:
             raise JobError(f"the state of what is tracked as {name!r} can't be kept: {error}. {_CURE}") from error
-        return state
+
+
+def as_json(state: Any) -> str:
+    """``state`` as JSON that gives the same again, with lists for tuples. Raises TypeError, ValueError or
+    RecursionError where none does.
+    """
+    written = json.dumps(state)
+    _require_texts_as_keys(state)
+    return written
+
+
+def _require_texts_as_keys(state: Any) -> None:
+    if isinstance(state, dict):
+        for key, value in cast("dict[Any, Any]", state).items():
+            if not isinstance(key, str):
+                raise TypeError(f"its key {key!r} is no text, and would come back as one")
+            _require_texts_as_keys(value)
+    elif isinstance(state, list | tuple):
+        for value in cast("Sequence[Any]", state):
+            if isinstance(value, dict | list | tuple):
+                _require_texts_as_keys(value)
 
 
 def state_of_generator(generator: random.Random) -> Any:
