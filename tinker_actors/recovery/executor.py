@@ -22,7 +22,7 @@ from tinker_actors.errors import (
 )
 from tinker_actors.recovery.attempt import attempt
 from tinker_actors.recovery.events import RecoveryCompleted, RecoveryExhausted, RecoveryFailure
-from tinker_actors.recovery.queue import Order, RecoveredRun
+from tinker_actors.recovery.queue import Order, RecoveredRun, model_id_of
 from tinker_actors.recovery.room import RecoveryRoom
 
 __all__ = ["Executor"]
@@ -89,7 +89,7 @@ class Executor(Actor):
 
     def _completed(self, order: Order, recovered: RecoveredRun) -> None:
         room, wanted = self._room, order.wanted
-        model_id = str(getattr(recovered.client, "model_id", ""))
+        model_id = model_id_of(recovered.client)
         _log.warning("run %s goes on as %s from %s", order.run_id, model_id, recovered.checkpoint)
         self._queue.remove(order)
         room.metrics.add("recoveries_completed")

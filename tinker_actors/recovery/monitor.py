@@ -13,7 +13,7 @@ from supervision import Actor, ActorDegraded, MailboxFull, NotRunning
 from tinker_actors.clients.own import OwnClient, OwnClients
 from tinker_actors.clients.training.events import ModelGivenUp, ModelMissed, ModelRebuilt
 from tinker_actors.clients.training.messages import LoseModel
-from tinker_actors.errors import ClosedError, RecoveryPending
+from tinker_actors.errors import ClosedError, RecoveryPending, TinkerError
 from tinker_actors.recovery.behaviours import RestBehaviour
 from tinker_actors.recovery.choice import PolicyChooser, Scores
 from tinker_actors.recovery.events import (
@@ -25,7 +25,6 @@ from tinker_actors.recovery.events import (
 from tinker_actors.recovery.queue import Wanted
 from tinker_actors.recovery.room import RecoveryRoom
 from tinker_actors.recovery.watches import Fact, Watch
-from tinker_actors.types import TrainingRun
 
 __all__ = ["Monitor"]
 
@@ -102,11 +101,15 @@ class Monitor(Actor):
         try:
             with trio.fail_after(watch.policy.poll_interval):
                 run = await watch.rest.get_training_run(run_id)
+            corrupted, newest = bool(run.corrupted), run.last_checkpoint
+            path = None if newest is None else newest.tinker_path
         except Exception as error:  # noqa: BLE001  # a service of the user's may raise anything
             if isinstance(error, trio.TooSlowError):
                 why = f"no answer within {watch.policy.poll_interval:g} s"
             else:
                 why = str(error) or type(error).__name__
+                if not isinstance(error, TinkerError):
+                    why = f"{type(error).__name__}: {why}"
             watch.errors += 1
             _log.log(
                 logging.WARNING if watch.errors == 1 else logging.DEBUG,
@@ -117,12 +120,11 @@ class Monitor(Actor):
             self._room.tell(RecoveryPollError(self.context.path, run_id, watch.metadata, why))
             return
         watch.errors = 0
-        if run.corrupted and run_id == watch.run_id:
-            self._corrupted(watch, run)
+        if corrupted and run_id == watch.run_id:
+            self._corrupted(watch, path)
 
-    def _corrupted(self, watch: Watch, run: TrainingRun) -> None:
+    def _corrupted(self, watch: Watch, newest: str | None) -> None:
         run_id, cause = watch.run_id, "the server says that the run is corrupted"
-        newest = None if run.last_checkpoint is None else run.last_checkpoint.tinker_path
         own = watch.own or self._clients.of(run_id)
         if watch.detected != run_id:
             watch.detected = run_id

@@ -17,7 +17,7 @@ from tinker_actors.errors import ClosedError, RecoveryPending, TinkerError
 from tinker_actors.flow.pending import PendingEntry, PendingTable
 from tinker_actors.recovery.behaviours import CheckpointChooser, RestBehaviour, ServiceBehaviour
 
-__all__ = ["Order", "RecoveredRun", "RecoveryQueue", "RecoveryState", "Wanted"]
+__all__ = ["Order", "RecoveredRun", "RecoveryQueue", "RecoveryState", "Wanted", "model_id_of"]
 
 
 class RecoveryState(StrEnum):
@@ -35,6 +35,14 @@ class RecoveredRun(msgspec.Struct, frozen=True, kw_only=True):
     client: Any
     checkpoint: str
     attempts: int
+
+
+def model_id_of(client: object) -> str:
+    """The run of ``client``, which a service of the user's may have made; empty where it does not say."""
+    try:
+        return str(getattr(client, "model_id", ""))
+    except Exception:  # noqa: BLE001  # code of the user's
+        return ""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, eq=False):

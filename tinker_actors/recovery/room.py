@@ -55,6 +55,11 @@ class RecoveryRoom:
             raise ClosedError(f"run {run_id} is not watched: the Monitor is no more")
 
     def close(self, client: Any) -> None:
-        """Close a client that nobody wants any more."""
-        with suppress(ClosedError):  # the runtime is ending, and its clients with it
-            self._tasks.start("close a client that nobody waits for", client.aclose)
+        """Close a client that nobody wants any more, where it can be closed."""
+
+        async def aclose() -> None:
+            await client.aclose()
+
+        if hasattr(client, "aclose"):
+            with suppress(ClosedError):  # the runtime is ending, and its clients with it
+                self._tasks.start("close a client that nobody waits for", aclose)
