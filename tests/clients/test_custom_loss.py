@@ -274,16 +274,20 @@ async def test_a_thread_that_never_returns_takes_nobody_elses_room():
     offload, left, through = ThreadOffload(1), threading.Event(), threading.Event()
 
     def never(data: Any, logprobs: Any) -> Any:
-        left.wait()
+        left.wait(20.0)  # without end for a test, and an end for a test that fails
         through.set()
         return 0.0
 
-    with pytest.raises(LossTermTimeout):
-        await CustomLoss(never, batch(1), "autograd", 0.05).evaluate([np.zeros(2, np.float32)], offload)
-    evaluated = await CustomLoss(squares, batch(1), "autograd", 60.0).evaluate([np.ones(2, np.float32)], offload)
-    assert evaluated.value == 2.0
-    assert offload.running == 0
-    left.set()
+    try:
+        with pytest.raises(LossTermTimeout):
+            await CustomLoss(never, batch(1), "autograd", 0.05).evaluate([np.zeros(2, np.float32)], offload)
+        with trio.fail_after(30.0):
+            loss = CustomLoss(squares, batch(1), "autograd", 60.0)
+            evaluated = await loss.evaluate([np.ones(2, np.float32)], offload)
+        assert evaluated.value == 2.0
+        assert offload.running == 0
+    finally:
+        left.set()
     assert through.wait(30.0)
 
 
