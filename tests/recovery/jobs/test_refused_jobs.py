@@ -276,6 +276,59 @@ def test_a_budget_that_makes_no_sense_is_refused(given: dict[str, Any], words: s
         Budget(**given).require_price(BASE_MODEL)
 
 
+def test_a_reason_that_is_no_text_is_refused_and_the_record_stays_one():
+    async def story(lives: Lives) -> None:
+        async def work(runtime: Runtime) -> None:
+            async with job(runtime) as run:
+                for step in run.steps():
+                    await one_step(run, step)
+                    reasons: list[Any] = [5, "", None, ["enough"]]
+                    for reason in reasons:
+                        with pytest.raises(InvalidInput, match="reason"):
+                            run.stop(reason)
+                    assert run.stopped is None
+                    if step == 2:
+                        run.stop("enough")
+
+        await lives.live(work)
+        found = await record(lives)
+        assert (found.status, found.reason, found.step) == ("stopped", "enough", 2)
+
+    in_lives(story)
+
+
+def test_what_keeps_a_job_from_being_opened_is_recorded_as_its_end():
+    async def story(lives: Lives) -> None:
+        async def refused(runtime: Runtime) -> None:
+            with pytest.raises(BadRequestError):
+                async with job(runtime, rank=5000):
+                    pass
+            found = await record(lives)
+            assert found.status == "failed"
+            assert found.reason.startswith("BadRequestError: POST /api/v1/create_model: HTTP 400: lora_config.rank")
+            async with job(runtime) as run:
+                for step in run.steps():
+                    await one_step(run, step)
+            assert ((await record(lives)).status, (await record(lives)).reason) == ("done", "")
+
+        await lives.live(refused)
+        before = await record(lives)
+        assert before.point is not None
+
+        async def interrupted(runtime: Runtime) -> None:
+            with trio.move_on_after(1.0):
+                async with job(runtime, steps=8):
+                    raise AssertionError("it was opened")
+
+        lives.server.network.partition()
+        await lives.live(interrupted)
+        lives.server.network.heal()
+        found = await record(lives)
+        assert (found.status, found.reason, found.point) == ("failed", "Cancelled", before.point)
+
+    in_lives(story)
+
+
 def test_a_disk_that_is_full_costs_nothing_but_safety_until_there_is_room(caplog: pytest.LogCaptureFixture):
     async def story(lives: Lives) -> None:
         async def fill(job: Job, step: int) -> None:

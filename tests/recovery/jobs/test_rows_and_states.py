@@ -56,6 +56,8 @@ def test_rows_come_once_and_in_order():
             async with job(runtime, checkpoints=CheckpointPolicy(best_metric="loss", keep_best=1)) as run:
                 with pytest.raises(InvalidInput, match="has not begun"):
                     run.log({"loss": 1.0}, step=1)
+                with pytest.raises(InvalidInput, match="no step has begun"):
+                    run.log({"loss": 1.0})
                 for step in run.steps():
                     await one_step(run, step)
                     run.log({"loss": np.float32(0.5), "n": step, "text": "é", "flag": True, "nan": float("nan")})

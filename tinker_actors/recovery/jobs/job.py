@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, final
 
 import numpy as np
 
-from tinker_actors.checks import integer
+from tinker_actors.checks import integer, text
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.errors import ClosedError, InvalidInput, TinkerError
 from tinker_actors.flow.home import Home
@@ -197,6 +197,8 @@ class Job:
         """
         self._home.require("the job")
         self._require_open("log")
+        if step is None and not self._step:
+            raise InvalidInput("job.log()", "was called when no step has begun", "Call it within job.steps()")
         number = self._step if step is None else integer("step", step, "Give the number of a step", low=1)
         if number > self._step:
             raise InvalidInput("step", f"{number} has not begun, for {self._step} is the last", "Give one that has")
@@ -216,8 +218,12 @@ class Job:
         return self.client.checkpoints.save()
 
     def stop(self, reason: str = "the program asked for it") -> None:
-        """Let no further step begin: the loop ends after this one, and the block with a checkpoint."""
+        """Let no further step begin: the loop ends after this one, and the block with a checkpoint.
+
+        Raises InvalidInput for a ``reason`` that is no text.
+        """
         self._home.require("the job")
+        text("reason", reason, "Say in a few words why the job stops")
         if self._stopping is None:
             self._stopping = reason
 

@@ -168,9 +168,20 @@ class JobBlock:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._folder.hold())
             record = await self._begin()
-            self._opened = await self._start(record, stack)
+            try:
+                self._opened = await self._start(record, stack)
+            except BaseException as error:
+                await self._not_opened(error)
+                raise
             self._stack = stack.pop_all()
         return self._opened[0]
+
+    async def _not_opened(self, error: BaseException) -> None:
+        """Record what has kept it from being opened, or it would be taken for a process that has died."""
+        with trio.move_on_after(_TOLD_WITHIN, shield=True), suppress(DiskError, JobError):
+            record = await self._folder.load()
+            if record is not None and record.status == "running":
+                await self._folder.store(msgspec.structs.replace(record, status="failed", reason=_reason_of(error)))
 
     async def close(self, error: BaseException | None) -> None:
         """Leave it: with a checkpoint and a record where the block has ended well."""
