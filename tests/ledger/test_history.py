@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,12 @@ REQUESTS: dict[str, tuple[OperationKind, Any, Any]] = {
     "l": (OperationKind.LOAD_STATE, LoadWeightsRequest(model_id="", seq_id=0, path="p", optimizer=False), None),
 }
 RESULTS = {"o": OptimStepResponse(), "l": LoadWeightsResponse(path="p")}
+
+
+def operations() -> list[Operation]:
+    """All that something in this process holds."""
+    gc.collect()
+    return [one for one in gc.get_objects() if type(one) is Operation]
 
 
 def filled(kinds: str, replay_bytes: int = 10**9, size: int = 10, waiting: str = "") -> Ledger:
@@ -161,3 +168,13 @@ async def test_a_state_that_shows_what_can_t_be_read_any_more_is_none_to_go_on_f
     assert [(cover.op_no, cover.path) for cover in ledger.covers()] == [(0, None)]
     with pytest.raises(DiskDamaged):
         await operation.future
+
+
+async def test_what_is_kept_no_more_is_held_by_nobody():
+    before = operations()
+    ledger = filled("fofos" * 60)
+    assert ledger.history is not None
+    kept = ledger.history.statistics().operations
+    assert kept < 10
+    held = len(operations()) - len(before)
+    assert held == kept, "whoever trains for weeks would have all of it in memory"

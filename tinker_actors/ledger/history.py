@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, final
 
@@ -57,7 +57,7 @@ class History:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._kept: dict[int, Operation] = {}
-        self._in_memory: deque[Operation] = deque()  # those of them, and some that are kept no more
+        self._in_memory: OrderedDict[int, Operation] = OrderedDict()  # those of them that may leave it, in turn
         self._bytes = 0
         self._floor = 0
         self._updates: list[int] = []
@@ -89,7 +89,7 @@ class History:
             return
         self._kept[operation.op_no] = operation
         self._bytes += operation.size
-        self._in_memory.append(operation)
+        self._in_memory[operation.op_no] = operation
         if operation.kind in UPDATES:
             insort(self._updates, operation.op_no)
 
@@ -100,6 +100,7 @@ class History:
     def forget(self, op_no: int) -> None:
         """``op_no`` is not to be done again."""
         operation = self._kept.pop(op_no, None)
+        self._in_memory.pop(op_no, None)
         if operation is not None:
             self._bytes -= operation.size
 
@@ -154,15 +155,16 @@ class History:
         until ``add`` or ``again`` says so.
         """
         while self._in_memory:
-            operation = self._in_memory.popleft()
-            if self._kept.get(operation.op_no) is operation and not stays(operation) and in_memory(operation):
+            _, operation = self._in_memory.popitem(last=False)
+            if not stays(operation) and in_memory(operation):
                 return operation
         return None
 
     def again(self, operation: Operation) -> None:
         """The payloads of ``operation``, if it is one of these, are in memory and can leave it."""
         if self._kept.get(operation.op_no) is operation:
-            self._in_memory.appendleft(operation)
+            self._in_memory[operation.op_no] = operation
+            self._in_memory.move_to_end(operation.op_no, last=False)
 
     def clear(self) -> None:
         """The model is over."""
