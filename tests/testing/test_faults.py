@@ -14,6 +14,7 @@ from tests.testing.echo import Echo
 from tests.testing.test_network import BODY, post
 from tinker_actors.errors import APIConnectionError, APITimeoutError, InvalidInput
 from tinker_actors.ports import Request, Transport
+from tinker_actors.server_class import ServerClass
 from tinker_actors.testing.faults import (
     FAULT_KINDS,
     BlockLoop,
@@ -43,6 +44,8 @@ from tinker_actors.testing.faults import (
     Reorder,
     Reset,
     RestartServer,
+    ServerFault,
+    ServerUnderTest,
     Status,
     TornWrite,
     Truncate,
@@ -214,10 +217,45 @@ def test_a_plan_must_end_as_its_worst_fault() -> None:
     assert Status(path="/retrieve_future", status=400, times=4).ending is Ending.ERROR
 
 
+def test_what_loses_an_answer_may_end_with_a_verdict_where_nobody_else_can_tell() -> None:
+    verdict = {type(fault) for fault in EVERY if fault.ending_at(ServerClass.NONE, asks=True) is Ending.VERDICT}
+    assert verdict == {
+        *(DropBefore, DropAfter, Reset, Delay, Reorder, Partition, Status, Truncate),
+        *(RestartServer, CrashAt, CrashActor, BlockLoop),
+    }
+    plan = FaultPlan(EVERY)
+    assert plan.ending_at(ServerClass.NONE, asks=True) is Ending.VERDICT
+    for server_class, asks in ((ServerClass.NONE, False), (ServerClass.DEDUP, True), (ServerClass.ORDERED, True)):
+        assert all(fault.ending_at(server_class, asks=asks) is fault.ending for fault in EVERY)
+        assert plan.ending_at(server_class, asks=asks) is plan.ending
+
+
 async def test_faults_of_a_server_need_one() -> None:
     async with open_network(Echo(), random=random.Random(1)) as network:
         with pytest.raises(InvalidInput, match=r"faults\[1\]: is a LosePromises.*no server here"):
             FaultyTransport(network.transport(), FaultPlan((Reset(path=""), LosePromises(path=""))))
+
+
+@pytest.mark.parametrize("later", [0.0, 0.5])
+async def test_what_happens_to_a_server_goes_on_when_who_asked_it_has_given_up(
+    autojump_clock: MockClock, later: float
+) -> None:
+    class Slow(ServerUnderTest):
+        done = 0.0
+
+        async def suffer(self, fault: ServerFault) -> None:
+            await trio.sleep(5)
+            self.done = trio.current_time()
+
+    slow, echo = Slow(), Echo()
+    plan = FaultPlan((RestartServer(path="/echo", down=5.0, later=later),))
+    async with trio.open_nursery() as nursery, open_network(echo, random=random.Random(1)) as network:
+        transport = FaultyTransport(network.transport(), plan, nursery=nursery, server=slow)
+        with trio.move_on_after(1):
+            await send(transport, post("/echo"))
+        assert echo.done == ([] if later == 0 else [BODY])
+        await trio.sleep(10)
+    assert slow.done == pytest.approx(5 + later)
 
 
 async def test_a_reset_request_is_worked_on_although_its_client_knows_at_once(autojump_clock: MockClock) -> None:

@@ -7,6 +7,7 @@ from msgspec import structs
 
 from supervision import ActorCrashed, CrashReport
 from tinker_actors.errors import status_error
+from tinker_actors.server_class import ServerClass
 from tinker_actors.testing import faults, operations
 from tinker_actors.testing.campaign import case as case_module
 from tinker_actors.testing.campaign.__main__ import main
@@ -199,6 +200,36 @@ def test_where_an_error_may_come_the_rest_is_that_of_a_run_without_it():
     assert "P3" in violations(case, structs.replace(outcome, clients=(structs.replace(client, failed={}),)))[0]
 
 
+def test_what_was_refused_as_its_lane_stopped_counts_where_a_later_result_shows_that_it_was_done(
+    report: Report,
+):
+    case = structs.replace(CASE, plan=FaultPlan((Status(path=POLL, status=403),)))
+    (client,) = report.clients
+
+    def told(**changes: object) -> tuple[str, ...]:
+        refused = {"failed": {1: "PermissionDeniedError: no"}, "stopped": "no"}
+        changed = structs.replace(client, **(refused | changes))
+        return violations(case, structs.replace(report, clients=(changed,)))
+
+    assert told() == ()
+    assert "P3: the loss of step 3" in told(stopped=None)[0]
+    assert "P3: the loss of step 3" in told(stopped="another reason")[0]
+
+
+def test_a_verdict_is_decided_on_and_then_nothing_is_missing():
+    plan = FaultPlan((DropAfter(path="/optim_step"), DropAfter(path="/save_weights")))
+    case = structs.replace(CASE, plan=plan, server_class=ServerClass.NONE, asks=True)
+    assert case.ending is Ending.VERDICT
+    outcome = run_case(case)
+    (client,) = outcome.clients
+    assert ["can't be known whether" in one for one in client.verdicts] == [True, True]
+    assert violations(case, outcome) == ()
+    assert covered_by(case, outcome).verdicts == 2
+    assert "P2: a verdict, and no fault" in violations(structs.replace(case, asks=False), outcome)[0]
+    told = structs.replace(case, asks=False)
+    assert run_case(told).clients[0].verdicts == ()
+
+
 def test_a_case_is_made_as_small_as_it_fails():
     case = structs.replace(CASE, sessions=(*CASE.sessions, *CASE.sessions), load_first_only=True)
 
@@ -222,6 +253,7 @@ def test_too_little_is_said():
     assert "something was made good in 0 of 10 runs only" in coverage.gaps()
     assert "poll 403: 0 runs only" in coverage.gaps()
     assert "restart with memory: 0 runs only" in coverage.gaps()
+    assert "a verdict in 0 runs only" in coverage.gaps()
     assert not any(gap.startswith("DropAfter") for gap in coverage.gaps())
     assert "10 runs, 20 operations, 10 faults, 10.0 simulated hours" in str(coverage)
 

@@ -10,7 +10,7 @@ import trio
 
 from supervision import SupervisionError
 from tinker_actors.clients import TrainingClient
-from tinker_actors.errors import TinkerError
+from tinker_actors.errors import TinkerError, UnknownVerdict
 from tinker_actors.ledger import Future
 from tinker_actors.testing.operations import (
     PROMPT,
@@ -41,7 +41,8 @@ T = TypeVar("T")
 @final
 class Caller:
     """Works off a program. A call that is cancelled is made again unless its operation was accepted: then the caller
-    has no Future, and its result stays untold. A wait that is cancelled is begun again.
+    has no Future, and its result stays untold. A wait that is cancelled is begun again. A verdict is decided on by
+    ``restore()``, and what it has ended is waited for anew.
     """
 
     def __init__(self, name: str, program: Program, client: TrainingClient, world: World) -> None:
@@ -58,10 +59,13 @@ class Caller:
         """By the digest of a save how often it had taken effect when its result was here."""
         self.stopped: str | None = None
         """Why its client's lane has stopped, when it had at the last look."""
+        self.verdicts: list[str] = []
+        """What had to be decided."""
         self._client = client
         self._world = world
         self._waiting: dict[int, Future[Any]] = {}
         self._paths: dict[int, str] = {}
+        self._renewed: dict[int, Future[Any]] = {}
 
     def _name(self, place: int) -> str:
         return f"{self.name.replace('/', '-')}-{checkpoint_name_of(place)}"
@@ -89,6 +93,9 @@ class Caller:
         """Ask for the model, as a user may who has nothing left to do."""
         with suppress(TinkerError):
             while True:
+                while await self._decide():  # of what nobody waits for
+                    for future in self._renewed.values():
+                        await future.exception()
                 try:
                     await self._client.get_info()
                     break
@@ -103,11 +110,20 @@ class Caller:
 
     async def _take(self, place: int) -> None:
         future = self._waiting.pop(place)
-        try:
-            result = await self._uncancelled(place, future.result)
-        except TinkerError as error:
-            self.failed[place] = f"{type(error).__name__}: {error}"
-            return
+        while True:
+            try:
+                result = await self._uncancelled(place, future.result)
+                break
+            except UnknownVerdict as error:
+                await self._decide()
+                renewed = self._renewed.pop(self.numbers[place], None)
+                if renewed is None:
+                    self.failed[place] = f"{type(error).__name__}: {error}"
+                    return
+                future = renewed
+            except TinkerError as error:
+                self.failed[place] = f"{type(error).__name__}: {error}"
+                return
         match self.program.steps[place]:
             case ForwardBackward() | CustomLoss():
                 self.losses[place] = result.metrics["loss:sum"]
@@ -132,6 +148,8 @@ class Caller:
                 with self._world.calling(f"{self.name}#{place}"):
                     told.append(await self._start(place, step))
             except TinkerError as error:
+                if await self._decide():
+                    continue
                 self.failed[place] = f"{type(error).__name__}: {error}"
                 return
             if len(self._client.accepted) > before:
@@ -169,10 +187,26 @@ class Caller:
             sampler = await self._client.save_weights_and_get_sampling_client()
             return await sampler.sample(PROMPT, 1, sampling_params(step))
 
-        try:
-            self.samples[place] = plain(await self._uncancelled(place, sample))
-        except TinkerError as error:
-            self.failed[place] = f"{type(error).__name__}: {error}"
+        while True:
+            try:
+                self.samples[place] = plain(await self._uncancelled(place, sample))
+            except TinkerError as error:
+                if await self._decide():
+                    continue
+                self.failed[place] = f"{type(error).__name__}: {error}"
+            return
+
+    async def _decide(self) -> bool:
+        """Have what is in doubt applied once, by another model; whether there was anything to decide."""
+        ledger = self._client._model.ledger  # noqa: SLF001  # which Future is whose
+        undecided = ledger.undecided
+        if undecided is None:
+            return False
+        self.verdicts.append(str(undecided.error))
+        waits = [one.op_no for one in ledger.unfinished() if one.op_no > undecided.since and not one.automatic]
+        decided = self._client.restore_async()  # in this very step
+        self._renewed.update(zip(waits, await decided, strict=True))
+        return True
 
     async def _uncancelled(self, place: int, call: Callable[[], Awaitable[T]]) -> T:
         while True:

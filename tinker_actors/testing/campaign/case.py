@@ -10,7 +10,7 @@ import msgspec
 from tinker_actors.server_class import ServerClass
 from tinker_actors.testing.campaign.drawn_faults import drawn_late_result, drawn_plan, drawn_plan_of_job
 from tinker_actors.testing.campaign.job_program import JobProgram
-from tinker_actors.testing.faults import FaultPlan
+from tinker_actors.testing.faults import Ending, FaultPlan
 from tinker_actors.testing.operations import (
     Await,
     CustomLoss,
@@ -30,7 +30,8 @@ _SEEDS = 1000
 _SESSIONS: tuple[tuple[int, ...], ...] = ((1,), (1,), (1,), (2,), (1, 1))  # how many models in each session
 _JOBS = 8  # each so many cases one is a job
 _LATE = 25  # as each so many cases one has a save that is done before the results of what it holds
-_CLASSES = {ServerClass.DEDUP: 7, ServerClass.ORDERED: 2, ServerClass.NONE: 1}
+_CLASSES = {ServerClass.DEDUP: 6, ServerClass.ORDERED: 2, ServerClass.NONE: 2}
+_ASKING = 0.6  # of the cases whose server leaves outcomes unknown
 _RATES = (1e-3, 1e-2, 0.1)
 
 
@@ -38,7 +39,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """One simulated run. ``repr`` is the Python that makes an equal one. A ``job`` takes the place of ``sessions``.
 
     ``sessions`` holds, for each session, the program of each of its clients; all run at the same time. ``chunk_len``,
-    ``parallel_chunks`` and what follows are settings of the server, which count for all programs.
+    ``parallel_chunks`` and what follows are settings of the server, which count for all programs. With ``asks`` the
+    client's policy leaves it to its user what an unknown outcome means.
     """
 
     seed: int
@@ -49,12 +51,18 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     load_first_only: bool = False
     server_class: ServerClass = ServerClass.DEDUP
     tells_class: bool = True
+    asks: bool = False
     job: JobProgram | None = None
 
     def __repr__(self) -> str:
         fields = {name: repr(getattr(self, name)) for name in self.__struct_fields__}
         fields["server_class"] = f"ServerClass.{self.server_class.name}"
         return f"Case({', '.join(f'{name}={value}' for name, value in fields.items())})"
+
+    @property
+    def ending(self) -> Ending:
+        """How its run must end."""
+        return self.plan.ending_at(self.server_class, asks=self.asks)
 
     @property
     def steps(self) -> int:
@@ -78,10 +86,12 @@ def drawn_case(seed: int) -> Case:
     models = rng.choice(_SESSIONS)
     most = 10 if sum(models) == 1 else 7
     sessions = tuple(tuple([_program(rng, most) for _ in range(count)]) for count in models)
+    asks = server_class is ServerClass.NONE and rng.random() < _ASKING
     return Case(
         seed=seed,
+        asks=asks,
         sessions=sessions,
-        plan=drawn_plan(rng, sessions, server_class, seed),
+        plan=drawn_plan(rng, sessions, server_class, seed, asks=asks),
         chunk_len=rng.randint(1, 3),
         parallel_chunks=rng.random() < 0.5,
         load_first_only=rng.random() < 0.15,

@@ -38,7 +38,10 @@ def violations(case: Case, report: Report) -> tuple[str, ...]:
 
 
 def _client(case: Case, report: Report, client: ClientReport) -> Iterator[str]:
-    ending = case.plan.ending
+    ending = case.plan.ending  # verdicts are decided by restore(), and then nothing is missing
+    asked = any(fired.fault.ending_at(case.server_class, asks=case.asks) is Ending.VERDICT for fired in report.fired)
+    if client.verdicts and not asked:
+        yield f"P2: a verdict, and no fault of the plan may end with one: {client.verdicts[0]}"
     if ending is Ending.EQUAL and client.stopped is not None:
         yield f"P2: the lane has stopped, and its plan must end {ending}: {client.stopped}"
     if client.failed and ending is Ending.EQUAL:
@@ -47,7 +50,7 @@ def _client(case: Case, report: Report, client: ClientReport) -> Iterator[str]:
         return
     for place in sorted(client.untold)[:_SHOWN]:
         yield f"P2: step {place} was accepted, and its caller, which was cancelled, has no Future"
-    truth = expected(client.program, without=client.skipped | client.failed.keys())
+    truth = expected(client.program, without=client.skipped | (client.failed.keys() - _done_all_the_same(client)))
     yield from _results(client, truth)
     if client.stopped is not None:
         return  # its model stands somewhere in between
@@ -58,6 +61,14 @@ def _client(case: Case, report: Report, client: ClientReport) -> Iterator[str]:
         if report.log.get(digest, 0) != times:
             again = report.log.get(digest, 0) - times
             yield f"P2: a save that had finished was done {again} more time(s)"
+
+
+def _done_all_the_same(client: ClientReport) -> frozenset[int]:
+    """Those whose results were refused with the lane's stop, of which later results show that they took effect."""
+    if client.stopped is None:
+        return frozenset()
+    stop, last = client.stopped, max((*client.losses, *client.samples), default=-1)
+    return frozenset(place for place, error in client.failed.items() if place < last and error.endswith(stop))
 
 
 def _job(program: JobProgram, report: Report) -> Iterator[str]:
@@ -87,7 +98,7 @@ def _results(client: ClientReport, truth: Expected) -> Iterator[str]:
         for place, value in given.items():
             if value != due[place]:
                 yield f"P3: the {what} of step {place} is {value}, and not {due[place]}"
-        missing = due.keys() - given.keys() - client.untold
+        missing = due.keys() - given.keys() - client.untold - client.failed.keys()
         if missing:
             yield f"P2: no {what} came of step(s) {', '.join(map(str, sorted(missing)))}"
 

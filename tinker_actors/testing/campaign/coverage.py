@@ -37,6 +37,7 @@ class Covered(msgspec.Struct, frozen=True):
     recovered: bool
     operations: int
     seconds: float
+    verdicts: int = 0
 
 
 class Coverage(msgspec.Struct, frozen=True):
@@ -50,6 +51,8 @@ class Coverage(msgspec.Struct, frozen=True):
     faults: int
     operations: int
     seconds: float
+    asked: int = 0
+    """In how many the user had to decide."""
 
     @staticmethod
     def of(runs: Iterable[Covered]) -> Coverage:
@@ -66,12 +69,15 @@ class Coverage(msgspec.Struct, frozen=True):
             faults=sum(run.faults for run in all_runs),
             operations=sum(run.operations for run in all_runs),
             seconds=sum(run.seconds for run in all_runs),
+            asked=sum(run.verdicts > 0 for run in all_runs),
         )
 
     def gaps(self) -> tuple[str, ...]:
         """What is too little for a gate: a kind that fired in too few runs, too few runs with a recovery."""
         least = _EACH_KIND * self.runs / _OF
         found = [f"{kind}: {count} runs only" for kind, count in self.runs_of.items() if count < least]
+        if self.asked < least:
+            found.append(f"a verdict in {self.asked} runs only")
         if self.recovered < _RECOVERIES * self.runs:
             found.append(f"something was made good in {self.recovered} of {self.runs} runs only")
         return tuple(found)
@@ -81,7 +87,8 @@ class Coverage(msgspec.Struct, frozen=True):
         hours = self.seconds / 3600.0
         return (
             f"{self.runs} runs, {self.operations} operations, {self.faults} faults, {hours:.1f} simulated hours; "
-            f"something was made good in {self.recovered} runs; runs by fault: {kinds}"
+            f"something was made good in {self.recovered} runs, a verdict was decided on in {self.asked}; "
+            f"runs by fault: {kinds}"
         )
 
 
@@ -94,6 +101,7 @@ def covered_by(case: Case, report: Report) -> Covered:
         recovered=report.recovered,
         operations=sum(len(client.accepted) for client in report.clients),
         seconds=report.seconds,
+        verdicts=sum(len(client.verdicts) for client in report.clients),
     )
 
 

@@ -83,12 +83,15 @@ _LOSING: Final = (
     CorruptModels,
     RestartServer,
     RestartServer,
+    RestartServer,
 )
 
 _Sessions: TypeAlias = tuple[tuple[Program, ...], ...]
 
 
-def drawn_plan(rng: random.Random, sessions: _Sessions, server_class: ServerClass, number: int) -> FaultPlan:
+def drawn_plan(
+    rng: random.Random, sessions: _Sessions, server_class: ServerClass, number: int, *, asks: bool = False
+) -> FaultPlan:
     """One to six faults; most plans hold one that a new incarnation, session or model must make good. What a poll is
     answered goes round with ``number``.
 
@@ -109,6 +112,8 @@ def drawn_plan(rng: random.Random, sessions: _Sessions, server_class: ServerClas
         faults.append(draw.refused_poll(_OF_POLLS[number % len(_OF_POLLS)]))
     if rng.random() < _WITH_SOLE_ERRORS:
         faults.append(draw.refusal())
+    if asks or not any(isinstance(fault, AtRequest) for fault in faults):  # who asks has something to be asked about
+        faults.append(draw.lost_answer())
     rng.shuffle(faults)
     return FaultPlan(tuple(faults))
 
@@ -220,6 +225,10 @@ class _Draw:
             times = pick((1, 3, 5))
         nth = self._models + self._rng.randint(1, max(1, self._long // 2))
         return Status(path=_POLL, nth=nth, times=times, status=status, after=pick((True, False)))
+
+    def lost_answer(self) -> Fault:
+        path = self._rng.choice(("/forward_backward", "/optim_step"))
+        return self._rng.choice((DropAfter, Reset))(path=path, nth=self._nth(path))
 
     def refusal(self) -> Status:
         path = self._rng.choice([path for path in self._paths if path != _POLL])

@@ -28,14 +28,17 @@ from tinker_actors.testing.simulation import World, simulate
 __all__ = ["ClientReport", "Report", "refused_status", "run_case"]
 
 # patient enough that every plan of `drawn_plan` can be mended
-_CONFIG: Final = Config.load(
-    base_url="https://server",
-    api_key="tml-test",
-    environ={},
-    outage_bound=3600.0,
-    start_bound=3600.0,
-    recovery=RecoveryPolicy(max_attempts=1000),
-)
+_CONFIGS: Final = {
+    asks: Config.load(
+        base_url="https://server",
+        api_key="tml-test",
+        environ={},
+        outage_bound=3600.0,
+        start_bound=3600.0,
+        recovery=RecoveryPolicy(max_attempts=1000, unknown_outcome="ask" if asks else "restore"),
+    )
+    for asks in (False, True)
+}
 _LIMIT: Final = 50_000.0
 _AFTERWARDS: Final = 62.0  # seconds: longer than whatever is to happen later
 _REFUSALS: Final = (400, 401, 403, 409, 413, 422)
@@ -63,6 +66,8 @@ class ClientReport(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     stopped: str | None
     """Why its lane has stopped."""
+    verdicts: tuple[str, ...]
+    """What its user had to decide."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +109,7 @@ def run_case(case: Case) -> Report:
             server_class=case.server_class,
             tells_class=case.tells_class,
         ),
-        config=_CONFIG,
+        config=_CONFIGS[case.asks],
         limit=_LIMIT,
     )
     callers, waits, log, job = outcome.value
@@ -125,6 +130,7 @@ def run_case(case: Case) -> Report:
                 applied=model.applied,
                 digest=model.digest,
                 stopped=caller.stopped,
+                verdicts=tuple(caller.verdicts),
             )
             for caller, model in zip(callers, outcome.models, strict=True)
         ),

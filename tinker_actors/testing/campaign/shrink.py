@@ -53,6 +53,8 @@ def _smaller(case: Case) -> Iterator[Case]:
             for steps in _fewer_steps(program.steps):
                 changed = (*session[:index], Program(steps=steps), *session[index + 1 :])
                 yield _with_session(case, number, changed)
+    if case.asks:
+        yield structs.replace(case, asks=False)
     if case.load_first_only:
         yield structs.replace(case, load_first_only=False)
     if case.parallel_chunks:

@@ -19,6 +19,8 @@ class ClientFault(FaultKind, frozen=True, kw_only=True):
 class CrashAt(ClientFault, frozen=True, kw_only=True):
     """The ``nth`` time that the code reaches ``point``, it crashes there with InjectedCrash."""
 
+    loses_answers: ClassVar[bool] = True
+
     point: str
     nth: int = 1
 
@@ -45,6 +47,8 @@ class CrashActor(AtStep, frozen=True, kw_only=True):
     Where several have such a path the first that was started does; where none lives nothing happens.
     """
 
+    loses_answers: ClassVar[bool] = True
+
     actor: str
 
     def __post_init__(self) -> None:
@@ -66,6 +70,8 @@ class KillRuntime(AtStep, frozen=True, kw_only=True):
 
 class BlockLoop(AtStep, frozen=True, kw_only=True):
     """The event loop is held for ``seconds``: time passes, and nothing else happens in it."""
+
+    loses_answers: ClassVar[bool] = True
 
     seconds: float
 

@@ -13,6 +13,7 @@ import msgspec
 
 from tinker_actors.checks import flag, integer, number, text
 from tinker_actors.errors import InvalidInput
+from tinker_actors.server_class import ServerClass
 
 __all__ = ["AtRequest", "Ending", "FaultKind", "not_negative", "positive"]
 
@@ -38,6 +39,8 @@ class FaultKind(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unkn
 
     where: ClassVar[str]
     ends: ClassVar[Ending] = Ending.EQUAL
+    loses_answers: ClassVar[bool] = False
+    """Whether it may leave open if a request has arrived."""
 
     def __post_init__(self) -> None:
         for name, taken in _checks(type(self)).items():
@@ -50,6 +53,13 @@ class FaultKind(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unkn
     def ending(self) -> Ending:
         """How a run that meets it must end; what its fields say counts."""
         return self.ends
+
+    def ending_at(self, server_class: ServerClass, *, asks: bool) -> Ending:
+        """The same at a server of that class: where one does a repeated request again, and the client's policy
+        ``asks`` its user what an unknown outcome means, what loses an answer may end with a verdict.
+        """
+        asked = asks and server_class is ServerClass.NONE and self.loses_answers
+        return Ending.VERDICT if asked else self.ending
 
 
 class AtRequest(FaultKind, frozen=True, kw_only=True):

@@ -39,15 +39,21 @@ class NetworkFault(AtRequest, frozen=True, kw_only=True):
 class DropBefore(NetworkFault, frozen=True, kw_only=True):
     """The connection is lost before the server sees the request; ``known`` when the client can tell that."""
 
+    loses_answers: ClassVar[bool] = True
+
     known: bool = False
 
 
 class DropAfter(NetworkFault, frozen=True, kw_only=True):
     """The server acts on the request, and its reply is lost."""
 
+    loses_answers: ClassVar[bool] = True
+
 
 class Reset(NetworkFault, frozen=True, kw_only=True):
     """The connection is reset while the server works: the client knows at once, so its re-send may overtake."""
+
+    loses_answers: ClassVar[bool] = True
 
 
 class Delay(NetworkFault, frozen=True, kw_only=True):
@@ -56,6 +62,8 @@ class Delay(NetworkFault, frozen=True, kw_only=True):
     When that is more than the client waits, a delayed request still arrives, provided that the transport was given
     a nursery to carry it in: after its own re-send, and after whatever came behind it.
     """
+
+    loses_answers: ClassVar[bool] = True
 
     seconds: float
     reply: bool = False
@@ -67,6 +75,8 @@ class Delay(NetworkFault, frozen=True, kw_only=True):
 
 class Reorder(NetworkFault, frozen=True, kw_only=True):
     """The request is held back until ``behind`` others have been answered, for ``seconds`` at most."""
+
+    loses_answers: ClassVar[bool] = True
 
     behind: int = 1
     seconds: float = 5.0
@@ -84,6 +94,8 @@ class Duplicate(NetworkFault, frozen=True, kw_only=True):
 class Partition(NetworkFault, frozen=True, kw_only=True):
     """From this request on nothing passes for ``seconds``, in either direction and whatever its path."""
 
+    loses_answers: ClassVar[bool] = True
+
     seconds: float
 
     def __post_init__(self) -> None:
@@ -96,6 +108,8 @@ class Status(NetworkFault, frozen=True, kw_only=True):
 
     ``retry_after`` is the Retry-After header in seconds, ``body`` the JSON of the answer, if it is no detail.
     """
+
+    loses_answers: ClassVar[bool] = True
 
     status: int
     retry_after: float | None = None
@@ -138,6 +152,8 @@ class RefuseSeqId(NetworkFault, frozen=True, kw_only=True):
 
 class Truncate(NetworkFault, frozen=True, kw_only=True):
     """The connection is lost when ``keep`` bytes of the reply's body have arrived."""
+
+    loses_answers: ClassVar[bool] = True
 
     keep: int = 0
 

@@ -9,6 +9,7 @@ import msgspec
 import trio
 
 from tinker_actors.errors import InvalidInput
+from tinker_actors.server_class import ServerClass
 from tinker_actors.testing.faults.client import BlockLoop, CancelCaller, CrashActor, CrashAt, KillRuntime
 from tinker_actors.testing.faults.disk import FullDisk, LostSync, TornWrite
 from tinker_actors.testing.faults.kinds import AtRequest, Ending, FaultKind
@@ -96,6 +97,11 @@ class FaultPlan(msgspec.Struct, frozen=True):
     def ending(self) -> Ending:
         """How a run that meets all of them must end: as its worst fault."""
         return max((fault.ending for fault in self.faults), key=_WORST.index, default=Ending.EQUAL)
+
+    def ending_at(self, server_class: ServerClass, *, asks: bool) -> Ending:
+        """The same at a server of that class, with a policy that ``asks`` or not: see the kinds."""
+        endings = [fault.ending_at(server_class, asks=asks) for fault in self.faults]
+        return max(endings, key=_WORST.index, default=Ending.EQUAL)
 
 
 class Fired(msgspec.Struct, frozen=True, kw_only=True):

@@ -62,6 +62,8 @@ class RestartServer(ServerFault, frozen=True, kw_only=True):
     It has its ``memory`` again, its ``disk`` (checkpoints, not sessions, models or promises), or ``nothing``.
     """
 
+    loses_answers: ClassVar[bool] = True
+
     keeps: Literal["memory", "disk", "nothing"] = "disk"
     down: float = 1.0
 

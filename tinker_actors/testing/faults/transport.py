@@ -118,10 +118,10 @@ class FaultyTransport(Transport):
             case ServerFault():
                 assert self._server is not None
                 assert self._nursery is not None
-                if fault.later:
-                    self._nursery.start_soon(_suffer_later, self._server, fault, name=f"fault after {name}")
-                else:
-                    await self._server.suffer(fault)
+                happened = trio.Event()  # to its end, also when the client gives up or dies meanwhile
+                self._nursery.start_soon(_suffer, self._server, fault, happened, name=f"fault at {name}")
+                if not fault.later:
+                    await happened.wait()
                 return await self._passed(request, name)
             case other:
                 raise AssertionError(f"no rule for {other!r}")
@@ -215,9 +215,11 @@ class FaultyTransport(Transport):
         raise _timed_out(request, name)
 
 
-async def _suffer_later(server: ServerUnderTest, fault: ServerFault) -> None:
-    await trio.sleep(fault.later)
+async def _suffer(server: ServerUnderTest, fault: ServerFault, happened: trio.Event) -> None:
+    if fault.later:
+        await trio.sleep(fault.later)
     await server.suffer(fault)
+    happened.set()
 
 
 async def _close_shielded(response: Response) -> None:
