@@ -73,7 +73,7 @@ def test_a_choice_that_is_no_path_is_an_error_of_its_run(path: Any):
 
     async def story(world: World) -> Service:
         recovery, service = world.runtime.recovery, Service(Runs(checkpoint("a")))
-        with pytest.raises(RecoveryFailed, match=r"run bad was not recovered in 1 attempts, .*checkpoint"):
+        with pytest.raises(RecoveryFailed, match=r"bad was not recovered in one attempt, which failed: .*checkpoint"):
             await recovery.recover("bad", service, chooser=Chooser())
         await recovery.recover("run", service)
         return service

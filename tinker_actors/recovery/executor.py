@@ -144,7 +144,8 @@ def _given_up(order: Order, error: Exception, why: str) -> RecoveryFailed:
     if isinstance(error, RecoveryFailed):
         text = str(error)
     else:
-        text = f"run {order.run_id} was not recovered in {order.attempts} attempts, the last of which failed: {why}"
+        attempts = "one attempt, which" if order.attempts == 1 else f"{order.attempts} attempts, the last of which"
+        text = f"run {order.run_id} was not recovered in {attempts} failed: {why}"
     failed = RecoveryFailed(text, run_id=order.run_id, attempts=order.attempts)
     failed.__cause__ = error
     return failed
