@@ -347,6 +347,20 @@ def test_whatever_crashes_or_is_lost_the_weights_are_those_of_the_undisturbed_ru
     assert broken_run.value == calm.value
 
 
+@pytest.mark.parametrize("nth", range(1, 7))
+def test_a_client_that_crashes_before_a_loss_is_computed_has_it_computed_once(nth: int):
+    calls: list[float] = []
+
+    async def loss(data: Any, logprobs: Any) -> Any:
+        calls.append(trio.current_time())
+        await trio.sleep(1.0)
+        return squares(data, logprobs)
+
+    outcome = run(loss, CrashAt(point="training.polling", nth=nth), differentiation="autograd")
+    assert outcome.models[0].digest == run(squares, differentiation="autograd").models[0].digest
+    assert len(calls) == 2
+
+
 def test_a_loss_that_has_been_computed_is_never_called_again():
     calls: list[float] = []
 
