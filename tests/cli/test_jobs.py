@@ -104,6 +104,18 @@ def test_a_list_says_how_far_each_is(folder: Path, capsys: pytest.CaptureFixture
     assert [(one["name"], one["state"], one["step"]) for one in told] == [("one", "stopped", 4), ("two", "died", 0)]
 
 
+def test_one_that_can_not_be_read_hides_no_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "odd" / "record.json").mkdir(parents=True)
+    assert main(["job", "list", "--folder", str(folder)]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert rows["odd"].split()[1] == "damaged"
+    assert "record.json: can't be read: Is a directory" in rows["odd"]
+    assert rows["one"].split()[1] == "stopped"
+    assert main(["job", "show", "one", "--folder", str(folder)]) == 0
+    assert main(["job", "show", "odd", "--folder", str(folder)]) == 1
+    assert "Is a directory" in capsys.readouterr().err
+
+
 def test_an_empty_folder_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["job", "list", "--folder", str(tmp_path / "none")]) == 0
     assert capsys.readouterr().out == f"there are no jobs in {tmp_path / 'none'}\n"

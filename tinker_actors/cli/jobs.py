@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from tinker_actors.cli.job_options import JobCommand
-from tinker_actors.errors import DiskMissing, JobError, JobInUse
+from tinker_actors.errors import DiskError, DiskMissing, JobError, JobInUse
 from tinker_actors.ports import FileDisk, ThreadOffload
 from tinker_actors.recovery.jobs import JobFolder, ResumeRecord, find_job, list_jobs
 from tinker_actors.recovery.jobs.folder import JOBS_VARIABLE
@@ -41,10 +41,13 @@ async def _list(disk: FileDisk, command: JobCommand) -> int:
     jobs = await list_jobs(disk, command.folder)
     rows: list[tuple[str, ...]] = []
     for folder, record in jobs:
-        if isinstance(record, JobError):
-            rows.append((folder.name, "damaged", "", "", str(record)))
+        try:
+            if isinstance(record, JobError | DiskError):
+                raise record
+            state = await _state(folder, record)
+        except (JobError, DiskError) as error:
+            rows.append((folder.name, "damaged", "", "", str(error)))
             continue
-        state = await _state(folder, record)
         if command.json:
             print(json.dumps(_told(record, state)))
         rows.append((folder.name, state, _progress(record), record.written, record.reason))

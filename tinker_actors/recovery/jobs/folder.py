@@ -13,7 +13,7 @@ from typing import Final, final
 import msgspec
 
 from tinker_actors.checks import text
-from tinker_actors.errors import DiskLocked, DiskMissing, InvalidInput, JobError, JobInUse, NotAFolder
+from tinker_actors.errors import DiskError, DiskLocked, DiskMissing, InvalidInput, JobError, JobInUse, NotAFolder
 from tinker_actors.metrics import ModelUsage
 from tinker_actors.ports import Disk
 from tinker_actors.recovery.jobs.record import ResumeRecord, decode_record, encode_record
@@ -105,20 +105,22 @@ class JobFolder:
         return await self.disk.locked(self._lock)
 
 
-async def list_jobs(disk: Disk, folder: Path) -> tuple[tuple[JobFolder, ResumeRecord | JobError], ...]:
+async def list_jobs(disk: Disk, folder: Path) -> tuple[tuple[JobFolder, ResumeRecord | JobError | DiskError], ...]:
     """Every job in ``folder``, sorted by name, with its record or why that can't be read."""
     try:
         names = await disk.names(folder)
     except DiskMissing:
         return ()
-    found: list[tuple[JobFolder, ResumeRecord | JobError]] = []
+    found: list[tuple[JobFolder, ResumeRecord | JobError | DiskError]] = []
     for name in names:
-        if not _NAME.match(name) or await _is_file(disk, folder / name):
+        if not _NAME.match(name):
             continue
         job = JobFolder(disk, folder, name)
         try:
+            if await _is_file(disk, folder / name):
+                continue
             record = await job.load()
-        except JobError as error:
+        except (JobError, DiskError) as error:
             found.append((job, error))
         else:
             if record is not None:
@@ -127,14 +129,16 @@ async def list_jobs(disk: Disk, folder: Path) -> tuple[tuple[JobFolder, ResumeRe
 
 
 async def find_job(disk: Disk, folder: Path, name: str) -> tuple[JobFolder, ResumeRecord]:
-    """The job ``name``. Raises InvalidInput, naming those that there are, and JobError for a record that is none."""
+    """The job ``name``. Raises InvalidInput, naming those that there are, and JobError for a record that is none,
+    DiskError for one that can't be read.
+    """
     there = {job.name: (job, record) for job, record in await list_jobs(disk, folder)}
     if name not in there:
         near = difflib.get_close_matches(name, there, n=1)
         cure = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(there)}" if there else "There are none"
         raise InvalidInput("name", f"there is no job {name!r} in {folder}", cure)
     job, record = there[name]
-    if isinstance(record, JobError):
+    if isinstance(record, JobError | DiskError):
         raise record
     return job, record
 
