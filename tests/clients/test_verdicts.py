@@ -14,7 +14,7 @@ from tests.clients.test_server_classes import settings
 from tinker_actors.clients import ServiceClient, TrainingClient
 from tinker_actors.clients.training.events import DecisionDue, ModelGivenUp
 from tinker_actors.config import RecoveryPolicy
-from tinker_actors.errors import InvalidInput, LaneStopped, OutageError, UnknownVerdict
+from tinker_actors.errors import ClosedError, InvalidInput, LaneStopped, OutageError, UnknownVerdict
 from tinker_actors.ledger import Future
 from tinker_actors.server_class import ServerClass
 from tinker_actors.testing.faults import CrashAt, Delay, DropAfter, DropBefore, Fault, Status
@@ -392,10 +392,22 @@ def test_a_client_that_is_undecided_can_be_closed_and_its_model_freed():
         await in_doubt(client)
         await client.aclose()
 
+        for decide in (client.restore, client.assume_applied, client.abandon):
+            with pytest.raises(ClosedError, match="was not done: this client was closed"):
+                await decide()
+
+    async def ends(world: World, service: ServiceClient, client: TrainingClient) -> None:
+        await in_doubt(client)
+        await service.aclose()
+        for decide in (client.restore_async, client.assume_applied_async, client.abandon_async):
+            with pytest.raises(ClosedError, match="was not done"):
+                decide()
+
     async def frees(world: World, service: ServiceClient, client: TrainingClient) -> bool:
         await in_doubt(client)
         await client.unload_model()
         return world.service.models[client.model_id].closed is not None
 
     run(closes, LOST)
+    run(ends, LOST)
     assert run(frees, LOST).value

@@ -554,6 +554,8 @@ class Ledger:
 
     def _require_undecided(self, what: str) -> Undecided:
         undecided = self._undecided.value
+        if isinstance(self._stopped, ClosedError):
+            raise ClosedError(f"{what} was not done: {self._stopped}")
         if undecided is None:
             raise InvalidInput(what, "there is nothing to decide", "Call it when an operation ends in such an error")
         return undecided

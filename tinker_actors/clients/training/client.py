@@ -408,9 +408,10 @@ class TrainingClient:
 
         A model that may or may not have taken an operation is left behind; another one takes its place, as when the
         server has lost it. After an outage the model goes on where it is. Raises InvalidInput when there is nothing
-        to decide (``verdict``), or when nothing was kept to go on from (``Config(recovery=False)``).
+        to decide (``verdict``), or when nothing was kept to go on from (``Config(recovery=False)``), and ClosedError
+        when this client was closed.
         """
-        return await self._decide(Ledger.restore)
+        return await self._decide("restore", Ledger.restore)
 
     def restore_async(self) -> Future[tuple[Future[Any], ...]]:
         """``restore``, decided at the call."""
@@ -422,7 +423,7 @@ class TrainingClient:
         It itself has no result. Whoever has looked at the server may know; on a guess an operation may be missing.
         Raises InvalidInput when nothing is in doubt.
         """
-        return await self._decide(Ledger.assume_applied)
+        return await self._decide("assume_applied", Ledger.assume_applied)
 
     def assume_applied_async(self) -> Future[tuple[Future[Any], ...]]:
         """``assume_applied``, decided at the call."""
@@ -433,19 +434,24 @@ class TrainingClient:
 
         Raises InvalidInput when there is nothing to decide.
         """
-        await self._decide(Ledger.abandon)
+        await self._decide("abandon", Ledger.abandon)
 
     def abandon_async(self) -> Future[None]:
         """``abandon``, decided at the call."""
         return self._decide_now("abandon", Ledger.abandon)
 
-    async def _decide(self, decide: Callable[[Ledger], T]) -> T:
-        self._session.home.require(self)
+    async def _decide(self, what: str, decide: Callable[[Ledger], T]) -> T:
+        self._require_decidable(what)
         await trio.lowlevel.checkpoint()
         return decide(self._model.ledger)
 
-    def _decide_now(self, what: str, decide: Callable[[Ledger], T]) -> Future[T]:
+    def _require_decidable(self, what: str) -> None:
         self._session.home.require(self)
+        if self._closed or self._unloading:
+            raise ClosedError(f"{what} was not done: this client was closed")
+
+    def _decide_now(self, what: str, decide: Callable[[Ledger], T]) -> Future[T]:
+        self._require_decidable(what)
         decided: Future[T] = Future(lambda: what, lambda: False, self._session.home)
         decided.resolve(decide(self._model.ledger))
         return decided
