@@ -78,6 +78,28 @@ def test_a_stop_ends_the_loop_with_a_checkpoint_and_the_next_run_goes_on(caplog:
     assert "tinker-actors job resume job --folder /jobs" in caplog.text
 
 
+@pytest.mark.parametrize("budget", [None, Budget(cost=1e-9, prices=PRICES)])
+def test_what_is_asked_to_stop_in_its_last_step_is_done(budget: Budget | None):
+    async def story(lives: Lives) -> None:
+        async def work(runtime: Runtime) -> None:
+            async with job(runtime, steps=1, budget=budget) as run:
+                for step in run.steps():
+                    await one_step(run, step)
+                    run.log({"n": step})
+                    if budget is None:
+                        run.stop()
+                        assert run.stopped == "the program asked for it"
+                assert run.done
+                assert run.stopped is None
+            assert run.stopped is None
+
+        await lives.live(work)
+        found = await record(lives)
+        assert (found.status, found.reason) == ("done", "")
+
+    in_lives(story)
+
+
 @pytest.mark.parametrize(
     ("budget", "words"),
     [

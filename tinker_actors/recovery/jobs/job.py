@@ -148,7 +148,7 @@ class Job:
     @property
     def stopped(self) -> str | None:
         """Why no further step begins, although there are some to do; None while there is no reason."""
-        return self._stopping
+        return None if self._finished else self._stopping
 
     def steps(self) -> Iterator[int]:
         """The numbers of the steps that are to be done, each when the one before is: for the program's loop.
