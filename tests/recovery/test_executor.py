@@ -382,7 +382,7 @@ def test_a_killed_attempt_leaves_no_half_made_client(after: float):
     assert len(train(story, recovery=POLICY).value) == 2
 
 
-@pytest.mark.parametrize("kind", ["plain", "async"])
+@pytest.mark.parametrize("kind", ["plain", "async", "lambda"])
 def test_who_wants_to_know_is_told_of_old_and_new(kind: str):
     calls: list[tuple[object, object, object]] = []
 
@@ -395,7 +395,12 @@ def test_who_wants_to_know_is_told_of_old_and_new(kind: str):
 
     async def story(world: World) -> object:
         old = object()
-        policy = RecoveryPolicy(on_recovery=plain if kind == "plain" else awaited)
+        ways: dict[str, Any] = {
+            "plain": plain,
+            "async": awaited,
+            "lambda": lambda *given: awaited(*given),  # noqa: PLW0108  # it is not known for async
+        }
+        policy = RecoveryPolicy(on_recovery=ways[kind])
         recovered = await world.runtime.recovery.recover(
             "run", Service(Runs(checkpoint("a"))), client=old, policy=policy
         )

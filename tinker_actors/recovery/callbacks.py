@@ -54,7 +54,9 @@ class Callbacks:
                 await cast("Awaitable[object]", callback(*arguments))
             else:
                 # apart: one that never returns takes nobody's room
-                await self._offload.apart().run(lambda: callback(*arguments))
+                given = await self._offload.apart().run(lambda: callback(*arguments))
+                if inspect.isawaitable(given):  # as of a lambda that calls an async function
+                    await given
         except Exception as error:  # noqa: BLE001  # whatever a user's code raises
             _log.error("%s of run %s failed", name, wanted.run_id, exc_info=error)
             text = f"{type(error).__name__}: {error}"
