@@ -68,6 +68,14 @@ def test_a_plain_program_goes_on_where_it_was(server: Served, tmp_path: Path) ->
     assert rows == rows_in(tmp_path / "whole")
 
 
+def test_a_block_that_was_not_entered_says_how_it_is(server: Served, tmp_path: Path) -> None:
+    with server.runtime() as runtime:
+        block: Any = runtime.job("job", base_model=BASE_MODEL, rank=2, folder=tmp_path)
+        with pytest.raises(AttributeError, match=r"no 'steps'.*: with runtime\.job\(\.\.\.\) as job"):
+            block.steps()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_errors_cross_as_they_are(server: Served, tmp_path: Path) -> None:
     with server.runtime() as runtime:
         with pytest.raises(InvalidInput, match="can't name a job"):

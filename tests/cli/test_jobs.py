@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -188,6 +189,17 @@ def test_what_can_not_be_resumed_says_why(
     write(folder, msgspec.structs.replace(RECORD, **change))
     assert main(["job", "resume", "one", "--folder", str(folder)]) == 1
     assert words in capsys.readouterr().err
+
+
+def test_a_command_line_is_shown_as_a_shell_takes_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ("/not/there", "my program.py", "--name", "it's")
+    write(folder, msgspec.structs.replace(RECORD, command=command))
+    assert main(["job", "show", "one", "--folder", str(folder)]) == 0
+    assert main(["job", "resume", "one", "--folder", str(folder)]) == 1
+    shown, told = capsys.readouterr()
+    for lines in (shown, told):
+        (line,) = [line for line in lines.splitlines() if "my program.py" in line]
+        assert tuple(shlex.split(line[line.index("/not/there") :])) == command
 
 
 def test_a_key_of_the_command_line_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import trio
 
-from supervision import ActorDegraded
+from supervision import ActorDegraded, StopReason
 from tests.telemetry.reporting import SESSION, crash, names, report, telemetry_of
 from tinker_actors.clients import ServiceClient
 from tinker_actors.errors import APITimeoutError
+from tinker_actors.metrics import Metrics
+from tinker_actors.ports.time_of_day import time_of_day
 from tinker_actors.sessions import SessionState
+from tinker_actors.telemetry import Telemetry
 from tinker_actors.testing.faults import CrashAt, Delay, DropAfter, DropBefore, Status
 from tinker_actors.testing.operations import start_client
 from tinker_actors.testing.simulation import World
@@ -144,6 +147,16 @@ def test_what_is_lost_at_the_end_is_counted_and_told(caplog: pytest.LogCaptureFi
     outcome = report(story, DropBefore(path=PATH, times=LONG))
     assert outcome.value == (3, 0, 0, 3)
     assert "3 events are lost" in caplog.text
+
+
+def test_a_session_that_the_server_never_created_is_told_as_that(caplog: pytest.LogCaptureFixture):
+    async def end() -> None:
+        telemetry = Telemetry(salt=1, redact=str, metrics=Metrics(), now=time_of_day)
+        telemetry.record("one", {})
+        telemetry.close(StopReason("shutdown"))
+
+    trio.run(end)
+    assert "telemetry of a session that was not created: 1 events are lost" in caplog.text
 
 
 def test_a_session_that_ends_waits_visibly():

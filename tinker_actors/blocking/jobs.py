@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import trio
@@ -137,6 +137,12 @@ class BlockingJobBlock:
         self._engine = engine
         self._block = block
         self._signals = ExitStack()
+
+    if not TYPE_CHECKING:  # type checkers know it
+
+        def __getattr__(self, name: str) -> object:
+            problem = f"a BlockingJobBlock has no {name!r}, the job within it may: with runtime.job(...) as job"
+            raise AttributeError(problem, name=name, obj=self)
 
     def __enter__(self) -> BlockingJob:
         job = self._engine.run("job", self._block.open)

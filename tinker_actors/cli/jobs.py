@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ async def _show(disk: FileDisk, command: JobCommand) -> int:
         ("newest row", "none" if row is None else json.dumps(row)),
         ("folder", str(folder.path)),
         ("directory", record.directory),
-        ("command", " ".join(record.command) or "none: run the program again"),
+        ("command", shlex.join(record.command) or "none: run the program again"),
         ("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
     ]
     for name, text in lines:
@@ -107,13 +108,15 @@ async def _resumable(disk: FileDisk, command: JobCommand) -> ResumeRecord | None
     if any(HIDDEN in part for part in record.command):
         raise JobError(
             f"the command line of the job {record.name} held a key, which is not kept. Set TINKER_API_KEY and run it "
-            f"yourself: {' '.join(record.command)}"
+            f"yourself: {shlex.join(record.command)}"
         )
     return record
 
 
 def _execute(record: ResumeRecord, folder: Path) -> int:
-    print(f"{record.name} goes on after step {record.step}: {' '.join(record.command)}", file=sys.stderr, flush=True)
+    print(
+        f"{record.name} goes on after step {record.step}: {shlex.join(record.command)}", file=sys.stderr, flush=True
+    )
     program, *_ = record.command
     try:
         os.chdir(record.directory)

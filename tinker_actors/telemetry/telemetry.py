@@ -243,7 +243,8 @@ class Telemetry:
         lost = self.outbox.refused + self.outbox.given_up
         if lost >= 2 * self._told:  # said at 1, 2, 4, ... of them: a log is no place for ten thousand lines
             self._told = lost
-            _log.warning("telemetry of session %s: %d events are lost: %s", self._session_id, lost, why)
+            whose = "a session that was not created" if self._session_id is None else f"session {self._session_id}"
+            _log.warning("telemetry of %s: %d events are lost: %s", whose, lost, why)
 
     def __repr__(self) -> str:
         return f"<Telemetry of session {self._session_id}>"

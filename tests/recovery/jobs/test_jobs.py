@@ -253,6 +253,31 @@ def test_a_program_that_fails_says_so_and_goes_on_from_the_record_before():
     assert in_lives(story) == in_lives(whole)
 
 
+def test_the_command_that_goes_on_is_one_for_a_shell(caplog: pytest.LogCaptureFixture):
+    async def story(lives: Lives) -> None:
+        async def work(runtime: Runtime) -> None:
+            async with job(runtime, folder="/my jobs"):
+                pass
+
+        await lives.live(work)
+
+    in_lives(story)
+    assert "tinker-actors job resume job --folder '/my jobs'" in caplog.text
+
+
+def test_a_block_that_was_not_entered_says_how_it_is():
+    async def story(lives: Lives) -> None:
+        async def work(runtime: Runtime) -> None:
+            block = job(runtime)
+            with pytest.raises(AttributeError, match=r"no 'steps'.*: async with runtime\.job\(\.\.\.\) as job"):
+                block.steps()
+            assert not hasattr(block, "client")
+
+        await lives.live(work)
+
+    in_lives(story)
+
+
 def test_a_loop_that_is_left_within_a_step_goes_on_before_it(caplog: pytest.LogCaptureFixture):
     async def story(lives: Lives) -> None:
         async def work(runtime: Runtime) -> None:

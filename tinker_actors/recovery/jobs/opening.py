@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import cast, final
+from typing import TYPE_CHECKING, cast, final
 
 import msgspec
 import trio
@@ -38,6 +39,7 @@ from tinker_actors.recovery.jobs.job import Capture, Job
 from tinker_actors.recovery.jobs.metrics_file import MetricsFile
 from tinker_actors.recovery.jobs.record import (
     JobConfig,
+    JobStatus,
     ResumeRecord,
     how_far,
     program_command,
@@ -136,6 +138,12 @@ class JobBlock:
         self._stack = AsyncExitStack()
         self._opened: tuple[Job, Recorder] | None = None
 
+    if not TYPE_CHECKING:  # type checkers know it
+
+        def __getattr__(self, name: str) -> object:
+            problem = f"a JobBlock has no {name!r}, the job within it may: async with runtime.job(...) as job"
+            raise AttributeError(problem, name=name, obj=self)
+
     @property
     def catches_signals(self) -> bool:
         """Whether a Ctrl-C is to be an orderly end."""
@@ -181,7 +189,9 @@ class JobBlock:
         with trio.move_on_after(_TOLD_WITHIN, shield=True), suppress(DiskError, JobError):
             record = await self._folder.load()
             if record is not None and record.status == "running":
-                await self._folder.store(msgspec.structs.replace(record, status="failed", reason=_reason_of(error)))
+                status: JobStatus = "failed" if isinstance(error, Exception) else "stopped"
+                reason = _reason_of(error) if status == "failed" else "it was left while it was being opened"
+                await self._folder.store(msgspec.structs.replace(record, status=status, reason=reason))
 
     async def close(self, error: BaseException | None) -> None:
         """Leave it: with a checkpoint and a record where the block has ended well."""
@@ -236,7 +246,7 @@ class JobBlock:
             return
         again = f"tinker-actors job resume {job.name}"
         if self._options.folder is not None or "TINKER_ACTORS_JOBS" in os.environ:
-            again += f" --folder {job.folder.parent}"
+            again += f" --folder {shlex.quote(str(job.folder.parent))}"
         step = how_far(job.safe_step, job.total)
         again = f"To go on, run the program again, or: {again}"
         line = f"The job {job.name} has stopped after step {step} ({reason}). {again}"
