@@ -33,6 +33,7 @@ def train(
     settings: ServerSettings | None = None,
     outage_bound: float = 300.0,
     max_pending: int = 1024,
+    max_retries: int | None = None,
     recovery: RecoveryPolicy | None = None,
 ) -> Outcome[T]:
     """Run ``story`` with a fresh client under ``faults``; a lost model is an error without ``recovery``."""
@@ -50,6 +51,7 @@ def train(
         config=msgspec.structs.replace(
             Config.load(base_url="https://server", api_key="tml-test", environ={}, outage_bound=outage_bound),
             max_pending=max_pending,
+            max_retries=max_retries,
             recovery=recovery,
         ),
     )

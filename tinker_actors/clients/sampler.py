@@ -11,13 +11,15 @@ from trio_util import AsyncValue, wait_any  # pyright: ignore[reportUnknownVaria
 
 from supervision import Actor, Call, handles
 from tinker_actors.clients.completions import CLONE, Completions
+from tinker_actors.clients.outage import creation_failure, outage_of
 from tinker_actors.errors import AuthenticationError, ClosedError, ModelLost, StaleSampler, TinkerError
-from tinker_actors.flow.patience import OutOfPatience
+from tinker_actors.flow.patience import OutOfPatience, brief
 from tinker_actors.flow.pending import PendingEntry
 from tinker_actors.flow.queue_state import ClientQueue
 from tinker_actors.flow.reaction import Reaction, while_submitting
+from tinker_actors.flow.rounds import Rounds
 from tinker_actors.ledger import Shown
-from tinker_actors.sessions import Session
+from tinker_actors.sessions import Session, SessionState
 from tinker_actors.types import CreateSamplingSessionRequest, CreateSamplingSessionResponse, Promise
 from tinker_actors.wire.endpoints.sampling import create_sampling_session
 
@@ -34,7 +36,7 @@ class Sampler:
 
     Weights by path, and base models, get another sampling session whenever the server has lost theirs. Ephemeral
     ones show their model as it was at one operation: they come back when that is applied again (``renew``), or never
-    (``give_up``). Meanwhile samples wait.
+    (``give_up``). Meanwhile samples wait. An outage ends that wait (``fail``), and nothing else.
     """
 
     def __init__(
@@ -66,6 +68,8 @@ class Sampler:
         """The base model, for the tokens' price; where it is not known, the path of the weights."""
         self.queue = ClientQueue(f"{session}/sampler-{seq_id}", "sampling")
         self._generation = _MISSING
+        self.rounds = Rounds()
+        """The tries to have them at the server again."""
         self.completions = Completions()
         self.shown: Shown | None = None
         """Of which model of this program they are, and of when; None where that is not known."""
@@ -93,6 +97,7 @@ class Sampler:
         """The server has them again, in the session of ``generation``."""
         self.sampling_session_id = sampling_session_id
         self._generation = generation
+        self.rounds = Rounds()
         self._changes.value += 1
 
     def miss(self, sampling_session_id: str) -> None:
@@ -107,6 +112,15 @@ class Sampler:
             self._over = (kind, why)
             self._changes.value += 1
 
+    def fail(self, gone: OutOfPatience) -> None:
+        """An outage keeps them from coming back, for now: samples that wait get an error."""
+        self.rounds.fail(gone)
+        self._changes.value += 1
+
+    def look(self) -> None:
+        """Samples that wait are to see what has become of the model."""
+        self._changes.value += 1
+
     def orphan(self, why: str) -> None:
         """Nobody is left who could make ephemeral weights again, once the server has lost them."""
         if self._orphaned is None:
@@ -119,13 +133,28 @@ class Sampler:
         return self._orphaned
 
     async def ready(self, session: Session, entry: PendingEntry) -> str:
-        """The sampling session to be used, as soon as the server has the weights. Raises what ``give_up`` said."""
+        """The sampling session to be used, as soon as the server has the weights.
+
+        Raises what ``give_up`` said, and OutageError when they have not come back for as long as an outage may last.
+        Ephemeral ones wait for their model; while that waits for its user's decision after an outage, they raise so.
+        """
+        rounds, due = self.rounds, self.rounds.due
         while True:
             if self.current(session) and self.sampling_session_id is not None:
                 return self.sampling_session_id
             if self._over is not None:
                 kind, why = self._over
                 raise kind(why)
+            if rounds is not self.rounds:
+                rounds, due = self.rounds, self.rounds.due
+            if (gone := rounds.outage(due)) is not None:
+                raise outage_of(session, entry.name, "be taken, since its weights are not at the server", gone) from (
+                    gone.error
+                )
+            if self.ephemeral and self.shown is not None:
+                outage = self.shown.outage_for(f"{entry.name} {entry.kind}")
+                if outage is not None:
+                    raise outage
             entry.enter("waiting", "the server has lost its session, and its weights are being made available again")
             await self._changes.wait_transition()  # pyright: ignore[reportUnknownMemberType]  # trio-util's own gap
 
@@ -161,7 +190,10 @@ class SamplingActor(Actor):
     async def init(self) -> None:
         """Create the sampling session, if there is none. Raises why the server would not."""
         if self._sampler.sampling_session_id is None:
-            await self._create()
+            try:
+                await self._create()
+            except OutOfPatience as gone:
+                raise creation_failure(self._session, self.context.name, gone) from None
         self.context.start_task(self._keep, name="keep")
         self.context.start_task(self._watch, name="completions")
 
@@ -181,6 +213,7 @@ class SamplingActor(Actor):
         while True:
             await sampler.until_missing(session)
             mended = session.mended.value
+            sampler.rounds.begin()
             try:
                 await session.until_active()
                 if not sampler.ephemeral:
@@ -189,18 +222,41 @@ class SamplingActor(Actor):
                     await self._create()
                     _log.warning("%s has its weights again, as %s", self.context.name, sampler.sampling_session_id)
                     continue
-            except AuthenticationError as error:
-                _log.error("%s has lost its weights until its credential is mended: %s", self.context.name, error)
-                await session.until_mended(mended)
+            except OutOfPatience as gone:
+                if isinstance(gone.error, AuthenticationError):
+                    _log.error(
+                        "%s has lost its weights until its credential is mended: %s", self.context.name, gone.error
+                    )
+                    await session.until_mended(mended)
+                elif gone.outage:
+                    await self._endure(gone)
+                else:
+                    self._lose(gone.error)
+                    return
                 continue
             except TinkerError as error:
-                _log.error("%s has lost its weights: %s", self.context.name, error)
-                sampler.give_up(ModelLost, f"the weights of {self.context.name} are lost: {error}")
+                self._lose(error)
                 return
             if sampler.orphaned is not None:
                 strand(sampler, sampler.orphaned)
                 return
             await sampler.until_changed()
+
+    async def _endure(self, gone: OutOfPatience) -> None:
+        """Have those who wait told of the outage, and let some time pass."""
+        session, name = self._session, self.context.name
+        self._sampler.fail(gone)
+        if session.state.value is SessionState.RENEWING:
+            return  # whose next end is waited for
+        pause = session.pause_in_outage()
+        _log.error("%s could not have its weights again, which is tried on: %s", name, gone.error)
+        with session.pending.track(name, "create_sampling_session", "waiting") as entry:
+            entry.explain(f"no answer for {gone.lasted:.0f} s, next try in {pause:.1f} s after {brief(gone.error)}")
+            await trio.sleep(pause)
+
+    def _lose(self, error: TinkerError) -> None:
+        _log.error("%s has lost its weights: %s", self.context.name, error)
+        self._sampler.give_up(ModelLost, f"the weights of {self.context.name} are lost: {error}")
 
     async def _watch(self) -> None:
         """Ask for the results of all samples at once, in whatever sampling session they are, where it is offered."""
@@ -212,21 +268,24 @@ class SamplingActor(Actor):
                 await sampler.until_changed()
 
     async def _create(self) -> None:
+        """Have a sampling session. Raises OutOfPatience, and what ``until_active`` does."""
         session, sampler = self._session, self._sampler
-        while True:
-            session_id, generation = await session.until_active(), session.generation
-            try:
-                created = await self._request(session_id)
-            except OutOfPatience as gone:
-                if gone.reaction is Reaction.LOST:
-                    await session.confirm()
-                    if session.generation != generation:
-                        continue  # not the weights were missing, but the session
-                raise gone.error from None
-            sampler.renew(created.sampling_session_id, generation)
-            return
+        with session.pending.track(self.context.name, "create_sampling_session", "sent") as entry:
+            while True:
+                session_id, generation = await session.until_active(entry), session.generation
+                entry.enter("sent")
+                try:
+                    created = await self._request(session_id, entry)
+                except OutOfPatience as gone:
+                    if gone.reaction is Reaction.LOST:
+                        await session.confirm()
+                        if session.generation != generation:
+                            continue  # not the weights were missing, but the session
+                    raise
+                sampler.renew(created.sampling_session_id, generation)
+                return
 
-    async def _request(self, session_id: str) -> CreateSamplingSessionResponse:
+    async def _request(self, session_id: str, entry: PendingEntry) -> CreateSamplingSessionResponse:
         session, sampler = self._session, self._sampler
         request = CreateSamplingSessionRequest(
             session_id=session_id,
@@ -234,26 +293,25 @@ class SamplingActor(Actor):
             base_model=sampler.base_model,
             model_path=sampler.model_path,
         )
-        with session.pending.track(self.context.name, "create_sampling_session", "sent") as entry:
-            poller = session.poller()
-            patience = poller.patience()
-            began = trio.current_time()
-            created = await patience.persist(
-                lambda: create_sampling_session(session.api, request, key=sampler.key, attempt=patience.tries),
-                while_submitting,
-                entry.explain,
+        poller = session.poller()
+        patience = poller.patience()
+        began = trio.current_time()
+        created = await patience.persist(
+            lambda: create_sampling_session(session.api, request, key=sampler.key, attempt=patience.tries),
+            while_submitting,
+            entry.explain,
+        )
+        if isinstance(created, Promise):
+            entry.enter("promised")
+            created = await poller.result(
+                created.request_id,
+                CreateSamplingSessionResponse,
+                entry,
+                request_type="CreateSamplingSession",
+                point="sampling.creating",
+                roundtrip=trio.current_time() - began,
             )
-            if isinstance(created, Promise):
-                entry.enter("promised")
-                created = await poller.result(
-                    created.request_id,
-                    CreateSamplingSessionResponse,
-                    entry,
-                    request_type="CreateSamplingSession",
-                    point="sampling.creating",
-                    roundtrip=trio.current_time() - began,
-                )
-            return created
+        return created
 
 
 def close_sampler(sampler: Sampler) -> None:

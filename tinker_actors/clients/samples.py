@@ -207,7 +207,7 @@ class Samples:
         session, sampler = self._session, self._sampler
         if gone.reaction is not Reaction.LOST or session.config.recovery is None:
             return False
-        await session.confirm()
+        await self._confirm()
         if session.generation == generation:  # the session lives: it has lost these weights alone
             if sampler.ephemeral:
                 return False
@@ -219,8 +219,14 @@ class Samples:
         session = self._session
         if session.config.recovery is None:
             return False
-        await session.confirm()
+        await self._confirm()
         return session.generation != generation and not session.over
+
+    async def _confirm(self) -> None:
+        try:
+            await self._session.confirm()
+        except OutOfPatience as gone:
+            raise self._failure(gone, "be taken, since nobody knows whether its session lives") from gone.error
 
     def _closed_under(self, error: TinkerError, what: str) -> TinkerError:
         """``error``, or what it means where this program has closed the session meanwhile."""
@@ -240,7 +246,7 @@ class Samples:
         session.usage.add(self._sampler.counted_as, prompted=prompted, sampled=sampled)
 
     def _failure(self, gone: OutOfPatience, what: str) -> TinkerError:
-        if gone.reaction is Reaction.REPEAT or gone.overdue:
+        if gone.outage:
             return OutageError(
                 f"a sample of {self._name} could not {what}: no usable answer for {gone.lasted:.0f} s, last "
                 f"{brief(gone.error)}. Check the server and the network. Waiting:",

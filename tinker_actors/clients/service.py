@@ -17,6 +17,7 @@ from tinker_actors.clients.closing import closed_as_such, stop_child
 from tinker_actors.clients.downloading import CheckpointDownloads, Downloads
 from tinker_actors.clients.exporting import export_weights
 from tinker_actors.clients.letting_go import released_when_gone
+from tinker_actors.clients.outage import creation_failure
 from tinker_actors.clients.own import OwnClients
 from tinker_actors.clients.rest import Account, RestClient, start_rest_client
 from tinker_actors.clients.rest.checkpoint_messages import ttl
@@ -459,13 +460,15 @@ class ServiceClient(CheckpointDownloads):
             with session.pending.track(session.name, "copy_weights", "sent") as entry:
                 patience = session.poller().patience()
                 try:
+                    there = msgspec.structs.replace(request, session_id=await session.until_active(entry))
+                    entry.enter("sent")
                     return await patience.persist(
-                        lambda: copy_weights(session.api, request, key=key, attempt=patience.tries),
+                        lambda: copy_weights(session.api, there, key=key, attempt=patience.tries),
                         while_calling,
                         entry.explain,
                     )
                 except OutOfPatience as gone:
-                    raise gone.error from None
+                    raise creation_failure(session, "copy_weights", gone) from None
 
         return copy
 

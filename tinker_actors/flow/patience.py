@@ -41,6 +41,11 @@ class OutOfPatience(Exception):  # a signal between flow and its caller, never s
         self.error = error
         self.lasted = lasted
 
+    @property
+    def outage(self) -> bool:
+        """Whether it was for want of a usable answer, and the same request may do better later."""
+        return self.overdue or self.reaction is Reaction.REPEAT
+
 
 class Patience:
     """The tries of one logical request.

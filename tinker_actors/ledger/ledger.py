@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, final
 
 import msgspec
-from trio_util import AsyncValue
+from trio_util import AsyncValue, wait_any  # pyright: ignore[reportUnknownVariableType]  # its own gap
 
 from tinker_actors.errors import (
     ClosedError,
@@ -49,6 +49,7 @@ __all__ = ["ACCEPTED_KEPT", "Ledger", "LedgerStatistics"]
 
 ACCEPTED_KEPT: Final = 65_536
 """How many acceptances a ledger remembers: a job of weeks must not grow by each of its steps."""
+_LOST: Final = "its model is lost"
 
 
 class LedgerStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -365,7 +366,7 @@ class Ledger:
             self.fail(spoilt, error)
         entry = self.rebuild.entry if self.rebuild is not None else None
         if entry is None:
-            entry = self._pending.open(self.name, "rebuild", "its model is lost")
+            entry = self._pending.open(self.name, "rebuild", _LOST)
         entry.explain(cause)
         self.rebuild = Rebuild(cause=cause, attempt=self._losses, entry=entry)
         self._losses += 1
@@ -416,9 +417,16 @@ class Ledger:
         self.numbers.clear()
         self.begin(model_id, generation, next_seq_id)
 
-    async def until_there(self) -> None:
-        """Wait until another model has taken the place of a lost one, or none will."""
-        await self._there.wait_value(True)  # pyright: ignore[reportUnknownMemberType]  # trio-util's own gap
+    async def until_there(self, who: str) -> None:
+        """Wait until another model has taken the place of a lost one, or none will.
+
+        Raises OutageError, which names ``who``, while its user is to decide on that after an outage.
+        """
+        while not self._there.value:
+            undecided = self._undecided.value
+            if undecided is not None and (outage := undecided.outage_for(who)) is not None:
+                raise outage
+            await wait_any(self._there.wait_transition, self._undecided.wait_transition)  # pyright: ignore[reportUnknownMemberType]  # as below
 
     async def until_ended(self, operation: Operation) -> None:
         """Wait until ``operation`` has its result, or will have none."""
@@ -480,9 +488,12 @@ class Ledger:
             number = doubtful.op_no
             doubtful.state = OperationState.VERDICT
         self._undecided.value = Undecided(error, since, number)
+        why = f"until restore, assume_applied or abandon: {_in_short(error)}"
         for operation in waiting:
-            state = OperationState.VERDICT if operation.op_no == number else UNDECIDED
-            operation.entry.enter(state, f"until restore, assume_applied or abandon: {_in_short(error)}")
+            operation.entry.enter(OperationState.VERDICT if operation.op_no == number else UNDECIDED, why)
+        if self.rebuild is not None and since == 0:
+            for entry in (self.rebuild.entry, *(operation.entry for operation in self._replaying.values())):
+                entry.enter(UNDECIDED, why)
         futures = [operation.future for operation in told]
         for operation in told:
             operation.wait_anew(self._future(operation.op_no, operation.entry))
@@ -568,6 +579,14 @@ class Ledger:
             if operation.state is OperationState.VERDICT:
                 operation.state = OperationState.SENT
             self._enter(operation, operation.state)
+            if self.lost is not None:
+                operation.entry.explain(f"its model is being rebuilt: {self.lost.cause}")
+        if self.rebuild is not None and undecided.since == 0:
+            self.rebuild.entry.enter(_LOST, self.rebuild.cause)
+            for operation in self._replaying.values():
+                self._enter(operation, operation.state)
+            if self.rebuild.resumed:
+                self._show_progress()
         asked = [one for one in waiting if not one.automatic and one.op_no != assumed]
         return tuple([operation.future for operation in asked])
 

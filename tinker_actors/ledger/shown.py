@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
+    from tinker_actors.errors import OutageError
     from tinker_actors.ledger.ledger import Ledger
     from tinker_actors.ledger.operation import Operation
 
@@ -20,6 +21,11 @@ class Shown:
         self._updates = operation.updates
         self.name = ledger.name
         self.op_no = operation.op_no
+
+    def outage_for(self, who: str) -> OutageError | None:
+        """What ``who`` gets who waits for the model, where its user is to decide after an outage; None: it waits."""
+        undecided = self._ledger.undecided
+        return None if undecided is None else undecided.outage_for(who)
 
     @property
     def behind(self) -> int:

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from tinker_actors.errors import OperationError
+from tinker_actors.errors import OperationError, OutageError
 
 __all__ = ["UNDECIDED", "Undecided"]
 
@@ -23,3 +23,15 @@ class Undecided(msgspec.Struct, frozen=True):
     error: OperationError
     since: int
     doubtful: int | None = None
+
+    def outage_for(self, who: str) -> OutageError | None:
+        """What ``who`` gets that is no operation of the model's and needs it all the same; None: it can wait, since
+        no outage is why the user is asked.
+        """
+        if not isinstance(self.error, OutageError):
+            return None
+        why, _, _ = str(self.error).partition("\n")
+        text = f"{who} needs a model that waits for a decision (restore or abandon), because {why}"
+        outage = OutageError(text, operation=who, pending=self.error.pending)
+        outage.__cause__ = self.error
+        return outage

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 
 import msgspec
+import trio
 
 from supervision import Actor, Call, StopReason, handles
-from tinker_actors.errors import APIError, AuthenticationError, GoneError, NotFoundError
-from tinker_actors.flow.patience import OutOfPatience
+from tinker_actors.errors import AuthenticationError, GoneError, NotFoundError
+from tinker_actors.flow.patience import OutOfPatience, brief
+from tinker_actors.flow.pending import PendingEntry, span
 from tinker_actors.flow.reaction import while_renewing, while_submitting
 from tinker_actors.flow.retry import RetryHandler
 from tinker_actors.sessions.ending import SessionEnd
@@ -58,7 +60,11 @@ class SessionManager(Actor):
         """
         session = self._session
         if not session.created:
-            await self._create("create_session", session.config.start_bound)
+            with session.pending.track(session.name, "create_session", "sent") as entry:
+                try:
+                    await self._create(entry, session.config.start_bound)
+                except OutOfPatience as gone:
+                    raise gone.error from None
         self.context.start_task(self._renew, name="renew")
 
     async def _renew(self) -> None:
@@ -66,56 +72,81 @@ class SessionManager(Actor):
         session = self._session
         while True:
             await session.state.wait_value(SessionState.RENEWING)  # pyright: ignore[reportUnknownMemberType]
-            mended = session.mended.value
-            try:
-                await self._create("renew_session", session.config.outage_bound)
-            except AuthenticationError as error:
-                _log.error(
-                    "session %s is lost, and no other is had until its credential is mended: %s", session.name, error
-                )
-                with session.pending.track(session.name, "renew_session", "waiting") as entry:
-                    entry.explain(f"halted until its credential is mended: {error}")
-                    await session.until_mended(mended)
-                continue
-            except APIError as error:
-                _log.error("session %s is lost, and no other could be had in its place: %s", session.name, error)
-                session.state.value = SessionState.LOST
-                return
+            with session.pending.track(session.name, "renew_session", "sent") as entry:
+                if not await self._persist(entry):
+                    session.state.value = SessionState.LOST
+                    return
             _log.warning("session %s goes on as %s", session.name, session.session_id)
             place = self.context.path.rpartition("/")[0]
             self.context.system.events.emit(SessionRenewed(place, session.session_id))
 
-    async def _create(self, what: str, bound: float) -> None:
+    async def _persist(self, entry: PendingEntry) -> bool:
+        """Try until there is another session, through any outage; False when the server refuses to give one."""
+        session = self._session
+        began = trio.current_time()
+        while True:
+            mended = session.mended.value
+            entry.enter("sent")
+            session.renewal.begin()
+            try:
+                await self._create(entry, session.config.outage_bound)
+            except OutOfPatience as gone:
+                if isinstance(gone.error, AuthenticationError):
+                    _log.error(
+                        "session %s is lost, and no other is had until its credential is mended: %s",
+                        *(session.name, gone.error),
+                    )
+                    entry.enter("waiting", f"halted until its credential is mended: {gone.error}")
+                    await session.until_mended(mended)
+                elif gone.outage:
+                    pause = session.pause_in_outage()
+                    lasted = span(trio.current_time() - began)
+                    _log.error(
+                        "session %s is lost, and no other was had for %s; who waits is told, and it is tried on: %s",
+                        *(session.name, lasted, gone.error),
+                    )
+                    session.renewal.fail(gone)
+                    entry.enter(
+                        "waiting",
+                        f"no other was had for {lasted}, next try in {pause:.1f} s after {brief(gone.error)}",
+                    )
+                    await trio.sleep(pause)
+                else:
+                    _log.error(
+                        "session %s is lost, and no other could be had in its place: %s", session.name, gone.error
+                    )
+                    return False
+            else:
+                return True
+
+    async def _create(self, entry: PendingEntry, bound: float) -> None:
+        """Create a session. Raises OutOfPatience."""
         session = self._session
         config = session.config
         patience = RetryHandler(
             config.retry, session.random, outage_bound=bound, billing_bound=bound, max_retries=config.max_retries
         ).patience()
         react = while_renewing if session.created else while_submitting
-        with session.pending.track(session.name, what, "sent") as entry:
-            try:
-                server_config = await patience.persist(
-                    lambda: client_config(session.api, self.sdk_version, attempt=patience.tries),
-                    react,
-                    entry.explain,
-                )
-                session.api.credentials.learn(
-                    exchange=server_config.pjwt_auth_enabled, source=server_config.credential_default_source
-                )
-                request = CreateSessionRequest(
-                    tags=session.tags,
-                    user_metadata=session.user_metadata,
-                    sdk_version=self.sdk_version,
-                    project_id=session.project_id,
-                )
-                key = session.new_key()
-                created = await patience.persist(
-                    lambda: create_session(session.api, request, key=key, attempt=patience.tries),
-                    react,
-                    entry.explain,
-                )
-            except OutOfPatience as gone:
-                raise gone.error from None
+        server_config = await patience.persist(
+            lambda: client_config(session.api, self.sdk_version, attempt=patience.tries),
+            react,
+            entry.explain,
+        )
+        session.api.credentials.learn(
+            exchange=server_config.pjwt_auth_enabled, source=server_config.credential_default_source
+        )
+        request = CreateSessionRequest(
+            tags=session.tags,
+            user_metadata=session.user_metadata,
+            sdk_version=self.sdk_version,
+            project_id=session.project_id,
+        )
+        key = session.new_key()
+        created = await patience.persist(
+            lambda: create_session(session.api, request, key=key, attempt=patience.tries),
+            react,
+            entry.explain,
+        )
         for level, text in (
             (logging.INFO, created.info_message),
             (logging.WARNING, created.warning_message),

@@ -10,17 +10,20 @@ from enum import StrEnum
 from typing import final
 
 import trio
-from trio_util import AsyncValue
+from trio_util import AsyncValue, wait_any  # pyright: ignore[reportUnknownVariableType]  # its own gap
 
 from supervision import ActorRef, NotRunning
 from tinker_actors.codec.compression import compress
 from tinker_actors.config import Config, RetryConfig
-from tinker_actors.errors import APIError, ClosedError, InvalidInput, ModelLost
+from tinker_actors.errors import APIError, APITimeoutError, ClosedError, InvalidInput, ModelLost
 from tinker_actors.flow.home import Home
-from tinker_actors.flow.pending import PendingTable
+from tinker_actors.flow.patience import OutOfPatience
+from tinker_actors.flow.pending import PendingEntry, PendingTable
 from tinker_actors.flow.queue_state import ClientQueue, Observer, QueueSubscription
 from tinker_actors.flow.rate_limit import RateLimiter
+from tinker_actors.flow.reaction import Reaction
 from tinker_actors.flow.retry import RetryHandler
+from tinker_actors.flow.rounds import Rounds
 from tinker_actors.ledger import Ledger, Shown, SpillStore, Tasks
 from tinker_actors.metrics import Metrics, Usage
 from tinker_actors.polling import Poller
@@ -111,6 +114,8 @@ class Session:
         self.mended: AsyncValue[int] = AsyncValue(0)
         """How often another credential has taken the place of the one there was."""
         self.generation = 0
+        self.renewal = Rounds()
+        """The tries at another session, while this one is RENEWING."""
         self.beats_begun = 0
         self.beats_answered: AsyncValue[int] = AsyncValue(0)
         """The number of the latest beat to which the server has said that the session lives, or that it does not."""
@@ -224,6 +229,7 @@ class Session:
     def lose(self) -> None:
         """The server has ended the session: another one takes its place, or nothing does."""
         self.generation += 1
+        self.renewal = Rounds()
         policy = self.config.recovery
         renewed = policy is not None and policy.covers("session_lost")
         self.state.value = SessionState.RENEWING if renewed else SessionState.LOST
@@ -233,19 +239,45 @@ class Session:
         self.state.value = SessionState.FINISHED
         self.beats_answered.value += 1  # who waits for the next beat waits in vain
 
-    async def until_active(self) -> str:
-        """The session's id, as soon as it has one that lives. Raises as ``require_open`` does."""
+    async def until_active(self, entry: PendingEntry | None = None) -> str:
+        """The session's id, as soon as it has one that lives; ``entry`` says that it is waited for.
+
+        Raises as ``require_open`` does, and OutOfPatience when an outage has kept the server from giving another for
+        as long as one may last.
+        """
+        renewal, due = self.renewal, self.renewal.due
         while self.state.value in (SessionState.CREATING, SessionState.RENEWING):
-            await self.state.wait_transition()  # pyright: ignore[reportUnknownMemberType]  # trio-util's own gap
+            if entry is not None:
+                entry.enter("waiting", "its session is being renewed")
+            if renewal is not self.renewal:
+                renewal, due = self.renewal, self.renewal.due
+            if (gone := renewal.outage(due)) is not None:
+                raise OutOfPatience(gone.reaction, gone.error, gone.lasted, overdue=gone.overdue)
+            await wait_any(self.state.wait_transition, renewal.failed.wait_transition)  # pyright: ignore[reportUnknownMemberType]  # trio-util's own gap
         return self.require_open()
 
     async def confirm(self) -> None:
-        """Wait until the server has said, from now on, whether the session lives; for the outage bound at most."""
-        due = self.beats_begun + 1
-        with trio.move_on_after(self.config.outage_bound):
+        """Wait until the server has said, from now on, whether the session lives; for the outage bound at most.
+
+        Raises OutOfPatience when it has answered nothing at all for half of that: nobody knows. One that answers
+        others, and no beat, says nothing against the session.
+        """
+        due, bound = self.beats_begun + 1, self.config.outage_bound
+        with trio.move_on_after(bound):
             while self.state.value is SessionState.ACTIVE and self.beats_answered.value < due:
                 self.doubt()
                 await self.beats_answered.wait_transition()  # pyright: ignore[reportUnknownMemberType]  # as above
+            return
+        if trio.current_time() - self.api.answered_at >= bound / 2:
+            silent = APITimeoutError(f"no answer to whether session {self._session_id} lives", sent=True)
+            raise OutOfPatience(Reaction.REPEAT, silent, bound, overdue=True)
+
+    def pause_in_outage(self) -> float:
+        """Seconds until something is tried again that has lasted as long as an outage may: the longest of the pauses
+        between two tries.
+        """
+        retry = self.config.retry
+        return retry.retry_delay_max * self.random.uniform(1.0 - retry.jitter_factor, 1.0)
 
     def end_as(self, end: SessionEnd) -> None:
         """Finish the session as ``end`` when it comes to that. The first one given counts, as at the server."""

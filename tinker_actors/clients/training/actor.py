@@ -10,6 +10,7 @@ from typing import Any
 import trio
 
 from supervision import Actor, Event, handles
+from tinker_actors.clients.outage import creation_failure
 from tinker_actors.clients.training.creation import MADE_ANEW, Made, free, make_model, unload
 from tinker_actors.clients.training.events import (
     DecisionDue,
@@ -22,6 +23,7 @@ from tinker_actors.clients.training.events import (
 from tinker_actors.clients.training.failure import (
     abandoned,
     brief_loss,
+    confirm_failure,
     rebuild_failure,
     session_loss,
 )
@@ -150,10 +152,11 @@ class TrainingActor(Actor):
         unknown = lost = 0
         with session.pending.track(self._ledger.name, "create_model", "sent") as entry:
             while True:
-                await session.until_active()
-                if model.first.generation != session.generation:
-                    model.first = new_model(session)
                 try:
+                    await session.until_active(entry)
+                    entry.enter("sent")
+                    if model.first.generation != session.generation:
+                        model.first = new_model(session)
                     made = await make_model(session, model, model.first, poller=self._poller, entry=entry)
                     self._ledger.begin(made.model_id, model.first.generation, made.next_seq_id)
                     model.info = await self._ask_info()
@@ -164,7 +167,10 @@ class TrainingActor(Actor):
                         model.first = new_model(session)
                         continue
                     if gone.reaction is Reaction.LOST and session.config.recovery is not None:
-                        await session.confirm()
+                        try:
+                            await session.confirm()
+                        except OutOfPatience as silent:
+                            raise silent.error from gone.error
                         if session.generation != model.first.generation:
                             continue  # not the server's word on the model, but the session's end
                         if entry.state == "promised" and lost + 1 < session.config.recovery.max_attempts:
@@ -173,7 +179,7 @@ class TrainingActor(Actor):
                             await trio.sleep(session.config.recovery.delay(lost))
                             model.first = new_model(session)
                             continue
-                    raise gone.error from None
+                    raise creation_failure(session, self._ledger.name, gone) from None
                 return
 
     async def _ask_info(self) -> GetInfoResponse:
@@ -202,7 +208,10 @@ class TrainingActor(Actor):
             except OutOfPatience as gone:
                 if gone.reaction is not Reaction.LOST or session.config.recovery is None:
                     raise gone.error from None
-                await session.confirm()
+                try:
+                    await session.confirm()
+                except OutOfPatience as silent:
+                    raise silent.error from gone.error
                 if ledger.stopped is not None:
                     raise gone.error from None
                 same = ledger.lost is None and self._model_id() == model_id
@@ -214,7 +223,7 @@ class TrainingActor(Actor):
                     self._give_up(ModelLost(text, operation=ledger.name, trigger="model_lost"), None)
                     if ledger.lost is None:
                         raise gone.error from None
-                await ledger.until_there()
+                await ledger.until_there(f"get_info of {ledger.name}")
 
     async def _work(self) -> None:
         """Send and poll in one epoch after the other."""
@@ -255,7 +264,12 @@ class TrainingActor(Actor):
         """A model or a promise that seems lost may be the end of its session, which is another loss."""
         policy, session = self._session.config.recovery, self._session
         assert policy is not None
-        await session.confirm()
+        try:
+            await session.confirm()
+        except OutOfPatience as gone:
+            self._unwanted = None
+            self._give_up(confirm_failure(self._ledger.name, gone, session.pending.lines()), None)
+            return
         self._unwanted = None
         if session.generation == self._ledger.generation:
             self._stop_lane(error)
@@ -430,6 +444,7 @@ class TrainingActor(Actor):
         _log.error("%s waits for restore(), assume_applied() or abandon(): %s", ledger.name, error)
         session.failed(ledger.name, "lane", error)
         ledger.suspend(error, doubtful)
+        self._model.look()
         if doubtful is None:
             self._end_tasks("its user is to decide")
         self._tell(DecisionDue(self.context.path, self._model_id(), str(error)))

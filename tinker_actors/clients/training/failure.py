@@ -14,6 +14,7 @@ __all__ = [
     "Failure",
     "abandoned",
     "brief_loss",
+    "confirm_failure",
     "gap_failure",
     "poll_failure",
     "probe_failure",
@@ -133,6 +134,11 @@ def unreadable_replay(name: str, operation: Operation, error: DiskError) -> Disk
     return found
 
 
+def confirm_failure(name: str, gone: OutOfPatience, pending: tuple[str, ...]) -> TinkerError:
+    """Whether a model is lost, and with it its session, is not known for want of answers."""
+    return _common(f"whether the server has the model of {name}", name, gone, pending, "be known")
+
+
 def rebuild_failure(name: str, gone: OutOfPatience, pending: tuple[str, ...]) -> TinkerError:
     """A lost model could not be rebuilt for want of answers."""
     return _common(f"the model of {name}", name, gone, pending, "be rebuilt", trigger=None)
@@ -181,7 +187,7 @@ def _common(
 ) -> TinkerError:
     if gone.reaction is Reaction.UNKNOWN:
         return _unknown(name, operation, gone, ())
-    if gone.reaction is Reaction.REPEAT or gone.overdue:
+    if gone.outage:
         error: OperationError = OutageError(
             f"{name} could not {what}: no usable answer for {gone.lasted:.0f} s, last {brief(gone.error)}. "
             "Check the server and the network; then restore() of its client goes on, abandon() gives up. Waiting:",

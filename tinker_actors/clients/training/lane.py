@@ -11,6 +11,7 @@ import trio
 from tinker_actors.clients.training import operations
 from tinker_actors.clients.training.creation import Made
 from tinker_actors.clients.training.failure import (
+    confirm_failure,
     gap_failure,
     probe_failure,
     replay_failure,
@@ -279,7 +280,12 @@ class SendLane:
             if ledger.at(operation, sending):
                 self._refused(operation, gone)
         except RequestFailedError as failed:
-            await self._session.confirm()
+            try:
+                await self._session.confirm()
+            except OutOfPatience as gone:
+                if ledger.at(operation, sending):
+                    self._stop(confirm_failure(ledger.name, gone, self._session.pending.lines()), None)
+                return
             if self._session.generation == ledger.generation and ledger.at(operation, sending):
                 self._failed_afresh(operation, failed)  # the load is no good, wherever it goes
         else:

@@ -25,7 +25,7 @@ async def loss_behind(
     """What has become of the model when ``operation`` has failed; None when it is there and sound.
 
     ``get_info`` asks the server for it. The lost result of a save that nobody has asked for is no lost model, unless
-    that is gone, too.
+    that is gone, too. Raises OutOfPatience when nobody knows whether it went with its session.
     """
     failed = next((failure for failure in failures if isinstance(failure, RequestFailedError)), None)
     gone = [failure.error for failure in failures if operation.automatic and _is_loss(failure)]

@@ -155,6 +155,11 @@ class Model:
         model_id, updates, result = known
         return result if (model_id, updates) == (sending.model_id, operation.updates) else None
 
+    def look(self) -> None:
+        """Samplers whose weights it is to make again are to see what has become of it."""
+        for sampler in self._samplers.values():
+            sampler.look()
+
     def over(self, why: str) -> None:
         """Nothing more is applied: samplers that the server loses from now on can't be made again."""
         self.losses.clear()

@@ -9,7 +9,13 @@ from typing import Any, final
 import trio
 
 from tinker_actors.clients.training.custom_loss import differentiated, logprobs_of
-from tinker_actors.clients.training.failure import poll_failure, replay_failure, split_failure, spoiling_failure
+from tinker_actors.clients.training.failure import (
+    confirm_failure,
+    poll_failure,
+    replay_failure,
+    split_failure,
+    spoiling_failure,
+)
 from tinker_actors.clients.training.loss_behind import loss_behind
 from tinker_actors.clients.training.model import Model
 from tinker_actors.clients.training.operations import REQUEST_TYPES, RESULT_TYPES, combine, problem_of
@@ -67,7 +73,13 @@ class Results:
                 if operation.half and not failures:
                     await self._differentiate(operation, sending)
                     return
-                lost = await loss_behind(self._session, sending.model_id, operation, failures, self._get_info)
+                try:
+                    lost = await loss_behind(self._session, sending.model_id, operation, failures, self._get_info)
+                except OutOfPatience as gone:
+                    if self._ledger.at(operation, sending):
+                        pending = self._session.pending.lines()
+                        self._give_up(confirm_failure(self._ledger.name, gone, pending), None)
+                    return
                 if self._ledger.at(operation, sending):
                     if lost is not None:
                         self._give_up(lost, None)
