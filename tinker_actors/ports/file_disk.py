@@ -8,8 +8,10 @@ import os
 import shutil
 import stat
 import time
+import weakref
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, final
 
@@ -52,6 +54,7 @@ class FileDisk(Disk):
 
     def __init__(self, offload: Offload) -> None:
         self._offload = offload
+        self._locks = _Locks()
 
     async def read(self, path: Path, *, offset: int = 0, size: int | None = None) -> bytes:
         """``size`` bytes of the file from ``offset`` on, or all; fewer where it ends before."""
@@ -103,7 +106,7 @@ class FileDisk(Disk):
 
     @asynccontextmanager
     async def _hold(self, path: Path) -> AsyncGenerator[None]:
-        lock = await self._offload.run(lambda: _lock(path))
+        lock = await self._offload.run(lambda: _lock(path, self._locks))
         try:
             yield
         finally:
@@ -273,38 +276,53 @@ def _remove_folder(folder: Path) -> None:
 
 @final
 class _Lock:
-    """An open file that is locked, or about to be."""
+    """An open file that is locked, or about to be; one of those that are ``held``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, held: set[_Lock]) -> None:
         self.descriptor = _open(path, os.O_RDWR | os.O_CREAT)
-        _held.add(self)
+        self._held = held
+        held.add(self)
 
     def release(self) -> None:
         """Let it go, once."""
-        _held.discard(self)
+        self._held.discard(self)
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
 
-_held: set[_Lock] = set()
-"""Those of this process: a lock is the process's, whichever disk has taken it."""
+@final
+class _Locks:
+    """Those of one disk. A forked process, which may outlive this one, lets go of what is not its own."""
+
+    def __init__(self) -> None:
+        self._held: set[_Lock] = set()
+        self._follows_forks = False
+
+    def open(self, path: Path) -> _Lock:
+        """One more."""
+        if not self._follows_forks:  # for good: Python takes no such hook back, so most disks have none
+            self._follows_forks = True
+            os.register_at_fork(after_in_child=partial(_let_go, weakref.ref(self)))
+        return _Lock(path, self._held)
+
+    def let_go(self) -> None:
+        """Let go of all."""
+        for lock in tuple(self._held):
+            lock.release()
 
 
-def _let_go() -> None:
-    """In a forked process, which may outlive this one, and would hold what is not its own for as long."""
-    for lock in tuple(_held):
-        lock.release()
+def _let_go(known: weakref.ref[_Locks]) -> None:
+    locks = known()
+    if locks is not None:
+        locks.let_go()
 
 
-os.register_at_fork(after_in_child=_let_go)
-
-
-def _lock(path: Path) -> _Lock:
+def _lock(path: Path, locks: _Locks) -> _Lock:
     looks = 0
     with _translated(path, "locked"):
         while True:
-            lock = _Lock(path)
+            lock = locks.open(path)
             try:
                 if _flock(lock.descriptor, fcntl.LOCK_EX):
                     if _is(path, lock.descriptor):
