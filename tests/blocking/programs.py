@@ -62,9 +62,10 @@ class Holding(Transport):
         await self._inner.aclose()
 
 
-def runtime_at(url: str, key: str, carrier: Holding | None = None, **more: Any) -> BlockingRuntime:
+def runtime_at(url: str, key: str, carrier: Transport | None = None, **more: Any) -> BlockingRuntime:
     """A runtime for the server at ``url``, through ``carrier``, which ends with it."""
-    settings = {"base_url": url, "api_key": key, "seed": 1, **more}
+    known: dict[str, Any] = {} if "config" in more else {"base_url": url, "api_key": key}
+    settings = {**known, "seed": 1, **more}
     if carrier is None:
         return blocking_runtime(**settings)
 

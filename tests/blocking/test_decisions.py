@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.blocking.programs import BASE_MODEL, batch, start
+from tests.blocking.programs import BASE_MODEL, batch, runtime_at, start
 from tests.blocking.served import served
 from tinker_actors import ServerSettings
-from tinker_actors.blocking import blocking_runtime
 from tinker_actors.config import Config, RecoveryPolicy
 from tinker_actors.errors import InvalidInput, LaneStopped, UnknownVerdict
 from tinker_actors.server_class import ServerClass
@@ -22,12 +21,13 @@ def test_a_plain_program_decides_what_can_not_be_known() -> None:
     lost = [DropAfter(path="/optim_step", nth=nth) for nth in (1, 3, 4)]
     with (
         served(ServerSettings(base_model=BASE_MODEL, server_class=ServerClass.NONE)) as server,
-        blocking_runtime(
+        runtime_at(
+            server.url,
+            server.key,
+            FaultyTransport(HttpTransport(), FaultPlan(tuple(lost))),
             config=Config.load(
                 base_url=server.url, api_key=server.key, environ={}, recovery=RecoveryPolicy(unknown_outcome="ask")
             ),
-            transport=FaultyTransport(HttpTransport(), FaultPlan(tuple(lost))),
-            seed=1,
         ) as runtime,
     ):
         service, client = start(runtime)
