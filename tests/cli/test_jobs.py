@@ -191,7 +191,10 @@ def test_what_can_not_be_resumed_says_why(
     assert words in capsys.readouterr().err
 
 
-def test_a_command_line_is_shown_as_a_shell_takes_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_line_is_shown_as_a_shell_takes_it(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)  # where it is left, whatever is entered
     command = ("/not/there", "my program.py", "--name", "it's")
     write(folder, msgspec.structs.replace(RECORD, command=command))
     assert main(["job", "show", "one", "--folder", str(folder)]) == 0
