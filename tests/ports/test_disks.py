@@ -374,10 +374,10 @@ async def main():
     async with disk.lock(Path({str(path)!r})):
         child = os.fork()
         if child == 0:
+            print(os.getpid(), flush=True)  # it has let go of what is not its own
             os.close(1)
             sys.stdin.read()
             os._exit(0)
-        print(child, flush=True)
         sys.stdin.read()
 
 trio.run(main)
