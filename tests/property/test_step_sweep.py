@@ -249,6 +249,27 @@ def test_the_runtime_can_be_left_at_every_step(every: int):
         assert instrument.acted
 
 
+async def close_while_it_ends(instrument: AtStep) -> None:
+    """Another task closes the client while the runtime is ending: either way it is closed, and no error comes."""
+    async with served() as (_, network), trio.open_nursery() as nursery:
+        async with runtime_over(network) as runtime:
+            client = await start_client(await runtime.create_service_client())
+            await (await client.optim_step(AdamParams()))
+            instrument.arm(lambda: nursery.start_soon(client.aclose))
+        instrument.disarm()
+        assert runtime.system.statistics().actors == 0
+
+
+def test_a_client_can_be_closed_at_every_step_of_its_runtimes_end():
+    counter = AtStep(step=0)
+    run_seeded(close_while_it_ends, counter, seed=3, instruments=[counter])
+    assert counter.steps > 20
+    for step in range(1, counter.steps + 1):
+        instrument = AtStep(step)
+        run_seeded(close_while_it_ends, instrument, seed=3, instruments=[instrument])
+        assert instrument.acted
+
+
 async def leave_in_a_rebuild(instrument: AtStep, lost: str) -> None:
     """The same while a lost model or session is made good, with a sample that waits for it."""
     futures: list[Future[Any]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, final
 
@@ -527,7 +528,8 @@ class TrainingClient:
         finally:
             session, name, model_id = self._session, self._model.ledger.name, self._model.ledger.model_id
             if not self._unloading and model_id is not None and not session.over:
-                session.tasks.start(f"unload {name}", partial(free, session, name, model_id, session.poller()))
+                with suppress(ClosedError):  # the runtime is ending, and its sessions with it
+                    session.tasks.start(f"unload {name}", partial(free, session, name, model_id, session.poller()))
 
     def _custom(
         self, data: Sequence[Datum], loss_fn: Any, differentiation: Differentiation | None, loss_timeout: float
