@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import trio
 
 from tinker_actors.blocking import BlockingRuntime, SamplingClient, ServiceClient, TrainingClient, blocking_runtime
-from tinker_actors.blocking.engine import Engine
 from tinker_actors.ports import Request, Response, Transport
-from tinker_actors.runtime import Runtime, open_runtime
 from tinker_actors.types import AdamParams, Datum, ModelInput, SamplingParams
 from tinker_actors.wire.transport import HttpTransport
 
@@ -66,19 +63,7 @@ def runtime_at(url: str, key: str, carrier: Transport | None = None, **more: Any
     """A runtime for the server at ``url``, through ``carrier``, which ends with it."""
     known: dict[str, Any] = {} if "config" in more else {"base_url": url, "api_key": key}
     settings = {**known, "seed": 1, **more}
-    if carrier is None:
-        return blocking_runtime(**settings)
-
-    @asynccontextmanager
-    async def opened() -> AsyncGenerator[Runtime]:
-        try:
-            async with open_runtime(transport=carrier, **settings) as runtime:
-                yield runtime
-        finally:
-            await carrier.aclose()
-
-    engine = Engine(opened)
-    return BlockingRuntime(engine, engine.open())
+    return blocking_runtime(**settings) if carrier is None else blocking_runtime(transport=carrier, **settings)
 
 
 def sample_here(sampler: SamplingClient) -> tuple[int, list[int], str | None, int]:

@@ -17,11 +17,12 @@ import trio
 from tests.blocking.programs import Holding, engines, runtime_at, start, until
 from tests.blocking.running import end_of, program
 from tests.blocking.served import Served, served
-from tinker_actors.blocking import BlockingRuntime
+from tinker_actors.blocking import BlockingRuntime, blocking_runtime
 from tinker_actors.blocking.engine import Engine
 from tinker_actors.errors import ClosedError, CredentialError, WrongPlace
 from tinker_actors.runtime import Runtime, open_runtime
 from tinker_actors.sessions import manager
+from tinker_actors.wire.transport import HttpTransport
 
 
 @pytest.fixture
@@ -318,3 +319,11 @@ async def test_it_does_not_open_within_trio(server: Served) -> None:
     with pytest.raises(WrongPlace, match="open_runtime"):
         server.runtime()
     assert engines() == []
+
+
+def test_a_transport_is_closed_with_its_runtime(server: Served) -> None:
+    carrier = HttpTransport()
+    with blocking_runtime(base_url=server.url, api_key=server.key, transport=carrier) as runtime:
+        start(runtime)
+        assert carrier.connections > 0
+    assert carrier.connections == 0

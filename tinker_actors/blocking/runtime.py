@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import ParamSpec, Self, final
+from typing import ParamSpec, Self, cast, final
 
 from tinker_actors.blocking.delegate import Handle, answered, at_once, blocking
 from tinker_actors.blocking.engine import Engine
@@ -16,6 +16,7 @@ from tinker_actors.blocking.sampling import SamplingClient
 from tinker_actors.blocking.service import ServiceClient
 from tinker_actors.config import Config
 from tinker_actors.metrics import Metrics
+from tinker_actors.ports import Transport
 from tinker_actors.runtime import Runtime, open_runtime
 from tinker_actors.sessions import SessionEnd, end_for
 
@@ -101,15 +102,27 @@ def _fronted(open_: Callable[P, AbstractAsyncContextManager[Runtime]]) -> Callab
 
         It takes what ``open_runtime`` takes, and raises the same. It works in scripts and notebooks, from any number
         of threads, and in asyncio programs, and leaves their signals alone. A program that ends without leaving the
-        block closes the runtime first.
+        block closes the runtime first. A ``transport`` is closed with it: nobody else could in that thread.
         """
-        engine = Engine(lambda: open_(*args, **kwargs))
+        engine = Engine(
+            lambda: _with_its_transport(open_(*args, **kwargs), cast("Transport | None", kwargs.get("transport")))
+        )
         runtime = engine.open()
         engine.ask("blocking_runtime", lambda: runtime.recovery.show_clients_as(shown(engine)))
         return BlockingRuntime(engine, runtime)
 
     blocking_runtime.__wrapped__ = open_  # type: ignore[attr-defined]  # its parameters, for help() and inspect
     return blocking_runtime
+
+
+@asynccontextmanager
+async def _with_its_transport(
+    opened: AbstractAsyncContextManager[Runtime], transport: Transport | None
+) -> AsyncGenerator[Runtime]:
+    async with AsyncExitStack() as after, opened as runtime:
+        if transport is not None:
+            after.push_async_callback(transport.aclose)
+        yield runtime
 
 
 blocking_runtime = _fronted(open_runtime)
